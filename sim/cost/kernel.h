@@ -1,0 +1,88 @@
+// How long one kernel takes alone on one GPU: pure functions of its shape and a device
+// profile. Equations, scope and origin of every parameter: docs/models/{attention,gemm,memory_bound}.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/input/yaml.h"
+#include "sim/topology/device.h"
+#include "sim/units/band.h"
+#include "sim/units/quantity.h"
+
+namespace longhaul {
+
+/// Element type a kernel computes in.
+enum class KernelType { bf16, fp8, fp32 };
+
+/// One call of an attention kernel: q [batch, queries, heads, head_dim] against
+/// k, v [batch, keys, kv_heads, head_dim].
+struct AttentionShape {
+  std::int64_t batch = 1;
+  std::int64_t queries = 0;
+  std::int64_t keys = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  Band band;
+  bool backward = false;
+  KernelType type = KernelType::bf16;
+};
+
+/// C[m,n] = A[m,k] B[k,n], `count` times (batched).
+struct GemmShape {
+  std::int64_t m = 0;
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+  std::int64_t count = 1;
+  KernelType type = KernelType::bf16;
+};
+
+/// A kernel bound by memory: bytes it must read and write, and how many launches.
+struct MemoryShape {
+  Bytes bytes;
+  int launches = 1;
+};
+
+/// A time with what is known about its trust.
+struct KernelTime {
+  Seconds time;
+  double relative_spread = 0.0;  ///< one standard deviation of the model's error, relative
+  bool extrapolated = false;     ///< outside the calibrated range of the profile
+};
+
+/// Efficiency curves of one device, from calibrate/profiles/devices/*.yaml (format:
+/// calibrate/profiles/README.md). Every number carries its origin and spread.
+struct KernelProfile;
+
+/// Prices kernels on one device. Cheap to copy.
+class KernelCosts {
+ public:
+  KernelCosts(const Device& device, std::shared_ptr<const KernelProfile> profile);
+  [[nodiscard]] KernelTime attention(const AttentionShape& shape) const;
+  [[nodiscard]] KernelTime gemm(const GemmShape& shape) const;
+  [[nodiscard]] KernelTime memory_bound(const MemoryShape& shape) const;
+  /// Slow-down of a compute kernel while communication kernels hold `sms_held` SMs
+  /// (>= 1; 1 when none): reference/network.md 3, overlap interference.
+  [[nodiscard]] double interference(int sms_held) const;
+  /// Scratch memory of a call (softmax statistics, fp32 dQ accumulators...), by its kernel family.
+  [[nodiscard]] Bytes attention_workspace(const AttentionShape& shape) const;
+  /// False while the profile holds published figures only: results then say `uncalibrated`.
+  [[nodiscard]] bool calibrated() const;
+  /// "path sha256" of the files behind it.
+  [[nodiscard]] const std::vector<std::string>& origins() const;
+
+ private:
+  Device device_;
+  std::shared_ptr<const KernelProfile> profile_;
+};
+
+/// Finds the kernel profile for a device: its own file, or the generic one of its architecture
+/// (then every time is marked extrapolated). Never fails for a known architecture.
+/// `attention` names the implementation ("fa3", "fa2", "cudnn", "unfused"; "" = the best the device has).
+KernelCosts find_kernel_costs(const Device& device, const std::string& attention, Diagnostics& diagnostics);
+
+}  // namespace longhaul

@@ -1,0 +1,88 @@
+// What to run: a model on a cluster, under a workload and a plan. A Scenario that left
+// check_scenario() cannot be wrong: sizes divide, degrees multiply, ranks exist.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/model/model.h"
+#include "sim/topology/cluster.h"
+#include "sim/units/quantity.h"
+
+namespace longhaul {
+
+enum class Phase { train, forward, prefill, decode, attention };
+/// What one iteration of phase `attention` runs.
+enum class Pass { forward, backward, forward_backward };
+enum class MaskKind { causal, full, window };
+struct MaskSpec {
+  MaskKind kind = MaskKind::causal;
+  std::int64_t window = 0;  ///< keys a query sees, itself included (kind == window; causal as well)
+};
+
+struct Workload {
+  Phase phase = Phase::train;
+  Pass pass = Pass::forward_backward;
+  std::int64_t sequence_length = 0;  ///< tokens of one sequence, all ranks together
+  std::int64_t cached_tokens = 0;    ///< tokens already in the KV cache (prefill, decode)
+  std::int64_t micro_batch = 1;      ///< sequences per model replica and micro-batch
+  std::int64_t global_batch = 1;     ///< sequences per optimizer step
+  MaskSpec mask;
+};
+
+enum class ContextMethod { none, ring, ulysses, usp, all_gather, double_ring };
+/// How a sequence is dealt to the ranks of a ring (causal load balance).
+enum class SequenceOrder { contiguous, zigzag, striped };
+enum class InnerPlacement { ulysses, ring };  ///< which of the two sits on neighbouring GPUs
+
+struct ContextPlan {
+  ContextMethod method = ContextMethod::none;
+  std::int64_t ring = 1;     ///< ring degree (all_gather: the group's size)
+  std::int64_t ulysses = 1;  ///< all-to-all degree
+  SequenceOrder order = SequenceOrder::zigzag;
+  InnerPlacement inner = InnerPlacement::ulysses;
+  [[nodiscard]] std::int64_t degree() const { return ring * ulysses; }
+};
+
+enum class Recompute { none, selective, full };
+enum class Offload { optimizer, activations, parameters };
+
+struct Plan {
+  std::int64_t tensor = 1;
+  bool sequence_parallel = false;  ///< Megatron SP (needs tensor > 1)
+  ContextPlan context;
+  std::int64_t pipeline = 1;
+  std::int64_t virtual_pipeline = 1;
+  std::int64_t data = 1;           ///< replicas
+  int zero = 1;                    ///< ZeRO stage; 3 = FSDP full shard
+  bool shard_over_context = true;  ///< ZeRO shards over data x context ranks
+  Recompute recompute = Recompute::none;
+  std::vector<Offload> offload;
+};
+
+enum class DataType { bf16, fp16, fp32, fp8 };
+struct Precision {
+  DataType compute = DataType::bf16;
+  DataType gradients = DataType::fp32;
+  DataType attention = DataType::bf16;
+};
+
+/// A checked scenario. `gpus` = tensor x context x pipeline x data, and the cluster has them.
+struct Scenario {
+  Model model;
+  Cluster cluster;
+  std::int64_t gpus = 1;
+  Workload workload;
+  Plan plan;
+  Precision precision;
+  std::string software = "ideal";
+  std::vector<std::string> remarks;  ///< consequences worth saying ("KV heads replicated 2x")
+  /// Micro-batches per step and replica.
+  [[nodiscard]] std::int64_t micro_batches() const {
+    return workload.global_batch / (workload.micro_batch * plan.data);
+  }
+};
+
+}  // namespace longhaul

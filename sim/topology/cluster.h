@@ -1,0 +1,74 @@
+// A cluster as a directed graph: GPUs, NVSwitches, PCIe switches, CPU sockets, NICs,
+// leaf and spine switches; links with a bandwidth and a latency; routes as NCCL takes them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sim/topology/device.h"
+#include "sim/units/id.h"
+#include "sim/units/quantity.h"
+
+namespace longhaul {
+
+enum class VertexKind { gpu, nvswitch, pcie_switch, cpu, nic, leaf_switch, spine_switch };
+enum class LinkKind { nvlink, pcie, cpu_bus, network };
+
+/// One directed link. `bandwidth` is nominal; what a protocol achieves on it is the transport
+/// profile's business (sim/cost).
+struct Link {
+  LinkId id;
+  LinkKind kind = LinkKind::nvlink;
+  std::string from;  ///< names of its two ends, "node0.gpu3", "node0.nvswitch"
+  std::string to;
+  BytesPerSecond bandwidth;
+  Seconds latency;
+};
+
+/// What a path goes through at its slowest, after NCCL's path types (nearest first).
+enum class PathClass { self, nvlink, pcie_switch, pcie_host, cross_socket, network };
+
+/// A route between two GPUs.
+struct Route {
+  std::vector<LinkId> links;  ///< directed, in order; empty for a GPU to itself
+  Seconds latency;            ///< sum of the links' latencies
+  PathClass path_class = PathClass::self;
+  int network_hops = 0;       ///< network switches crossed
+};
+
+/// A checked cluster. Immutable; routes are computed on first use and cached.
+class Cluster {
+ public:
+  [[nodiscard]] const std::string& name() const;
+  [[nodiscard]] int gpu_count() const;
+  [[nodiscard]] int node_count() const;
+  [[nodiscard]] int gpus_per_node() const;
+  /// GPUs joined by NVLink into one domain (8 in a DGX, 72 in an NVL72, 1 without NVLink).
+  [[nodiscard]] int nvlink_domain_size() const;
+  [[nodiscard]] const Device& device() const;
+  [[nodiscard]] int node_of(GpuId gpu) const;        ///< the host (OS image) a GPU belongs to
+  [[nodiscard]] int nvlink_domain_of(GpuId gpu) const;
+  [[nodiscard]] int local_index(GpuId gpu) const;    ///< index of the GPU within its node
+  [[nodiscard]] int nics_per_node() const;
+  [[nodiscard]] BytesPerSecond nic_bandwidth() const;  ///< of one NIC, per direction; zero if none
+  [[nodiscard]] std::span<const Link> links() const;
+  /// The route NCCL would take: NVLink before PCIe, the NIC on the same PCIe switch, the same
+  /// rail (PXN: through NVLink to the GPU that sits on the destination's rail).
+  [[nodiscard]] const Route& route(GpuId from, GpuId to) const;
+  /// The link between a GPU and its host's memory, each way (offload): PCIe or C2C.
+  [[nodiscard]] const Route& host_route(GpuId gpu, bool to_host) const;
+  /// Origins of the files it was built from: "path sha256".
+  [[nodiscard]] const std::vector<std::string>& origins() const;
+
+  struct Graph;  ///< Boost.Graph inside; see cluster.cpp
+  explicit Cluster(std::shared_ptr<const Graph> graph);
+
+ private:
+  std::shared_ptr<const Graph> graph_;
+};
+
+}  // namespace longhaul
