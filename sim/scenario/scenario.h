@@ -9,19 +9,15 @@
 
 #include "sim/model/model.h"
 #include "sim/topology/cluster.h"
+#include "sim/units/data_type.h"
 #include "sim/units/quantity.h"
+#include "sim/units/sequence.h"
 
 namespace longhaul {
 
 enum class Phase { train, forward, prefill, decode, attention };
 /// What one iteration of phase `attention` runs.
 enum class Pass { forward, backward, forward_backward };
-enum class MaskKind { causal, full, window };
-struct MaskSpec {
-  MaskKind kind = MaskKind::causal;
-  std::int64_t window = 0;  ///< keys a query sees, itself included (kind == window; causal as well)
-};
-
 struct Workload {
   Phase phase = Phase::train;
   Pass pass = Pass::forward_backward;
@@ -33,8 +29,6 @@ struct Workload {
 };
 
 enum class ContextMethod { none, ring, ulysses, usp, all_gather, double_ring };
-/// How a sequence is dealt to the ranks of a ring (causal load balance).
-enum class SequenceOrder { contiguous, zigzag, striped };
 enum class InnerPlacement { ulysses, ring };  ///< which of the two sits on neighbouring GPUs
 
 struct ContextPlan {
@@ -62,7 +56,6 @@ struct Plan {
   std::vector<Offload> offload;
 };
 
-enum class DataType { bf16, fp16, fp32, fp8 };
 struct Precision {
   DataType compute = DataType::bf16;
   DataType gradients = DataType::fp32;

@@ -1,0 +1,42 @@
+// Walking a program: where a rank stands, and what an Index is worth there.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "sim/program/program.h"
+
+namespace longhaul {
+
+/// A rank's place in the program: the next instruction and the turn of every loop.
+/// loop_begin and loop_end are never seen by callers: start() and advance() step over them.
+class Cursor {
+ public:
+  Cursor(const Program& program, RankId rank);
+  [[nodiscard]] bool done() const { return place_ >= code_size_; }
+  [[nodiscard]] std::size_t place() const { return place_; }
+  [[nodiscard]] const std::vector<std::int64_t>& counters() const { return counters_; }
+  [[nodiscard]] const Instruction& instruction() const;
+  /// To the next instruction; returns the loop whose body was begun again or for the first time
+  /// last on the way, if any (the engine looks for repetition there).
+  std::optional<LoopId> advance();
+  /// Moves `turns` ahead in a loop that the cursor is in.
+  void skip(LoopId loop, std::int64_t turns);
+  [[nodiscard]] bool inside(LoopId loop) const;
+
+ private:
+  std::optional<LoopId> settle();
+  const Program* program_;
+  std::size_t code_size_;
+  std::size_t place_ = 0;
+  RankId rank_;
+  std::vector<std::int64_t> counters_;   // by loop; 0 when outside
+  std::vector<std::size_t> begin_of_;    // place of each loop's loop_begin
+  std::vector<std::size_t> end_of_;
+};
+
+/// The value of an Index for a rank with these loop counters.
+std::int64_t evaluate(const Index& index, const Mesh& mesh, RankId rank,
+                      const std::vector<std::int64_t>& counters);
+
+}  // namespace longhaul

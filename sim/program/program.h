@@ -1,0 +1,236 @@
+// The program: what every rank does, as plain data. A schedule is written once as a program;
+// the engine times it, the reference executor computes it, the live executor runs it.
+//
+// One instruction list serves all ranks (SPMD). Where ranks differ, an Index says how: it may
+// depend on the rank's coordinates in the mesh and on loop counters. Loops (layers,
+// micro-batches, ring steps) stay loops, so a program is small whatever the number of GPUs.
+//
+// Order: instructions are issued in list order; each goes to one stream, streams run in order,
+// and an instruction waits for every earlier instruction that wrote what it reads, or read or
+// wrote what it writes (dependences by tensor, slot by slot). Nothing else is ordered.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/units/data_type.h"
+#include "sim/units/id.h"
+#include "sim/units/quantity.h"
+#include "sim/units/sequence.h"
+
+namespace longhaul {
+
+// ---- The mesh of ranks -------------------------------------------------------------------
+
+/// Directions in which ranks differ.
+enum class Axis { tensor, ulysses, ring, data, pipeline };
+constexpr int axis_count = 5;
+
+/// Sizes and placement of the axes. `order` lists them fastest first: rank =
+/// c[order[0]] + size[order[0]] * (c[order[1]] + size[order[1]] * ...). Rank r runs on GPU r.
+struct Mesh {
+  std::vector<Axis> order{Axis::tensor, Axis::ulysses, Axis::ring, Axis::data, Axis::pipeline};
+  std::int64_t sizes[axis_count] = {1, 1, 1, 1, 1};  ///< by Axis
+
+  [[nodiscard]] std::int64_t size(Axis axis) const { return sizes[static_cast<int>(axis)]; }
+  [[nodiscard]] std::int64_t ranks() const;
+  [[nodiscard]] std::int64_t coordinate(RankId rank, Axis axis) const;
+};
+
+/// A communicator: every rank belongs to the one that shares its other coordinates. Members are
+/// numbered along `axes`, fastest first.
+struct Group {
+  std::string name;  ///< "tensor", "ring", "ulysses", "data x context"
+  std::vector<Axis> axes;
+};
+std::int64_t group_size(const Mesh& mesh, const Group& group);
+std::int64_t group_index(const Mesh& mesh, const Group& group, RankId rank);
+std::vector<RankId> group_members(const Mesh& mesh, const Group& group, RankId rank);
+
+// ---- Indices that depend on rank and loop --------------------------------------------------
+
+/// constant + loop_coefficient * counter(loop) + axis_coefficient * coordinate(axis), modulo
+/// `modulus` (0: not reduced; the result of a reduction is in 0..modulus-1).
+struct Index {
+  std::int64_t constant = 0;
+  std::optional<LoopId> loop;
+  std::int64_t loop_coefficient = 0;
+  std::optional<Axis> axis;
+  std::int64_t axis_coefficient = 0;
+  std::int64_t modulus = 0;
+
+  static Index of(std::int64_t value) { Index i; i.constant = value; return i; }
+  static Index counter(LoopId loop, std::int64_t coefficient = 1, std::int64_t constant = 0,
+                       std::int64_t modulus = 0);
+  static Index coordinate(Axis axis, std::int64_t constant = 0, std::int64_t modulus = 0);
+};
+
+// ---- Tensors -----------------------------------------------------------------------------
+
+/// Who owns the bytes: the rows of every memory table.
+enum class MemoryCategory {
+  parameters, gradients, optimizer, activations, kv_buffers, communication, workspace, logits
+};
+constexpr int memory_category_count = 8;
+const char* name_of(MemoryCategory category);
+
+/// How one dimension is dealt to ranks, outermost cut first. Local index i of a rank and the
+/// global index are related by `global_index` (sim/program/layout.h).
+struct Shard {
+  Axis axis;
+  SequenceOrder order = SequenceOrder::contiguous;
+};
+
+/// What a tensor holds at the start of the program, or is wanted for at its end. The engine
+/// ignores it; the reference executor fills inputs from global arrays and gathers outputs.
+enum class Role { none, input, output, parameter, gradient };
+
+/// A tensor of every rank: local shape, element type, owner, number of interchangeable slots
+/// (one per layer, or two for a double buffer). A persistent tensor holds all its slots from
+/// the start; others hold a slot between `allocate` and `release`.
+struct Tensor {
+  std::string name;
+  std::vector<std::int64_t> shape;          ///< local to a rank
+  std::vector<std::vector<Shard>> shards;   ///< per dimension; empty: the dimension is whole
+  DataType type = DataType::bf16;
+  MemoryCategory category = MemoryCategory::activations;
+  std::int64_t slots = 1;
+  bool persistent = false;
+  bool in_host_memory = false;              ///< offloaded: counted against the host, not the GPU
+  Role role = Role::none;
+
+  [[nodiscard]] std::int64_t elements() const;
+  [[nodiscard]] Bytes slot_bytes() const;
+};
+
+/// A tensor slot, or the part [begin, begin + length) of its dimension `dim`.
+struct TensorRef {
+  TensorId tensor;
+  Index slot;
+  std::optional<int> slice_dim;
+  Index slice_begin;
+  std::int64_t slice_length = 0;
+};
+
+// ---- Instructions --------------------------------------------------------------------------
+
+/// What an instruction does. Operands are listed as reads -> writes; "(+)" marks writes that add
+/// when `accumulate` is set. b batch, s local tokens, h heads, g kv heads, d head dim, t = b*s.
+enum class Op {
+  loop_begin, loop_end,
+  allocate,          ///< -> writes: hold memory for each slot written
+  release,           ///< reads: give it back once everything that uses it is done
+  zero,              ///< -> x
+  copy,              ///< x -> y (same shape; also converts the element type)
+  add,               ///< a, b -> c (+): residual sums, gradient sums
+  gemm,              ///< A, B -> C (+): last dim of A contracted with first of B unless transposed
+  norm,              ///< x[t,m], weight[m] -> y[t,m]   (RMSNorm; LayerNorm is timed alike)
+  norm_backward,     ///< x, weight, dy -> dx (+), dweight (always +)
+  rope,              ///< x[b,s,h,d] -> y: rotary embedding at the tokens' global positions
+  rope_backward,     ///< dy -> dx: the inverse rotation
+  split_qkv,         ///< qkv[b,s,g,(h/g+2),d] -> q[b,s,h,d], k[b,s,g,d], v[b,s,g,d]
+  merge_qkv,         ///< dq, dk, dv -> dqkv: the inverse
+  repeat_heads,      ///< x[b,s,g,d] -> y[b,s,g*n,d]: each head n times
+  sum_heads,         ///< dy[b,s,g*n,d] -> dx[b,s,g,d]: its transpose
+  reorder,           ///< x -> y: gathered shards of dim 1 into natural order (all-gather CP);
+                     ///< with `inverse`: natural order into shards
+  attend,            ///< q, k, v -> o[b,s,h,d], lse[b,h,s] of this block alone; rows that see no
+                     ///< key give o = 0, lse = -inf. With `accumulate`: combined into o, lse
+  merge_attention,   ///< o_block, lse_block -> o (+), lse (+): combine two partial results
+  attention_delta,   ///< o, do -> delta[b,h,s] = rowsum(o * do)
+  attend_backward,   ///< q, k, v, do, lse, delta -> dq (+), dk (+), dv (+) of this block
+  swiglu,            ///< x[t,f,2] (gate, up) -> y[t,f]
+  swiglu_backward,   ///< x, dy -> dx
+  gelu,              ///< x -> y
+  gelu_backward,     ///< x, dy -> dx
+  embed,             ///< tokens[t], table[v,m] -> y[t,m]: rows outside this shard give 0
+  embed_backward,    ///< tokens, dy -> dtable (always +)
+  loss_statistics,   ///< logits[t,v], labels[t] -> stats[t,3]: max, sum exp(x-max), logit of the label
+  loss,              ///< logits, labels, stats[n,t,3] -> loss[t], dlogits[t,v] = (softmax - onehot)*scale
+  adam,              ///< master (fp32), grad, m, v -> master, m, v: one step
+  all_gather,        ///< x_i -> y_i along `dim`
+  reduce_scatter,    ///< x_i -> y_i along `dim`, summed
+  all_reduce,        ///< x_i -> x_i, summed
+  all_to_all,        ///< x_i -> y_i: cut along `dim`, joined along `join_dim`
+  send_receive,      ///< x_i -> y_i: x_i to member (me + shift), y_i from member (me - shift)
+};
+const char* name_of(Op op);
+bool is_collective(Op op);  ///< involves other ranks (send_receive included)
+
+/// The in-order queues of a rank.
+enum class Stream { compute, context, tensor, data, pipeline, copy };
+constexpr int stream_count = 6;
+const char* name_of(Stream stream);
+
+/// Why the step spends this time: rows of the step's breakdown.
+enum class Part { forward, recompute, backward, gradient_reduction, parameter_gather, optimizer };
+const char* name_of(Part part);
+
+/// The attention problem a program solves, shared by all its attend instructions.
+struct AttentionGeometry {
+  std::int64_t sequence = 0;  ///< global tokens
+  std::int64_t ring = 1;      ///< shards of the sequence that attend to each other in turn
+  SequenceOrder order = SequenceOrder::contiguous;
+  MaskSpec mask;
+};
+
+/// Which block of the attention problem one attend, attend_backward or merge_attention is about:
+/// queries of shard `query_owner` against keys of shard `key_owner` (absent: all keys, in
+/// natural order).
+struct AttentionBlock {
+  Index query_owner;
+  std::optional<Index> key_owner;
+};
+
+/// One instruction. Fields beyond op, stream and operands matter only to the ops that name them.
+struct Instruction {
+  Op op = Op::copy;
+  Stream stream = Stream::compute;
+  Part part = Part::forward;
+  std::string label;                 ///< for people: "qkv projection", "ring exchange"
+  std::vector<TensorRef> reads;
+  std::vector<TensorRef> writes;
+  bool accumulate = false;           ///< see Op
+  bool transpose_a = false;          ///< gemm: A stands as [k, m]
+  bool transpose_b = false;          ///< gemm: B stands as [n, k]
+  bool inverse = false;              ///< reorder
+  bool fused = false;                ///< costs nothing of its own: part of the previous kernel
+  std::optional<AttentionBlock> block;
+  std::optional<GroupId> group;      ///< collectives
+  int dim = 0;                       ///< collectives
+  int join_dim = 0;                  ///< all_to_all
+  int shift = 1;                     ///< send_receive
+  double scale = 1.0;                ///< loss
+  LoopId loop;                       ///< loop_begin, loop_end
+};
+
+/// A loop and how often its body runs (at least once).
+struct Loop {
+  std::string name;  ///< "layers forward", "ring steps", "micro-batches"
+  std::int64_t count = 1;
+  /// The body does the same work in every turn (no timing depends on the counter), so the engine
+  /// may skip turns once they repeat.
+  bool uniform = false;
+};
+
+struct Program {
+  std::string name;
+  Mesh mesh;
+  std::vector<Group> groups;
+  std::vector<Tensor> tensors;
+  std::vector<Loop> loops;
+  std::vector<Instruction> code;
+  AttentionGeometry attention;
+  Bytes framework_memory;  ///< held on every GPU besides tensors (CUDA context, ...)
+
+  [[nodiscard]] const Tensor& tensor(TensorId id) const { return tensors[id.index]; }
+  [[nodiscard]] const Group& group(GroupId id) const { return groups[id.index]; }
+};
+
+/// Verifies the structure: ids exist, loops nest and balance, slices fit, operand counts match
+/// the op, collectives have groups, allocate/release pair up. Throws BugError naming the fault.
+void check_program(const Program& program);
+
+}  // namespace longhaul
