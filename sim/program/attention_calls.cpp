@@ -1,0 +1,149 @@
+#include "sim/program/attention_calls.h"
+
+#include <algorithm>
+
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+// Consecutive local tokens whose global positions are start + i * stride.
+struct Run {
+  std::int64_t local = 0;
+  std::int64_t length = 0;
+  std::int64_t start = 0;
+};
+
+std::int64_t stride_of(const AttentionGeometry& geometry) {
+  return geometry.order == SequenceOrder::striped ? geometry.ring : 1;
+}
+
+std::vector<Run> runs_of(const AttentionGeometry& geometry, std::int64_t owner) {
+  const std::int64_t part = geometry.sequence / geometry.ring;
+  switch (geometry.order) {
+    case SequenceOrder::contiguous: return {{0, part, owner * part}};
+    case SequenceOrder::striped: return {{0, part, owner}};
+    case SequenceOrder::zigzag: break;
+  }
+  const std::int64_t chunk = part / 2;
+  return {{0, chunk, owner * chunk},
+          {chunk, chunk, (2 * geometry.ring - 1 - owner) * chunk}};
+}
+
+std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
+  return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
+}
+
+// The mask between two runs, as a band on their own indices: key position <= query position
+// means (j - i) * stride <= q - k, and key position > query position - window likewise.
+Band band_between(const MaskSpec& mask, std::int64_t stride, const Run& query, const Run& key) {
+  Band band;
+  const std::int64_t offset = query.start - key.start;
+  if (mask.kind != MaskKind::full) {
+    band.upper = floor_divide(offset, stride);
+  }
+  if (mask.kind == MaskKind::window) {
+    band.lower = floor_divide(offset - mask.window, stride) + 1;
+  }
+  return band;
+}
+
+// Opens the ends of a band that no pair of the rectangle touches.
+Band simplified(Band band, std::int64_t queries, std::int64_t keys) {
+  if (band.upper && *band.upper >= keys - 1) {
+    band.upper.reset();
+  }
+  if (band.lower && *band.lower <= 1 - queries) {
+    band.lower.reset();
+  }
+  return band;
+}
+
+bool lets_nothing(const Band& band, std::int64_t queries, std::int64_t keys) {
+  return (band.upper && *band.upper < 1 - queries) || (band.lower && *band.lower > keys - 1) ||
+         (band.upper && band.lower && *band.lower > *band.upper);
+}
+
+bool is_full(const AttentionCall& call) { return !call.band.lower && !call.band.upper; }
+
+// Joins two whole rectangles that share an edge; production code issues them as one call.
+bool join(AttentionCall& into, const AttentionCall& other) {
+  if (!is_full(into) || !is_full(other)) {
+    return false;
+  }
+  if (into.query_begin == other.query_begin && into.queries == other.queries &&
+      into.key_begin + into.keys == other.key_begin) {
+    into.keys += other.keys;
+    return true;
+  }
+  if (into.key_begin == other.key_begin && into.keys == other.keys &&
+      into.query_begin + into.queries == other.query_begin) {
+    into.queries += other.queries;
+    return true;
+  }
+  return false;
+}
+
+// Joins until nothing can be joined any more: a joined call may fit another one.
+void join_neighbours(std::vector<AttentionCall>& calls) {
+  bool joined = true;
+  while (joined) {
+    joined = false;
+    for (std::size_t i = 0; i < calls.size() && !joined; ++i) {
+      for (std::size_t j = i + 1; j < calls.size() && !joined; ++j) {
+        if (join(calls[i], calls[j])) {
+          calls.erase(calls.begin() + static_cast<std::ptrdiff_t>(j));
+          joined = true;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+bool sees(const MaskSpec& mask, std::int64_t query_position, std::int64_t key_position) {
+  switch (mask.kind) {
+    case MaskKind::full: return true;
+    case MaskKind::causal: return key_position <= query_position;
+    case MaskKind::window: break;
+  }
+  return key_position <= query_position && key_position > query_position - mask.window;
+}
+
+std::vector<AttentionCall> attention_calls(const AttentionGeometry& geometry,
+                                           std::int64_t query_owner,
+                                           std::optional<std::int64_t> key_owner) {
+  check(key_owner || geometry.order != SequenceOrder::striped || geometry.ring == 1,
+        "striped queries against keys in natural order are not bands");
+  const std::int64_t part = geometry.sequence / geometry.ring;
+  const bool same_shard = key_owner && *key_owner == query_owner;
+  if (same_shard && geometry.mask.kind == MaskKind::causal) {
+    // Positions grow with the local index, so one causal call covers the own block.
+    return {{0, part, 0, part, simplified({{}, 0}, part, part)}};
+  }
+  const std::vector<Run> queries = runs_of(geometry, query_owner);
+  const std::vector<Run> keys =
+      key_owner ? runs_of(geometry, *key_owner) : std::vector<Run>{{0, geometry.sequence, 0}};
+  std::vector<AttentionCall> calls;
+  for (const Run& query : queries) {
+    for (const Run& key : keys) {
+      Band band = band_between(geometry.mask, stride_of(geometry), query, key);
+      std::int64_t length = key.length;
+      if (band.upper) {
+        // Keys behind the last one that the last query sees are not part of the call.
+        length = std::min(length, query.length + *band.upper);
+      }
+      if (length <= 0 || lets_nothing(band, query.length, length)) {
+        continue;
+      }
+      calls.push_back({query.local, query.length, key.local, length,
+                       simplified(band, query.length, length)});
+    }
+  }
+  join_neighbours(calls);
+  return calls;
+}
+
+}  // namespace longhaul

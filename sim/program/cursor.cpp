@@ -1,0 +1,87 @@
+#include "sim/program/cursor.h"
+
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+Cursor::Cursor(const Program& program, RankId rank)
+    : program_(&program),
+      code_size_(program.code.size()),
+      rank_(rank),
+      counters_(program.loops.size(), 0),
+      begin_of_(program.loops.size(), 0),
+      end_of_(program.loops.size(), 0) {
+  for (std::size_t place = 0; place < code_size_; ++place) {
+    const Instruction& instruction = program.code[place];
+    if (instruction.op == Op::loop_begin) {
+      begin_of_[instruction.loop.index] = place;
+    } else if (instruction.op == Op::loop_end) {
+      end_of_[instruction.loop.index] = place;
+    }
+  }
+  settle();
+}
+
+const Instruction& Cursor::instruction() const {
+  check(!done(), "the cursor is past the end of the program");
+  return program_->code[place_];
+}
+
+std::optional<LoopId> Cursor::advance() {
+  ++place_;
+  return settle();
+}
+
+// Steps over loop marks until a real instruction or the end.
+std::optional<LoopId> Cursor::settle() {
+  std::optional<LoopId> begun;
+  while (!done()) {
+    const Instruction& mark = program_->code[place_];
+    if (mark.op == Op::loop_begin) {
+      counters_[mark.loop.index] = 0;
+      begun = mark.loop;
+      ++place_;
+    } else if (mark.op == Op::loop_end) {
+      std::int64_t& counter = counters_[mark.loop.index];
+      if (counter + 1 < program_->loops[mark.loop.index].count) {
+        ++counter;
+        begun = mark.loop;
+        place_ = begin_of_[mark.loop.index] + 1;
+      } else {
+        counter = 0;
+        ++place_;
+      }
+    } else {
+      break;
+    }
+  }
+  return begun;
+}
+
+bool Cursor::inside(LoopId loop) const {
+  return place_ > begin_of_[loop.index] && place_ < end_of_[loop.index];
+}
+
+void Cursor::skip(LoopId loop, std::int64_t turns) {
+  check(inside(loop), "only a loop that the cursor is in can be skipped");
+  counters_[loop.index] += turns;
+  check(counters_[loop.index] < program_->loops[loop.index].count, "skipped beyond the loop");
+}
+
+std::int64_t evaluate(const Index& index, const Mesh& mesh, RankId rank,
+                      const std::vector<std::int64_t>& counters) {
+  std::int64_t value = index.constant;
+  if (index.loop) {
+    value += index.loop_coefficient * counters[index.loop->index];
+  }
+  if (index.axis) {
+    value += index.axis_coefficient * mesh.coordinate(rank, *index.axis);
+  }
+  if (index.modulus > 0) {
+    value %= index.modulus;
+    value += value < 0 ? index.modulus : 0;
+  }
+  return value;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,268 @@
+#include "sim/program/program.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+std::int64_t floor_mod(std::int64_t value, std::int64_t modulus) {
+  const std::int64_t rest = value % modulus;
+  return rest < 0 ? rest + modulus : rest;
+}
+
+// Distance in ranks between neighbours along an axis.
+std::int64_t stride_of(const Mesh& mesh, Axis axis) {
+  std::int64_t stride = 1;
+  for (const Axis faster : mesh.order) {
+    if (faster == axis) {
+      return stride;
+    }
+    stride *= mesh.size(faster);
+  }
+  check(mesh.size(axis) == 1, "an axis outside the mesh order must have size 1");
+  return stride;
+}
+
+}  // namespace
+
+std::int64_t Mesh::ranks() const {
+  std::int64_t product = 1;
+  for (const std::int64_t axis_size : sizes) {
+    product *= axis_size;
+  }
+  return product;
+}
+
+std::int64_t Mesh::coordinate(RankId rank, Axis axis) const {
+  return floor_mod(rank.index / stride_of(*this, axis), size(axis));
+}
+
+std::int64_t group_size(const Mesh& mesh, const Group& group) {
+  std::int64_t product = 1;
+  for (const Axis axis : group.axes) {
+    product *= mesh.size(axis);
+  }
+  return product;
+}
+
+std::int64_t group_index(const Mesh& mesh, const Group& group, RankId rank) {
+  std::int64_t index = 0;
+  std::int64_t stride = 1;
+  for (const Axis axis : group.axes) {
+    index += stride * mesh.coordinate(rank, axis);
+    stride *= mesh.size(axis);
+  }
+  return index;
+}
+
+std::vector<RankId> group_members(const Mesh& mesh, const Group& group, RankId rank) {
+  std::vector<std::int64_t> members{rank.index};
+  for (const Axis axis : group.axes) {
+    members[0] -= mesh.coordinate(rank, axis) * stride_of(mesh, axis);
+  }
+  for (const Axis axis : group.axes) {
+    const std::size_t block = members.size();
+    for (std::int64_t c = 1; c < mesh.size(axis); ++c) {
+      for (std::size_t i = 0; i < block; ++i) {
+        members.push_back(members[i] + c * stride_of(mesh, axis));
+      }
+    }
+  }
+  std::vector<RankId> ids;
+  ids.reserve(members.size());
+  for (const std::int64_t member : members) {
+    ids.emplace_back(static_cast<std::size_t>(member));
+  }
+  return ids;
+}
+
+Index Index::counter(LoopId loop, std::int64_t coefficient, std::int64_t constant,
+                     std::int64_t modulus) {
+  Index index;
+  index.constant = constant;
+  index.loop = loop;
+  index.loop_coefficient = coefficient;
+  index.modulus = modulus;
+  return index;
+}
+
+Index Index::coordinate(Axis axis, std::int64_t constant, std::int64_t modulus) {
+  Index index;
+  index.constant = constant;
+  index.axis = axis;
+  index.axis_coefficient = 1;
+  index.modulus = modulus;
+  return index;
+}
+
+std::int64_t Tensor::elements() const {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
+Bytes Tensor::slot_bytes() const {
+  return element_size(type) * static_cast<double>(elements());
+}
+
+const char* name_of(MemoryCategory category) {
+  static constexpr const char* names[memory_category_count] = {
+      "parameters", "gradients",     "optimizer", "activations",
+      "kv_buffers", "communication", "workspace", "logits"};
+  return names[static_cast<int>(category)];
+}
+
+const char* name_of(Op op) {
+  static constexpr const char* names[] = {
+      "loop_begin",     "loop_end",       "allocate",        "release",
+      "zero",           "copy",           "add",             "gemm",
+      "norm",           "norm_backward",  "rope",            "rope_backward",
+      "split_qkv",      "merge_qkv",      "repeat_heads",    "sum_heads",
+      "reorder",        "attend",         "merge_attention", "attention_delta",
+      "attend_backward", "swiglu",        "swiglu_backward", "gelu",
+      "gelu_backward",  "embed",          "embed_backward",  "loss_statistics",
+      "loss",           "adam",           "all_gather",      "reduce_scatter",
+      "all_reduce",     "all_to_all",     "send_receive"};
+  static_assert(std::size(names) == static_cast<int>(Op::send_receive) + 1);
+  return names[static_cast<int>(op)];
+}
+
+bool is_collective(Op op) { return op >= Op::all_gather; }
+
+const char* name_of(Stream stream) {
+  static constexpr const char* names[stream_count] = {"compute", "context",  "tensor",
+                                                      "data",    "pipeline", "copy"};
+  return names[static_cast<int>(stream)];
+}
+
+const char* name_of(Part part) {
+  static constexpr const char* names[] = {"forward",          "recompute", "backward",
+                                          "gradient_reduction", "parameter_gather", "optimizer"};
+  return names[static_cast<int>(part)];
+}
+
+namespace {
+
+struct OperandCount {
+  std::size_t reads_low, reads_high, writes_low, writes_high;
+};
+constexpr std::size_t any = 1u << 20;
+
+// Operands each op takes, as its comment in program.h lists them.
+OperandCount operands_of(Op op) {
+  switch (op) {
+    case Op::loop_begin:
+    case Op::loop_end: return {0, 0, 0, 0};
+    case Op::allocate:
+    case Op::zero: return {0, 0, 1, any};
+    case Op::release: return {1, any, 0, 0};
+    case Op::add:
+    case Op::gemm:
+    case Op::norm: return {2, 2, 1, 1};
+    case Op::norm_backward: return {3, 3, 2, 2};
+    case Op::split_qkv: return {1, 1, 3, 3};
+    case Op::merge_qkv: return {3, 3, 1, 1};
+    case Op::attend: return {3, 3, 2, 2};
+    case Op::merge_attention: return {2, 2, 2, 2};
+    case Op::attention_delta: return {2, 2, 1, 1};
+    case Op::attend_backward: return {6, 6, 3, 3};
+    case Op::swiglu_backward:
+    case Op::gelu_backward:
+    case Op::embed:
+    case Op::embed_backward:
+    case Op::loss_statistics: return {2, 2, 1, 1};
+    case Op::loss: return {3, 3, 2, 2};
+    case Op::adam: return {4, 4, 3, 3};
+    case Op::all_gather:
+    case Op::reduce_scatter:
+    case Op::all_reduce:
+    case Op::all_to_all:
+    case Op::send_receive: return {1, any, 1, any};
+    default: return {1, 1, 1, 1};
+  }
+}
+
+[[noreturn]] void fail(const Instruction& instruction, std::size_t place, const std::string& why) {
+  const std::string text = "program instruction " + std::to_string(place) + " (" +
+                           name_of(instruction.op) + " '" + instruction.label + "'): " + why;
+  throw BugError(text);
+}
+
+void check_operand(const Program& program, const Instruction& instruction, std::size_t place,
+                   const TensorRef& ref) {
+  if (ref.tensor.index >= program.tensors.size()) {
+    fail(instruction, place, "names a tensor that does not exist");
+  }
+  const Tensor& tensor = program.tensor(ref.tensor);
+  if (ref.slice_dim) {
+    const auto dims = static_cast<int>(tensor.shape.size());
+    if (*ref.slice_dim < 0 || *ref.slice_dim >= dims ||
+        ref.slice_length > tensor.shape[static_cast<std::size_t>(*ref.slice_dim)]) {
+      fail(instruction, place, "slices beyond tensor '" + tensor.name + "'");
+    }
+  }
+}
+
+void check_operands(const Program& program, const Instruction& instruction, std::size_t place) {
+  const OperandCount want = operands_of(instruction.op);
+  const std::size_t reads = instruction.reads.size();
+  const std::size_t writes = instruction.writes.size();
+  if (reads < want.reads_low || reads > want.reads_high || writes < want.writes_low ||
+      writes > want.writes_high) {
+    fail(instruction, place, "has the wrong number of operands");
+  }
+  for (const TensorRef& ref : instruction.reads) {
+    check_operand(program, instruction, place, ref);
+  }
+  for (const TensorRef& ref : instruction.writes) {
+    check_operand(program, instruction, place, ref);
+  }
+  if (is_collective(instruction.op)) {
+    if (!instruction.group || instruction.group->index >= program.groups.size()) {
+      fail(instruction, place, "has no group");
+    }
+    if (reads != writes) {
+      fail(instruction, place, "needs as many reads as writes");
+    }
+  }
+  const bool attends = instruction.op == Op::attend || instruction.op == Op::attend_backward ||
+                       instruction.op == Op::merge_attention;
+  if (attends && !instruction.block) {
+    fail(instruction, place, "does not say which attention block it is about");
+  }
+}
+
+void check_loops(const Program& program) {
+  std::vector<LoopId> open;
+  std::vector<bool> used(program.loops.size(), false);
+  for (std::size_t place = 0; place < program.code.size(); ++place) {
+    const Instruction& instruction = program.code[place];
+    if (instruction.op == Op::loop_begin) {
+      const std::size_t loop = instruction.loop.index;
+      if (loop >= program.loops.size() || used[loop] || program.loops[loop].count < 1) {
+        fail(instruction, place, "begins an unknown, repeated or empty loop");
+      }
+      used[loop] = true;
+      open.push_back(instruction.loop);
+    } else if (instruction.op == Op::loop_end) {
+      if (open.empty() || open.back() != instruction.loop) {
+        fail(instruction, place, "ends a loop that is not the innermost open one");
+      }
+      open.pop_back();
+    }
+  }
+  check(open.empty(), "every loop of a program must end");
+}
+
+}  // namespace
+
+void check_program(const Program& program) {
+  check_loops(program);
+  for (std::size_t place = 0; place < program.code.size(); ++place) {
+    check_operands(program, program.code[place], place);
+  }
+}
+
+}  // namespace longhaul

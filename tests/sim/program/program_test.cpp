@@ -1,0 +1,140 @@
+// Meshes, groups, layouts, cursors: the small machinery both executors share.
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "sim/program/cursor.h"
+#include "sim/program/layout.h"
+#include "sim/program/program.h"
+#include "sim/units/check.h"
+
+using namespace longhaul;
+
+namespace {
+
+Mesh mesh_of(std::int64_t tensor, std::int64_t ulysses, std::int64_t ring, std::int64_t data) {
+  Mesh mesh;
+  mesh.sizes[static_cast<int>(Axis::tensor)] = tensor;
+  mesh.sizes[static_cast<int>(Axis::ulysses)] = ulysses;
+  mesh.sizes[static_cast<int>(Axis::ring)] = ring;
+  mesh.sizes[static_cast<int>(Axis::data)] = data;
+  return mesh;
+}
+
+Instruction marker(Op op, std::size_t loop) {
+  Instruction instruction;
+  instruction.op = op;
+  instruction.loop = LoopId(loop);
+  return instruction;
+}
+
+Instruction zero_of(std::size_t tensor) {
+  Instruction instruction;
+  instruction.op = Op::zero;
+  instruction.writes.push_back({TensorId(tensor), {}, {}, {}, 0});
+  return instruction;
+}
+
+// outer x 2 { zero; inner x 3 { zero } }
+Program nested_loops() {
+  Program program;
+  program.tensors.push_back({"x", {1}, {{}}, DataType::fp32, MemoryCategory::activations, 1, true,
+                             false, Role::none});
+  program.loops = {{"outer", 2, false}, {"inner", 3, false}};
+  program.code = {marker(Op::loop_begin, 0), zero_of(0), marker(Op::loop_begin, 1), zero_of(0),
+                  marker(Op::loop_end, 1), marker(Op::loop_end, 0)};
+  return program;
+}
+
+}  // namespace
+
+TEST_CASE("ranks are numbered along the mesh order, fastest axis first") {
+  const Mesh mesh = mesh_of(2, 1, 3, 2);
+  CHECK(mesh.ranks() == 12);
+  CHECK(mesh.coordinate(RankId(7), Axis::tensor) == 1);
+  CHECK(mesh.coordinate(RankId(7), Axis::ring) == 0);
+  CHECK(mesh.coordinate(RankId(7), Axis::data) == 1);
+}
+
+TEST_CASE("a group holds the ranks that share every other coordinate, in order of its axes") {
+  const Mesh mesh = mesh_of(2, 1, 3, 2);
+  const Group ring{"ring", {Axis::ring}};
+  const std::vector<RankId> members = group_members(mesh, ring, RankId(9));
+  REQUIRE(members.size() == 3);
+  CHECK(members[0] == RankId(7));
+  CHECK(members[1] == RankId(9));
+  CHECK(members[2] == RankId(11));
+  CHECK(group_index(mesh, ring, RankId(9)) == 1);
+  const Group both{"data x ring", {Axis::ring, Axis::data}};
+  CHECK(group_size(mesh, both) == 6);
+  const std::vector<RankId> all = group_members(mesh, both, RankId(3));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    CHECK(group_index(mesh, both, all[i]) == static_cast<std::int64_t>(i));
+  }
+}
+
+TEST_CASE("a layout is a bijection between ranks with local indices and the whole") {
+  const Mesh mesh = mesh_of(1, 2, 3, 1);
+  for (const SequenceOrder order :
+       {SequenceOrder::contiguous, SequenceOrder::zigzag, SequenceOrder::striped}) {
+    const std::vector<Shard> shards{{Axis::ring, order}, {Axis::ulysses, SequenceOrder::contiguous}};
+    std::set<std::int64_t> seen;
+    for (std::size_t rank = 0; rank < 6; ++rank) {
+      for (std::int64_t local = 0; local < 4; ++local) {
+        seen.insert(global_index(mesh, shards, 4, RankId(rank), local));
+      }
+    }
+    CHECK(global_size(mesh, shards, 4) == 24);
+    CHECK(seen.size() == 24);
+    CHECK(*seen.begin() == 0);
+    CHECK(*seen.rbegin() == 23);
+  }
+}
+
+TEST_CASE("a cursor visits the body of nested loops as often as their counts say") {
+  const Program program = nested_loops();
+  check_program(program);
+  Cursor cursor(program, RankId(0));
+  int visits = 0;
+  std::int64_t inner_sum = 0;
+  while (!cursor.done()) {
+    ++visits;
+    inner_sum += cursor.counters()[1];
+    cursor.advance();
+  }
+  CHECK(visits == 2 * (1 + 3));
+  CHECK(inner_sum == 2 * (0 + 1 + 2));
+}
+
+TEST_CASE("skipping turns lands where stepping would") {
+  const Program program = nested_loops();
+  Cursor stepped(program, RankId(0));
+  stepped.advance();
+  Cursor skipped = stepped;
+  stepped.advance();
+  stepped.advance();
+  skipped.skip(LoopId(1), 2);
+  CHECK(stepped.place() == skipped.place());
+  CHECK(stepped.counters() == skipped.counters());
+  CHECK_THROWS_AS(skipped.skip(LoopId(1), 1), BugError);
+}
+
+TEST_CASE("an index adds constant, counter and coordinate and reduces to a positive remainder") {
+  const Mesh mesh = mesh_of(1, 1, 4, 1);
+  Index index = Index::coordinate(Axis::ring, 0, 4);
+  index.loop = LoopId(0);
+  index.loop_coefficient = -1;
+  CHECK(evaluate(index, mesh, RankId(1), {3}) == 2);
+  CHECK(evaluate(Index::of(7), mesh, RankId(1), {3}) == 7);
+}
+
+TEST_CASE("a program whose loops do not nest or whose operands are missing is refused") {
+  Program program = nested_loops();
+  program.code.pop_back();
+  CHECK_THROWS_AS(check_program(program), BugError);
+  program = nested_loops();
+  program.code[1].writes.clear();
+  CHECK_THROWS_AS(check_program(program), BugError);
+  program = nested_loops();
+  program.code[1].writes[0].tensor = TensorId(5);
+  CHECK_THROWS_AS(check_program(program), BugError);
+}
