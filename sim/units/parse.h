@@ -9,7 +9,8 @@
 
 namespace longhaul {
 
-/// Result of parsing: a value, or why not (`error`) and what to write instead (`help`).
+/// Result of parsing: a value, or why not (`error`) and what to write instead (`help`). `error`
+/// completes a sentence that starts with the name of the thing: "memory" + " needs a unit".
 template <class T>
 struct Parsed {
   T value{};
@@ -17,6 +18,9 @@ struct Parsed {
   std::string help;
   [[nodiscard]] bool ok() const { return error.empty(); }
 };
+
+// Sizes and times must not be negative; rates and frequencies must be above zero; all must lie below
+// a limit far above any machine, since what exceeds it is a slip of the unit.
 
 /// B, kB, MB, GB, TB, PB (powers of 1000); KiB, MiB, GiB, TiB (powers of 1024); bits are refused.
 Parsed<Bytes> parse_bytes(std::string_view text);
