@@ -11,6 +11,7 @@ Cursor::Cursor(const Program& program, RankId rank)
       counters_(program.loops.size(), 0),
       begin_of_(program.loops.size(), 0),
       end_of_(program.loops.size(), 0) {
+  check(program.loops.size() <= 64, "a program has at most 64 loops");
   for (std::size_t place = 0; place < code_size_; ++place) {
     const Instruction& instruction = program.code[place];
     if (instruction.op == Op::loop_begin) {
@@ -27,25 +28,25 @@ const Instruction& Cursor::instruction() const {
   return program_->code[place_];
 }
 
-std::optional<LoopId> Cursor::advance() {
+std::uint64_t Cursor::advance() {
   ++place_;
   return settle();
 }
 
 // Steps over loop marks until a real instruction or the end.
-std::optional<LoopId> Cursor::settle() {
-  std::optional<LoopId> begun;
+std::uint64_t Cursor::settle() {
+  std::uint64_t begun = 0;
   while (!done()) {
     const Instruction& mark = program_->code[place_];
     if (mark.op == Op::loop_begin) {
       counters_[mark.loop.index] = 0;
-      begun = mark.loop;
+      begun |= std::uint64_t{1} << mark.loop.index;
       ++place_;
     } else if (mark.op == Op::loop_end) {
       std::int64_t& counter = counters_[mark.loop.index];
       if (counter + 1 < program_->loops[mark.loop.index].count) {
         ++counter;
-        begun = mark.loop;
+        begun |= std::uint64_t{1} << mark.loop.index;
         place_ = begin_of_[mark.loop.index] + 1;
       } else {
         counter = 0;

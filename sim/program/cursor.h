@@ -17,15 +17,15 @@ class Cursor {
   [[nodiscard]] std::size_t place() const { return place_; }
   [[nodiscard]] const std::vector<std::int64_t>& counters() const { return counters_; }
   [[nodiscard]] const Instruction& instruction() const;
-  /// To the next instruction; returns the loop whose body was begun again or for the first time
-  /// last on the way, if any (the engine looks for repetition there).
-  std::optional<LoopId> advance();
+  /// To the next instruction; returns the set of loops (bit i: LoopId i) that began a turn on the
+  /// way: the engine looks for repetition there.
+  std::uint64_t advance();
   /// Moves `turns` ahead in a loop that the cursor is in.
   void skip(LoopId loop, std::int64_t turns);
   [[nodiscard]] bool inside(LoopId loop) const;
 
  private:
-  std::optional<LoopId> settle();
+  std::uint64_t settle();
   const Program* program_;
   std::size_t code_size_;
   std::size_t place_ = 0;

@@ -110,7 +110,7 @@ Bytes Tensor::slot_bytes() const {
 const char* name_of(MemoryCategory category) {
   static constexpr const char* names[memory_category_count] = {
       "parameters", "gradients",     "optimizer", "activations",
-      "kv_buffers", "communication", "workspace", "logits"};
+      "kv_buffers", "communication", "workspace", "logits",      "framework"};
   return names[static_cast<int>(category)];
 }
 

@@ -71,9 +71,10 @@ struct Index {
 
 /// Who owns the bytes: the rows of every memory table.
 enum class MemoryCategory {
-  parameters, gradients, optimizer, activations, kv_buffers, communication, workspace, logits
+  parameters, gradients, optimizer, activations, kv_buffers, communication, workspace, logits,
+  framework
 };
-constexpr int memory_category_count = 8;
+constexpr int memory_category_count = 9;
 const char* name_of(MemoryCategory category);
 
 /// How one dimension is dealt to ranks, outermost cut first. Local index i of a rank and the

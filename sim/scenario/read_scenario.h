@@ -23,6 +23,7 @@ struct ScenarioDraft {
   std::optional<std::int64_t> data;              ///< absent: auto
   Precision precision;
   std::string software = "ideal";
+  std::string attention_kernel;                  ///< as in Scenario; empty: the device's best
   /// Where each setting was made, by its path ("plan.context.ring"); missing: the whole input.
   std::vector<std::pair<std::string, Place>> places;
   [[nodiscard]] Place place(const std::string& path) const;

@@ -71,6 +71,8 @@ struct Scenario {
   Plan plan;
   Precision precision;
   std::string software = "ideal";
+  /// Attention kernel family ("fa2", "fa3", "cudnn", "unfused"); empty: the best the device has.
+  std::string attention_kernel;
   std::vector<std::string> remarks;  ///< consequences worth saying ("KV heads replicated 2x")
   /// Micro-batches per step and replica.
   [[nodiscard]] std::int64_t micro_batches() const {

@@ -1,0 +1,30 @@
+// Runs a program on a cluster: discrete events in integer time. Knows no methods and no models.
+//
+// Each rank issues its instructions in order to in-order streams, as a CUDA host does. An
+// instruction starts when it heads its stream and the tensors it touches are free of earlier
+// uses. Kernels take the time sim/cost says, slowed while communication holds SMs. A collective
+// starts when all members have posted it; its flows share links max-min fairly. Memory follows
+// allocate and release. Turns of a uniform loop are skipped once the whole state repeats,
+// which changes no result (docs/models/engine.md, docs/decisions/0003-skipping-turns.md).
+#pragma once
+
+#include "sim/cost/collective.h"
+#include "sim/cost/kernel.h"
+#include "sim/engine/timeline.h"
+#include "sim/program/program.h"
+#include "sim/topology/cluster.h"
+
+namespace longhaul {
+
+struct EngineOptions {
+  bool skip_repetition = true;  ///< false: step through every turn of every loop
+  bool record_spans = false;    ///< turns off skipping: spans of skipped turns would be missing
+  bool record_memory = false;   ///< turns off skipping, for the same reason
+};
+
+/// Simulates `program` with rank r on GPU r. Deterministic. Throws BugError if ranks deadlock
+/// (mismatched collectives), naming the instructions they stand at.
+Timeline simulate(const Program& program, const Cluster& cluster, const KernelCosts& kernels,
+                  const TransportCosts& transport, const EngineOptions& options = {});
+
+}  // namespace longhaul

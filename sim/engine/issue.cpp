@@ -1,0 +1,207 @@
+// From program to streams: issuing in order, dependences by tensor slot, starting stream heads.
+#include <algorithm>
+
+#include "sim/engine/machine.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+// A host runs ahead of its GPU: CUDA queues about a thousand launches. A shallower queue of
+// compute work gives the same times (nothing behind it could start) and keeps the state small.
+constexpr std::size_t compute_queue_depth = 16;
+constexpr std::size_t live_limit = 1024;
+
+bool in_compute_order(Op op) { return op != Op::release && !is_collective(op); }
+
+}  // namespace
+
+void Machine::progress_all() {
+  bool again = true;
+  while (again) {
+    again = false;
+    for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
+      if (ranks_[rank].dirty) {
+        ranks_[rank].dirty = false;
+        progress(RankId(rank));
+        again = true;
+      }
+    }
+  }
+}
+
+void Machine::progress(RankId rank) {
+  RankState& state = ranks_[rank.index];
+  bool moved = true;
+  while (moved) {
+    moved = false;
+    while (may_issue(state)) {
+      issue(rank);
+      moved = true;
+    }
+    moved = start_heads(rank) || moved;
+  }
+}
+
+bool Machine::may_issue(const RankState& state) const {
+  return !state.cursor.done() && state.live.size() < live_limit &&
+         state.queues[static_cast<int>(Stream::compute)].size() < compute_queue_depth;
+}
+
+std::uint32_t Machine::new_task(RankState& state) {
+  if (state.free_tasks.empty()) {
+    state.tasks.emplace_back();
+    return static_cast<std::uint32_t>(state.tasks.size() - 1);
+  }
+  const std::uint32_t index = state.free_tasks.back();
+  state.free_tasks.pop_back();
+  Task& task = state.tasks[index];
+  task.state = TaskState::waiting;
+  task.blockers = 0;
+  task.transfers = 0;
+  task.uses.clear();
+  task.dependents.clear();
+  task.work_left = 0.0;
+  task.spread = 0.0;
+  task.workspace = 0;
+  task.blame = Blame();
+  return index;
+}
+
+void Machine::issue(RankId rank) {
+  RankState& state = ranks_[rank.index];
+  const std::uint32_t index = new_task(state);
+  Task& task = state.tasks[index];
+  task.place = static_cast<std::uint32_t>(state.cursor.place());
+  task.counters = state.cursor.counters();
+  const Instruction& instruction = program_.code[task.place];
+  add_uses(rank, task, instruction);
+  add_dependences(state, index);
+  if (instruction.op == Op::release && state.last_compute) {
+    // Given back once the compute stream is past this point, without holding it up.
+    state.tasks[*state.last_compute].dependents.push_back(index);
+    ++task.blockers;
+  }
+  state.live.push_back(index);
+  if (in_compute_order(instruction.op)) {
+    state.queues[static_cast<int>(Stream::compute)].push_back(index);
+    state.last_compute = index;
+  } else if (instruction.op != Op::release) {
+    state.queues[static_cast<int>(instruction.stream)].push_back(index);
+  }
+  const std::uint64_t begun = state.cursor.advance();
+  if (rank.index == 0) {
+    boundaries_ |= begun;
+  }
+  if (instruction.op == Op::release && task.blockers == 0) {
+    apply_memory(rank, task);
+    complete(rank, index);
+  }
+}
+
+std::uint32_t Machine::key_of(const TensorRef& ref, RankId rank,
+                              const std::vector<std::int64_t>& counters) const {
+  const std::int64_t slot = evaluate(ref.slot, program_.mesh, rank, counters);
+  check(slot >= 0 && slot < program_.tensor(ref.tensor).slots, "a tensor slot must exist");
+  return first_key_[ref.tensor.index] + static_cast<std::uint32_t>(slot);
+}
+
+void Machine::add_uses(RankId rank, Task& task, const Instruction& instruction) const {
+  for (const TensorRef& ref : instruction.reads) {
+    // A release ends the slot's life: nothing that touches it may pass it.
+    task.uses.push_back({key_of(ref, rank, task.counters), instruction.op == Op::release});
+  }
+  for (const TensorRef& ref : instruction.writes) {
+    task.uses.push_back({key_of(ref, rank, task.counters), true});
+  }
+}
+
+// An earlier unfinished task that touches the same slot comes first, unless both only read it.
+void Machine::add_dependences(RankState& state, std::uint32_t index) {
+  Task& task = state.tasks[index];
+  for (const std::uint32_t other : state.live) {
+    Task& earlier = state.tasks[other];
+    if (earlier.state == TaskState::done) {
+      continue;
+    }
+    const bool conflict = std::any_of(task.uses.begin(), task.uses.end(), [&](const Use& mine) {
+      return std::any_of(earlier.uses.begin(), earlier.uses.end(), [&](const Use& theirs) {
+        return mine.key == theirs.key && (mine.write || theirs.write);
+      });
+    });
+    if (conflict) {
+      earlier.dependents.push_back(index);
+      ++task.blockers;
+    }
+  }
+}
+
+// Starts whatever heads its stream and waits for nothing. True if anything moved.
+bool Machine::start_heads(RankId rank) {
+  RankState& state = ranks_[rank.index];
+  bool moved = false;
+  for (int stream = 0; stream < stream_count; ++stream) {
+    auto& queue = state.queues[stream];
+    while (!queue.empty()) {
+      const std::uint32_t head = queue.front();
+      Task& task = state.tasks[head];
+      if (task.state != TaskState::waiting || task.blockers > 0) {
+        break;
+      }
+      moved = true;
+      if (is_collective(program_.code[task.place].op)) {
+        post(rank, head);
+        break;
+      }
+      if (start_compute(rank, head)) {
+        break;
+      }
+    }
+  }
+  return moved;
+}
+
+// The task is over: those that waited for it may go on.
+void Machine::complete(RankId rank, std::uint32_t index) {
+  RankState& state = ranks_[rank.index];
+  Task& task = state.tasks[index];
+  const Instruction& instruction = program_.code[task.place];
+  check(task.state != TaskState::done, "a task ends once");
+  task.state = TaskState::done;
+  state.live.erase(std::find(state.live.begin(), state.live.end(), index));
+  if (instruction.op != Op::release) {
+    auto& queue = state.queues[in_compute_order(instruction.op)
+                                   ? static_cast<int>(Stream::compute)
+                                   : static_cast<int>(instruction.stream)];
+    check(!queue.empty() && queue.front() == index, "streams run in order");
+    queue.pop_front();
+  }
+  if (state.last_compute == index) {
+    state.last_compute.reset();
+  }
+  ++result_.events;
+  ++result_.simulated_events;
+  state.times.end = now_;
+  if (instruction.part == Part::forward) {
+    state.times.forward_end = now_;
+  }
+  if (options_.record_spans) {
+    result_.spans.push_back({rank, instruction.stream, task.started, now_, task.place});
+  }
+  std::vector<std::uint32_t> dependents;
+  dependents.swap(task.dependents);
+  state.free_tasks.push_back(index);
+  const Blame blame = task.blame;
+  for (const std::uint32_t waiting : dependents) {
+    Task& next = state.tasks[waiting];
+    next.blame = blame;
+    if (--next.blockers == 0 && program_.code[next.place].op == Op::release) {
+      apply_memory(rank, next);
+      complete(rank, waiting);
+    }
+  }
+  state.dirty = true;
+}
+
+}  // namespace longhaul

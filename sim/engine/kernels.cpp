@@ -1,0 +1,143 @@
+// The compute stream: kernels, their slowing by communication, memory, idle accounts.
+#include <cmath>
+
+#include "sim/engine/machine.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+// Starts the head of the compute stream. True if it is a kernel that now runs; instructions
+// without duration are over at once.
+bool Machine::start_compute(RankId rank, std::uint32_t index) {
+  RankState& state = ranks_[rank.index];
+  Task& task = state.tasks[index];
+  const Instruction& instruction = program_.code[task.place];
+  check(instruction.stream == Stream::compute, "kernels run on the compute stream");
+  task.started = now_;
+  account_gap(state, task.blame, now_);
+  if (instruction.op == Op::allocate) {
+    apply_memory(rank, task);
+    complete(rank, index);
+    return false;
+  }
+  start_kernel(rank, index);
+  if (task.work_left > 0.0) {
+    return true;
+  }
+  complete(rank, index);
+  return false;
+}
+
+void Machine::start_kernel(RankId rank, std::uint32_t index) {
+  RankState& state = ranks_[rank.index];
+  Task& task = state.tasks[index];
+  const Instruction& instruction = program_.code[task.place];
+  std::int64_t query_owner = 0;
+  std::optional<std::int64_t> key_owner;
+  if (instruction.block) {
+    query_owner =
+        evaluate(instruction.block->query_owner, program_.mesh, rank, task.counters);
+    if (instruction.block->key_owner) {
+      key_owner = evaluate(*instruction.block->key_owner, program_.mesh, rank, task.counters);
+    }
+  }
+  const Price& price = pricer_.price(task.place, query_owner, key_owner);
+  const SimTime alone = SimTime::from(price.time);
+  task.work_left = static_cast<double>(alone.ticks());
+  task.spread = price.relative_spread;
+  task.workspace = price.workspace;
+  result_.extrapolated = result_.extrapolated || price.extrapolated;
+  if (task.work_left <= 0.0) {
+    return;
+  }
+  if (task.workspace > 0) {
+    ledger_.hold(rank, MemoryCategory::workspace, task.workspace, now_);
+  }
+  task.state = TaskState::running;
+  state.computing = true;
+  state.settled = now_;
+  state.speed = 1.0 / kernels_.interference(state.sms_held);
+  schedule_finish(rank);
+}
+
+void Machine::schedule_finish(RankId rank) {
+  RankState& state = ranks_[rank.index];
+  const Task& task = state.tasks[state.queues[static_cast<int>(Stream::compute)].front()];
+  const double ticks = std::ceil(task.work_left / state.speed);
+  state.finish = now_ + SimTime::of_ticks(std::llround(ticks));
+  ++state.generation;
+  kernel_ends_.push({state.finish, rank.index, state.generation});
+}
+
+// Communication kernels came or went: the running kernel goes on at another speed.
+void Machine::change_sms(RankId rank, int change) {
+  RankState& state = ranks_[rank.index];
+  state.sms_held += change;
+  check(state.sms_held >= 0, "no more SMs can be given back than were held");
+  if (!state.computing || change == 0) {
+    return;
+  }
+  const double speed = 1.0 / kernels_.interference(state.sms_held);
+  if (speed == state.speed) {
+    return;
+  }
+  Task& task = state.tasks[state.queues[static_cast<int>(Stream::compute)].front()];
+  const double elapsed = static_cast<double>((now_ - state.settled).ticks());
+  task.work_left = std::max(0.0, task.work_left - elapsed * state.speed);
+  state.settled = now_;
+  state.speed = speed;
+  schedule_finish(rank);
+}
+
+void Machine::finish_kernel(RankId rank) {
+  RankState& state = ranks_[rank.index];
+  const std::uint32_t index = state.queues[static_cast<int>(Stream::compute)].front();
+  Task& task = state.tasks[index];
+  const auto cause = static_cast<std::size_t>(cause_of(program_.code[task.place]));
+  const std::int64_t busy = (now_ - task.started).ticks();
+  state.times.ticks[cause] += busy;
+  state.times.spread[cause] += static_cast<double>(busy) * task.spread;
+  state.computing = false;
+  ++state.generation;
+  state.idle_since = now_;
+  if (task.workspace > 0) {
+    ledger_.give_back(rank, MemoryCategory::workspace, task.workspace, now_);
+  }
+  // Whoever starts after a kernel without a gap has nothing to blame.
+  task.blame = Blame();
+  complete(rank, index);
+}
+
+// Books the time the compute stream stood still: first waiting for other ranks to come to the
+// collective, then for the transfer itself.
+void Machine::account_gap(RankState& state, const Blame& blame, SimTime until) {
+  const SimTime since = state.idle_since;
+  if (until <= since) {
+    return;
+  }
+  const SimTime moving = std::min(std::max(blame.moving, since), until);
+  state.times.ticks[static_cast<std::size_t>(Cause::slower_ranks)] += (moving - since).ticks();
+  const auto cause = static_cast<std::size_t>(blame.cause);
+  const std::int64_t waited = (until - moving).ticks();
+  state.times.ticks[cause] += waited;
+  state.times.spread[cause] += static_cast<double>(waited) * blame.spread;
+  state.idle_since = until;
+}
+
+void Machine::apply_memory(RankId rank, const Task& task) {
+  const Instruction& instruction = program_.code[task.place];
+  const bool holding = instruction.op == Op::allocate;
+  for (const TensorRef& ref : holding ? instruction.writes : instruction.reads) {
+    const Tensor& tensor = program_.tensor(ref.tensor);
+    const auto bytes = static_cast<std::int64_t>(tensor.slot_bytes().value());
+    if (tensor.in_host_memory) {
+      ledger_.hold_on_host(rank, holding ? bytes : -bytes);
+    } else if (holding) {
+      ledger_.hold(rank, tensor.category, bytes, now_);
+    } else {
+      ledger_.give_back(rank, tensor.category, bytes, now_);
+    }
+  }
+}
+
+}  // namespace longhaul

@@ -1,0 +1,207 @@
+// The engine's state: ranks with streams and tasks, communicators with collectives in progress.
+// Private to sim/engine.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <queue>
+#include <unordered_map>
+#include <vector>
+
+#include "sim/engine/engine.h"
+#include "sim/engine/ledger.h"
+#include "sim/engine/price.h"
+#include "sim/network/flow_network.h"
+#include "sim/program/cursor.h"
+
+namespace longhaul {
+
+/// Why a stream that stands still does so: what it waited for last, and since when that moved.
+struct Blame {
+  Cause cause = Cause::other;
+  SimTime moving;       ///< when the transfer itself began (before: waiting for other ranks)
+  double spread = 0.0;  ///< relative spread of the transfer's cost
+};
+
+/// A tensor slot touched by a task. Keys are unique per (tensor, slot).
+struct Use {
+  std::uint32_t key = 0;
+  bool write = false;
+};
+
+enum class TaskState : std::uint8_t { waiting, posted, running, done };
+
+/// One issued instruction of one rank.
+struct Task {
+  std::uint32_t place = 0;
+  TaskState state = TaskState::waiting;
+  std::int32_t blockers = 0;     ///< unfinished tasks it waits for
+  std::int32_t transfers = 0;    ///< send_receive: flows it still waits for
+  std::vector<Use> uses;
+  std::vector<std::int64_t> counters;      ///< loop turns at issue
+  std::vector<std::uint32_t> dependents;   ///< tasks of the same rank waiting for this one
+  double work_left = 0.0;        ///< ticks at full speed
+  double spread = 0.0;
+  std::int64_t workspace = 0;
+  SimTime started;
+  Blame blame;
+};
+
+/// A rank: where it stands, what it has issued, what runs.
+struct RankState {
+  explicit RankState(Cursor start) : cursor(std::move(start)) {}
+  Cursor cursor;
+  std::vector<Task> tasks;                ///< pool
+  std::vector<std::uint32_t> free_tasks;
+  std::vector<std::uint32_t> live;        ///< unfinished tasks in issue order
+  std::deque<std::uint32_t> queues[stream_count];
+  std::optional<std::uint32_t> last_compute;  ///< last unfinished task issued to the compute stream
+  bool computing = false;                 ///< the head of the compute queue runs
+  double speed = 1.0;                     ///< of the running kernel
+  SimTime settled;                        ///< work_left of the running kernel holds at this instant
+  SimTime finish;                         ///< of the running kernel, if nothing changes
+  std::uint64_t generation = 0;           ///< of `finish`
+  SimTime idle_since;                     ///< the compute stream stands still since
+  int sms_held = 0;                       ///< by communication kernels
+  Blame last_transfer;                    ///< the communication that ended last
+  bool dirty = true;                      ///< something may be issued or started
+  RankTimes times;
+};
+
+/// One collective in progress, or waiting for members.
+struct Occurrence {
+  std::uint32_t place = 0;
+  std::int32_t arrived = 0;
+  std::int32_t flows_left = 0;
+  std::int32_t members_left = 0;          ///< members whose task has not finished
+  bool started = false;
+  int sms_held = 0;
+  Blame blame;
+  std::vector<std::optional<std::uint32_t>> task_of;  ///< by member
+  std::vector<FlowId> flows;              ///< in progress, in start order
+};
+
+/// The collectives of one communicator on one stream, oldest first.
+struct Channel {
+  std::deque<Occurrence> queue;
+  std::uint64_t first = 0;                ///< sequence number of queue.front()
+  std::vector<std::uint64_t> next;        ///< by member: sequence number of its next collective
+};
+
+/// A communicator: one group instance.
+struct Communicator {
+  std::vector<RankId> members;
+  std::vector<GpuId> gpus;
+  Channel channels[stream_count];
+};
+
+/// Who is told when a flow ends.
+struct FlowOwner {
+  std::uint32_t communicator = 0;
+  std::uint8_t stream = 0;
+  std::uint64_t sequence = 0;
+  std::optional<std::uint32_t> sender;    ///< member index (send_receive)
+  std::optional<std::uint32_t> receiver;
+};
+
+/// The end of a running kernel, valid while the rank's generation is the same.
+struct KernelEnd {
+  SimTime when;
+  std::uint32_t rank = 0;
+  std::uint64_t generation = 0;
+  bool operator>(const KernelEnd& other) const {
+    return when != other.when ? when > other.when : rank > other.rank;
+  }
+};
+
+/// What was true when a turn of a uniform loop began.
+struct Snapshot {
+  std::int64_t turn = 0;
+  SimTime when;
+  std::vector<std::uint64_t> state;       ///< relative; equal states evolve equally
+  std::vector<RankTimes> times;
+  std::vector<Holdings> holdings;
+  std::vector<double> link_bytes;
+  std::int64_t events = 0;
+};
+
+/// The simulation itself. One object, one run.
+class Machine {
+ public:
+  Machine(const Program& program, const Cluster& cluster, const KernelCosts& kernels,
+          const TransportCosts& transport, const EngineOptions& options);
+  Timeline run();
+
+ private:
+  // setup (machine.cpp)
+  void make_communicators();
+  void hold_communicator_memory(const Cluster& cluster);
+  // issue.cpp: from program to streams
+  void progress_all();
+  void progress(RankId rank);
+  [[nodiscard]] bool may_issue(const RankState& state) const;
+  void issue(RankId rank);
+  std::uint32_t new_task(RankState& state);
+  void add_uses(RankId rank, Task& task, const Instruction& instruction) const;
+  void add_dependences(RankState& state, std::uint32_t index);
+  [[nodiscard]] std::uint32_t key_of(const TensorRef& ref, RankId rank,
+                                     const std::vector<std::int64_t>& counters) const;
+  bool start_heads(RankId rank);
+  void complete(RankId rank, std::uint32_t index);
+  // kernels.cpp: the compute stream and memory
+  bool start_compute(RankId rank, std::uint32_t index);
+  void start_kernel(RankId rank, std::uint32_t index);
+  void apply_memory(RankId rank, const Task& task);
+  void account_gap(RankState& state, const Blame& blame, SimTime until);
+  void finish_kernel(RankId rank);
+  void change_sms(RankId rank, int change);
+  void schedule_finish(RankId rank);
+  // collectives.cpp
+  void post(RankId rank, std::uint32_t index);
+  void start_collective(std::uint32_t communicator, Stream stream, std::uint64_t sequence);
+  void start_transfers(std::uint32_t communicator, Stream stream, std::uint64_t sequence,
+                       std::uint32_t member);
+  void start_flow(const PlannedFlow& flow, Seconds extra, const FlowOwner& owner);
+  void start_plan(const CollectivePlan& plan, const FlowOwner& owner, Occurrence& occurrence);
+  void flow_done(FlowId flow);
+  void finish_member(Communicator& communicator, Occurrence& occurrence, std::uint32_t member);
+  void retire(Channel& channel);
+  const CollectivePlan& plan_for(std::uint32_t communicator, std::uint32_t place,
+                                 std::uint32_t member);
+  // repetition.cpp
+  void consider_skipping();
+  [[nodiscard]] bool all_inside(LoopId loop) const;
+  Snapshot take_snapshot(LoopId loop) const;
+  void append_rank(const RankState& state, LoopId loop, std::vector<std::uint64_t>& out) const;
+  void append_channels(std::vector<std::uint64_t>& out) const;
+  void skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now);
+  void shift_rank(RankState& state, LoopId loop, std::int64_t turns, SimTime span, SimTime since);
+  // the end
+  void close_accounts();
+  void check_all_done() const;
+
+  const Program& program_;
+  const TransportCosts& transport_;
+  const KernelCosts& kernels_;
+  EngineOptions options_;
+  Pricer pricer_;
+  Ledger ledger_;
+  FlowNetwork network_;
+  std::vector<RankState> ranks_;
+  std::vector<Communicator> communicators_;
+  std::vector<std::vector<std::uint32_t>> communicator_of_;  ///< [group][rank]
+  std::vector<std::vector<std::uint32_t>> member_of_;        ///< [group][rank]
+  std::vector<std::uint32_t> first_key_;                     ///< by tensor
+  std::vector<std::size_t> loop_begin_;                      ///< by loop: place
+  std::vector<std::size_t> loop_end_;
+  std::unordered_map<std::uint64_t, CollectivePlan> plans_;
+  std::vector<FlowOwner> owners_;                            ///< by FlowId
+  std::priority_queue<KernelEnd, std::vector<KernelEnd>, std::greater<>> kernel_ends_;
+  SimTime now_;
+  std::uint64_t boundaries_ = 0;          ///< uniform loops in which rank 0 has just begun a turn
+  std::vector<std::vector<Snapshot>> history_;               ///< by loop
+  Timeline result_;
+};
+
+}  // namespace longhaul

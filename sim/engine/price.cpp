@@ -1,0 +1,209 @@
+#include "sim/engine/price.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "sim/program/attention_calls.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+KernelType kernel_type(DataType type) {
+  switch (type) {
+    case DataType::fp8: return KernelType::fp8;
+    case DataType::fp32: return KernelType::fp32;
+    default: return KernelType::bf16;
+  }
+}
+
+double elements_of(const Program& program, const TensorRef& ref) {
+  const Tensor& tensor = program.tensor(ref.tensor);
+  double elements = static_cast<double>(tensor.elements());
+  if (ref.slice_dim) {
+    const auto dim = static_cast<std::size_t>(*ref.slice_dim);
+    elements *= static_cast<double>(ref.slice_length) / static_cast<double>(tensor.shape[dim]);
+  }
+  return elements;
+}
+
+Cause cause_of_stream(Stream stream) {
+  switch (stream) {
+    case Stream::tensor: return Cause::tensor_parallel;
+    case Stream::data: return Cause::data_parallel;
+    case Stream::pipeline: return Cause::pipeline;
+    case Stream::copy: return Cause::offload;
+    default: return Cause::other;
+  }
+}
+
+}  // namespace
+
+Cause cause_of(const Instruction& instruction) {
+  if (is_collective(instruction.op) && instruction.stream == Stream::context) {
+    switch (instruction.op) {
+      case Op::send_receive: return Cause::ring_exchange;
+      case Op::all_to_all: return Cause::all_to_all;
+      default: return Cause::all_gather;
+    }
+  }
+  switch (instruction.op) {
+    case Op::attend:
+    case Op::attend_backward:
+    case Op::merge_attention:
+    case Op::attention_delta: return Cause::attention;
+    case Op::gemm: return Cause::gemm;
+    case Op::loss:
+    case Op::loss_statistics: return Cause::loss;
+    case Op::adam: return Cause::optimizer;
+    default: break;
+  }
+  return instruction.stream == Stream::compute && !is_collective(instruction.op)
+             ? Cause::memory_bound
+             : cause_of_stream(instruction.stream);
+}
+
+Bytes bytes_of(const Program& program, const TensorRef& ref) {
+  return element_size(program.tensor(ref.tensor).type) * elements_of(program, ref);
+}
+
+Bytes collective_bytes(const Program& program, const Instruction& instruction) {
+  Bytes read;
+  Bytes written;
+  for (const TensorRef& ref : instruction.reads) {
+    read += bytes_of(program, ref);
+  }
+  for (const TensorRef& ref : instruction.writes) {
+    written += bytes_of(program, ref);
+  }
+  return std::max(read, written);
+}
+
+Pricer::Pricer(const Program& program, const KernelCosts& kernels)
+    : program_(program), kernels_(kernels) {}
+
+const Price& Pricer::price(std::size_t place, std::int64_t query_owner,
+                           std::optional<std::int64_t> key_owner) {
+  const std::uint64_t key = static_cast<std::uint64_t>(place) << 40 |
+                            static_cast<std::uint64_t>(query_owner) << 20 |
+                            static_cast<std::uint64_t>(key_owner ? *key_owner + 1 : 0);
+  const auto found = known_.find(key);
+  if (found != known_.end()) {
+    return found->second;
+  }
+  return known_.emplace(key, compute(program_.code[place], query_owner, key_owner)).first->second;
+}
+
+Price Pricer::compute(const Instruction& instruction, std::int64_t query_owner,
+                      std::optional<std::int64_t> key_owner) const {
+  if (instruction.fused) {
+    return {};
+  }
+  switch (instruction.op) {
+    case Op::attend:
+    case Op::attend_backward: return attention(instruction, query_owner, key_owner);
+    case Op::merge_attention: return merge(instruction, query_owner, key_owner);
+    case Op::gemm: return gemm(instruction);
+    default: return memory_bound(traffic(instruction));
+  }
+}
+
+Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner,
+                        std::optional<std::int64_t> key_owner) const {
+  const auto& q = program_.tensor(instruction.reads[0].tensor);
+  const auto& k = program_.tensor(instruction.reads[1].tensor);
+  check(q.shape.size() == 4 && k.shape.size() == 4, "attention works on [b, s, h, d]");
+  Price total;
+  double weighted = 0.0;
+  for (const AttentionCall& call :
+       attention_calls(program_.attention, query_owner, key_owner)) {
+    AttentionShape shape;
+    shape.batch = q.shape[0];
+    shape.queries = call.queries;
+    shape.keys = call.keys;
+    shape.heads = q.shape[2];
+    shape.kv_heads = k.shape[2];
+    shape.head_dim = q.shape[3];
+    shape.band = call.band;
+    shape.backward = instruction.op == Op::attend_backward;
+    shape.type = kernel_type(q.type);
+    const KernelTime time = kernels_.attention(shape);
+    total.time += time.time;
+    weighted += time.time.value() * time.relative_spread;
+    total.extrapolated = total.extrapolated || time.extrapolated;
+    const auto scratch = static_cast<std::int64_t>(kernels_.attention_workspace(shape).value());
+    total.workspace = std::max(total.workspace, scratch);
+  }
+  total.relative_spread = total.time.value() > 0 ? weighted / total.time.value() : 0.0;
+  return total;
+}
+
+// A reads m*k, B k*n, C m*n elements, whatever the shapes and transposes: k^2 = A*B/C.
+Price Pricer::gemm(const Instruction& instruction) const {
+  const double a = elements_of(program_, instruction.reads[0]);
+  const double b = elements_of(program_, instruction.reads[1]);
+  const double c = elements_of(program_, instruction.writes[0]);
+  const double k = std::sqrt(a / c * b);
+  GemmShape shape;
+  shape.k = std::llround(k);
+  shape.m = std::llround(a / k);
+  shape.n = std::llround(b / k);
+  check(static_cast<double>(shape.m) * static_cast<double>(shape.n) == c,
+        "the operands of a gemm must be a matrix product");
+  shape.type = kernel_type(program_.tensor(instruction.reads[0].tensor).type);
+  const KernelTime time = kernels_.gemm(shape);
+  return {time.time, time.relative_spread, time.extrapolated, 0};
+}
+
+// Only the rows that the block's calls cover are combined: read both, write one.
+Price Pricer::merge(const Instruction& instruction, std::int64_t query_owner,
+                    std::optional<std::int64_t> key_owner) const {
+  std::int64_t rows = 0;
+  for (const AttentionCall& call :
+       attention_calls(program_.attention, query_owner, key_owner)) {
+    rows = std::max(rows, call.queries);
+  }
+  if (rows == 0) {
+    return {};
+  }
+  const std::int64_t all = program_.tensor(instruction.reads[0].tensor).shape[1];
+  const double share = static_cast<double>(rows) / static_cast<double>(all);
+  Bytes bytes;
+  for (const TensorRef& ref : instruction.reads) {
+    bytes += bytes_of(program_, ref);
+  }
+  for (const TensorRef& ref : instruction.writes) {
+    bytes += 2.0 * bytes_of(program_, ref);
+  }
+  return memory_bound(bytes * share);
+}
+
+Price Pricer::memory_bound(Bytes bytes) const {
+  const KernelTime time = kernels_.memory_bound({bytes, 1});
+  return {time.time, time.relative_spread, time.extrapolated, 0};
+}
+
+// Bytes a memory-bound kernel must move: everything read and written once; sums read what they
+// add to. Embedding lookups touch only the rows of their tokens.
+Bytes Pricer::traffic(const Instruction& instruction) const {
+  if (instruction.op == Op::embed) {
+    return 2.0 * bytes_of(program_, instruction.writes[0]);
+  }
+  if (instruction.op == Op::embed_backward) {
+    const Bytes gradient = bytes_of(program_, instruction.reads[1]);
+    const Tensor& table = program_.tensor(instruction.writes[0].tensor);
+    const Tensor& incoming = program_.tensor(instruction.reads[1].tensor);
+    return gradient + gradient * (2.0 * (element_size(table.type) / element_size(incoming.type)));
+  }
+  Bytes bytes;
+  for (const TensorRef& ref : instruction.reads) {
+    bytes += bytes_of(program_, ref);
+  }
+  for (const TensorRef& ref : instruction.writes) {
+    bytes += (instruction.accumulate ? 2.0 : 1.0) * bytes_of(program_, ref);
+  }
+  return bytes;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,220 @@
+// Skipping turns: when the whole state at the beginning of a turn equals the state at the
+// beginning of an earlier turn, everything in between repeats, and is counted instead of stepped.
+//
+// The state is compared relative to now and to the turn, as integers and bit patterns, so the
+// comparison is exact. Memory may grow from turn to turn (saved activations): it is not part of
+// the state, but its growth per period is constant, so it is added up; the last period of a loop
+// is always stepped through, which is where a growing peak lies (a shrinking one lies in the
+// first). See docs/decisions/0003-skipping-turns.md.
+#include <bit>
+
+#include "sim/engine/machine.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+// Earlier turns to compare with: periods of up to this many turns are found.
+constexpr std::size_t history_length = 4;
+
+std::uint64_t bits(double value) { return std::bit_cast<std::uint64_t>(value); }
+std::uint64_t relative(SimTime when, SimTime now) {
+  return static_cast<std::uint64_t>((now - when).ticks());
+}
+
+}  // namespace
+
+void Machine::consider_skipping() {
+  const std::uint64_t begun = boundaries_;
+  boundaries_ = 0;
+  if (begun == 0 || !options_.skip_repetition) {
+    return;
+  }
+  for (std::size_t i = 0; i < program_.loops.size(); ++i) {
+    const LoopId loop(i);
+    const bool wanted = (begun >> i & 1u) != 0 && program_.loops[i].uniform &&
+                        program_.loops[i].count > 3;
+    if (!wanted) {
+      continue;
+    }
+    if (ranks_[0].cursor.counters()[i] == 0) {
+      history_[i].clear();
+    }
+    if (!all_inside(loop)) {
+      continue;
+    }
+    Snapshot now = take_snapshot(loop);
+    std::vector<Snapshot>& history = history_[i];
+    for (auto then = history.rbegin(); then != history.rend(); ++then) {
+      if (then->state == now.state) {
+        skip_turns(loop, *then, now);
+        history.clear();
+        return;
+      }
+    }
+    history.push_back(std::move(now));
+    if (history.size() > history_length) {
+      history.erase(history.begin());
+    }
+  }
+}
+
+// True if every rank is in the loop, and in the same turn of every loop around it.
+bool Machine::all_inside(LoopId loop) const {
+  for (const RankState& state : ranks_) {
+    if (state.cursor.done() || !state.cursor.inside(loop)) {
+      return false;
+    }
+    for (std::size_t i = 0; i < program_.loops.size(); ++i) {
+      const bool around = loop_begin_[i] < loop_begin_[loop.index] &&
+                          loop_end_[i] > loop_end_[loop.index];
+      if (around && state.cursor.counters()[i] != ranks_[0].cursor.counters()[i]) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+Snapshot Machine::take_snapshot(LoopId loop) const {
+  Snapshot snapshot;
+  snapshot.turn = ranks_[0].cursor.counters()[loop.index];
+  snapshot.when = now_;
+  for (const RankState& state : ranks_) {
+    append_rank(state, loop, snapshot.state);
+    snapshot.times.push_back(state.times);
+  }
+  append_channels(snapshot.state);
+  snapshot.holdings = ledger_.holdings();
+  const auto bytes = network_.bytes_by_link();
+  snapshot.link_bytes.assign(bytes.begin(), bytes.end());
+  snapshot.events = result_.events;
+  return snapshot;
+}
+
+void Machine::append_rank(const RankState& state, LoopId loop,
+                          std::vector<std::uint64_t>& out) const {
+  const std::int64_t base = ranks_[0].cursor.counters()[loop.index];
+  const auto append_counters = [&](const std::vector<std::int64_t>& counters, bool inside) {
+    for (std::size_t i = 0; i < counters.size(); ++i) {
+      const std::int64_t value = i == loop.index && inside ? counters[i] - base : counters[i];
+      out.push_back(static_cast<std::uint64_t>(value));
+    }
+  };
+  out.push_back(state.cursor.place());
+  append_counters(state.cursor.counters(), true);
+  out.push_back(state.live.size());
+  out.push_back(static_cast<std::uint64_t>(state.sms_held));
+  out.push_back(relative(state.idle_since, now_));
+  out.push_back(state.computing ? 1 : 0);
+  if (state.computing) {
+    out.push_back(relative(state.settled, now_));
+    out.push_back(relative(state.finish, now_));
+    out.push_back(bits(state.speed));
+  }
+  for (const std::uint32_t index : state.live) {
+    const Task& task = state.tasks[index];
+    const bool inside = task.place > loop_begin_[loop.index] && task.place < loop_end_[loop.index];
+    out.push_back(task.place);
+    append_counters(task.counters, inside);
+    out.push_back(static_cast<std::uint64_t>(task.state));
+    out.push_back(static_cast<std::uint64_t>(task.blockers));
+    out.push_back(static_cast<std::uint64_t>(task.transfers));
+    out.push_back(bits(task.work_left));
+    if (task.state != TaskState::waiting) {
+      out.push_back(relative(task.started, now_));
+    }
+    out.push_back(static_cast<std::uint64_t>(task.blame.cause));
+    if (task.blame.cause != Cause::other) {
+      out.push_back(relative(task.blame.moving, now_));
+    }
+  }
+}
+
+void Machine::append_channels(std::vector<std::uint64_t>& out) const {
+  for (const Communicator& communicator : communicators_) {
+    for (const Channel& channel : communicator.channels) {
+      out.push_back(channel.queue.size());
+      for (const Occurrence& occurrence : channel.queue) {
+        out.push_back(occurrence.place);
+        out.push_back(occurrence.started ? relative(occurrence.blame.moving, now_) + 1 : 0);
+        for (const auto& task : occurrence.task_of) {
+          out.push_back(task ? 1 : 0);
+        }
+        for (const FlowId flow : occurrence.flows) {
+          network_.append_state(flow, now_, out);
+        }
+      }
+    }
+  }
+}
+
+void Machine::skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now) {
+  const std::int64_t period = now.turn - then.turn;
+  std::int64_t furthest = 0;
+  for (const RankState& state : ranks_) {
+    furthest = std::max(furthest, state.cursor.counters()[loop.index]);
+  }
+  // One whole period is left to step through, for the peaks of memory that grows.
+  const std::int64_t periods = (program_.loops[loop.index].count - 1 - furthest) / period - 1;
+  if (period <= 0 || periods <= 0) {
+    return;
+  }
+  const SimTime span = (now.when - then.when) * periods;
+  network_.skip(span, periods, then.link_bytes);
+  ledger_.skip(periods, then.holdings);
+  result_.events += periods * (result_.events - then.events);
+  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
+    RankState& state = ranks_[rank];
+    for (std::size_t i = 0; i < cause_count; ++i) {
+      state.times.ticks[i] += periods * (state.times.ticks[i] - then.times[rank].ticks[i]);
+      state.times.spread[i] +=
+          static_cast<double>(periods) * (state.times.spread[i] - then.times[rank].spread[i]);
+    }
+    shift_rank(state, loop, periods * period, span, then.when);
+  }
+  for (Communicator& communicator : communicators_) {
+    for (Channel& channel : communicator.channels) {
+      for (Occurrence& occurrence : channel.queue) {
+        occurrence.blame.moving += span;
+      }
+    }
+  }
+  now_ += span;
+  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
+    RankState& state = ranks_[rank];
+    if (state.computing) {
+      ++state.generation;
+      kernel_ends_.push({state.finish, static_cast<std::uint32_t>(rank), state.generation});
+    }
+  }
+}
+
+void Machine::shift_rank(RankState& state, LoopId loop, std::int64_t turns, SimTime span,
+                         SimTime since) {
+  const RankId rank(static_cast<std::size_t>(&state - ranks_.data()));
+  state.cursor.skip(loop, turns);
+  state.settled += span;
+  state.finish += span;
+  state.idle_since += span;
+  state.last_transfer.moving += span;
+  if (state.times.end >= since) {
+    state.times.end += span;
+  }
+  if (state.times.forward_end >= since) {
+    state.times.forward_end += span;
+  }
+  for (const std::uint32_t index : state.live) {
+    Task& task = state.tasks[index];
+    task.started += span;
+    task.blame.moving += span;
+    if (task.place > loop_begin_[loop.index] && task.place < loop_end_[loop.index]) {
+      task.counters[loop.index] += turns;
+      task.uses.clear();
+      add_uses(rank, task, program_.code[task.place]);
+    }
+  }
+}
+
+}  // namespace longhaul

@@ -1,0 +1,72 @@
+// What a simulation leaves behind: when it ended, where every rank's time went, what every
+// rank held at its worst moment.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/program/program.h"
+#include "sim/units/sim_time.h"
+
+namespace longhaul {
+
+/// Where a rank's time goes. Busy causes are time of its compute stream; the others are time in
+/// which that stream stood still, named after what it stood still for.
+enum class Cause {
+  attention, gemm, memory_bound, loss, optimizer,   // busy
+  ring_exchange, all_to_all, all_gather, tensor_parallel, data_parallel, pipeline, offload,
+  slower_ranks,  ///< waiting for other ranks to reach a collective
+  other
+};
+constexpr int cause_count = 14;
+constexpr int busy_cause_count = 5;
+const char* name_of(Cause cause);
+
+/// One rank's accounts. The ticks of all causes sum to the end of the program exactly.
+struct RankTimes {
+  std::array<std::int64_t, cause_count> ticks{};
+  /// Sum of ticks x relative spread of their cost, by cause: the raw material of intervals.
+  std::array<double, cause_count> spread{};
+  SimTime end;          ///< its last instruction is done
+  SimTime forward_end;  ///< its last forward instruction is done
+};
+
+/// Device memory of one rank at its worst moment, by category; the categories sum to `total`.
+struct MemoryPeak {
+  std::array<std::int64_t, memory_category_count> bytes{};
+  std::int64_t total = 0;
+  SimTime when;
+  std::int64_t host_peak = 0;  ///< bytes of offloaded tensors in host memory
+};
+
+/// One instruction's stay on a stream (only when asked for).
+struct Span {
+  RankId rank;
+  Stream stream = Stream::compute;
+  SimTime start;
+  SimTime end;
+  std::uint32_t place = 0;  ///< of the instruction in the program
+};
+
+/// Device memory of a rank from an instant on (only when asked for).
+struct MemorySample {
+  RankId rank;
+  SimTime when;
+  std::int64_t bytes = 0;
+};
+
+struct Timeline {
+  SimTime end;                      ///< the last instruction of the last rank is done
+  std::vector<RankTimes> ranks;
+  std::vector<MemoryPeak> memory;   ///< by rank
+  std::vector<double> link_bytes;   ///< bytes carried, by LinkId
+  std::int64_t events = 0;          ///< completions, those in skipped turns included
+  std::int64_t simulated_events = 0;  ///< completions really stepped through
+  bool extrapolated = false;        ///< some cost lay outside its profile's range
+  std::vector<Span> spans;
+  std::vector<MemorySample> memory_samples;
+};
+
+}  // namespace longhaul

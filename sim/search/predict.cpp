@@ -1,0 +1,24 @@
+#include "sim/search/predict.h"
+
+#include "sim/cost/collective.h"
+#include "sim/cost/kernel.h"
+#include "sim/engine/engine.h"
+#include "sim/schedule/lower.h"
+#include "sim/search/summarize.h"
+
+namespace longhaul {
+
+Result predict(const Scenario& scenario, Diagnostics& diagnostics) {
+  // The scenario becomes a program: from here on there are no methods, only instructions.
+  const Program program = lower(scenario);
+  // Costs come from the profiles of the device and of the cluster's transport.
+  const KernelCosts kernels =
+      find_kernel_costs(scenario.cluster.device(), scenario.attention_kernel, diagnostics);
+  const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
+  // The engine runs the program on the cluster.
+  const Timeline timeline = simulate(program, scenario.cluster, kernels, transport);
+  // What the user wants to know is read off the timeline.
+  return summarize(scenario, timeline, kernels, transport);
+}
+
+}  // namespace longhaul

@@ -1,0 +1,239 @@
+#include "sim/search/summarize.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "sim/units/band.h"
+#include "sim/units/format.h"
+
+namespace longhaul {
+
+namespace {
+
+// Half-width of a central 90 % interval of a normal error, in standard deviations.
+constexpr double ninety_percent = 1.645;
+
+double pairs_of(const MaskSpec& mask, std::int64_t length) {
+  Band band;
+  if (mask.kind != MaskKind::full) {
+    band.upper = 0;
+  }
+  if (mask.kind == MaskKind::window) {
+    band.lower = 1 - mask.window;
+  }
+  return attended_pairs(band, length, length);
+}
+
+// Forward attention FLOPs of one sequence in one layer: 2 products of 2 FLOP per pair and head
+// element.
+double attention_flops(const Scenario& scenario) {
+  return 4.0 * static_cast<double>(scenario.model.heads * scenario.model.head_dim) *
+         pairs_of(scenario.workload.mask, scenario.workload.sequence_length);
+}
+
+double sequences_per_step(const Scenario& scenario) {
+  const Workload& workload = scenario.workload;
+  return workload.phase == Phase::train
+             ? static_cast<double>(workload.global_batch)
+             : static_cast<double>(workload.micro_batch * scenario.plan.data);
+}
+
+// Forward FLOPs of everything but attention cores, one sequence.
+double matrix_flops(const Scenario& scenario) {
+  const std::int64_t length = scenario.workload.sequence_length;
+  const double whole = forward_flops(scenario.model, 1, length, AttentionFlops::full).value();
+  const double square = static_cast<double>(length) * static_cast<double>(length);
+  return whole - 4.0 * static_cast<double>(scenario.model.layers * scenario.model.heads *
+                                           scenario.model.head_dim) * square;
+}
+
+double attention_passes(Pass pass) {
+  switch (pass) {
+    case Pass::forward: return 1.0;
+    case Pass::backward: return 2.5;
+    case Pass::forward_backward: break;
+  }
+  return 3.5;
+}
+
+void read_times(const Timeline& timeline, Result& result) {
+  double busy = 0.0;
+  double exposed = 0.0;
+  for (const RankTimes& times : timeline.ranks) {
+    for (int cause = 0; cause < cause_count; ++cause) {
+      const double seconds =
+          SimTime::of_ticks(times.ticks[static_cast<std::size_t>(cause)]).seconds().value();
+      if (cause < busy_cause_count) {
+        busy += seconds;
+      } else if (cause < static_cast<int>(Cause::slower_ranks)) {
+        exposed += seconds;
+      }
+    }
+  }
+  const double ranks = static_cast<double>(timeline.ranks.size());
+  const double step = timeline.end.seconds().value();
+  result.compute_time = Seconds::of(busy / ranks);
+  result.exposed_communication = Seconds::of(exposed / ranks);
+  result.bubble_fraction = step > 0.0 ? 1.0 - busy / ranks / step : 0.0;
+}
+
+// The rank whose own work ends last, lowest first.
+std::size_t slowest_rank(const Timeline& timeline) {
+  std::size_t slowest = 0;
+  for (std::size_t rank = 1; rank < timeline.ranks.size(); ++rank) {
+    if (timeline.ranks[rank].end > timeline.ranks[slowest].end) {
+      slowest = rank;
+    }
+  }
+  return slowest;
+}
+
+// Errors of one cause are taken as one error (they come from the same curve), errors of different
+// causes as independent.
+void read_critical_path(const Timeline& timeline, Result& result) {
+  const RankTimes& times = timeline.ranks[slowest_rank(timeline)];
+  double variance = 0.0;
+  for (int cause = 0; cause < cause_count; ++cause) {
+    const auto i = static_cast<std::size_t>(cause);
+    if (times.ticks[i] == 0) {
+      continue;
+    }
+    result.critical_path.emplace_back(name_of(static_cast<Cause>(cause)),
+                                      SimTime::of_ticks(times.ticks[i]).seconds());
+    const double error = std::ldexp(times.spread[i], -SimTime::tick_exponent);
+    variance += error * error;
+  }
+  const Seconds half = Seconds::of(ninety_percent * std::sqrt(variance));
+  result.interval_low = std::max(Seconds(), result.step_time - half);
+  result.interval_high = result.step_time + half;
+  result.forward_time = times.forward_end.seconds();
+}
+
+void read_memory(const Scenario& scenario, const Timeline& timeline, Result& result) {
+  std::size_t worst = 0;
+  std::int64_t host = 0;
+  for (std::size_t rank = 0; rank < timeline.memory.size(); ++rank) {
+    host = std::max(host, timeline.memory[rank].host_peak);
+    if (timeline.memory[rank].total > timeline.memory[worst].total) {
+      worst = rank;
+    }
+  }
+  const MemoryPeak& peak = timeline.memory[worst];
+  MemoryResult& memory = result.memory;
+  memory.peak = Bytes::of(static_cast<double>(peak.total));
+  memory.peak_rank = static_cast<std::int64_t>(worst);
+  memory.peak_time = peak.when.seconds();
+  memory.reserved = memory.peak;
+  memory.capacity = scenario.cluster.device().memory;
+  memory.fits = memory.reserved <= memory.capacity;
+  memory.host_peak = Bytes::of(static_cast<double>(host));
+  for (int i = 0; i < memory_category_count; ++i) {
+    memory.categories.emplace_back(
+        name_of(static_cast<MemoryCategory>(i)),
+        Bytes::of(static_cast<double>(peak.bytes[static_cast<std::size_t>(i)])));
+  }
+}
+
+const char* words_for(const std::string& cause) {
+  static constexpr std::pair<const char*, const char*> words[] = {
+      {"attention", "attention kernels"},
+      {"gemm", "matrix products"},
+      {"memory_bound", "memory-bound kernels"},
+      {"loss", "the loss"},
+      {"optimizer", "the optimizer"},
+      {"ring_exchange", "waiting for keys and values from the ring neighbour"},
+      {"all_to_all", "waiting for all-to-all exchanges"},
+      {"all_gather", "waiting for gathered keys and values"},
+      {"tensor_parallel", "waiting for tensor-parallel collectives"},
+      {"data_parallel", "waiting for gradient and parameter collectives"},
+      {"pipeline", "waiting for pipeline neighbours"},
+      {"offload", "waiting for copies to or from host memory"},
+      {"slower_ranks", "waiting for slower ranks (load imbalance)"},
+  };
+  for (const auto& [name, text] : words) {
+    if (cause == name) {
+      return text;
+    }
+  }
+  return "gaps without a known cause";
+}
+
+std::string bottleneck_of(const Result& result) {
+  const auto largest = std::max_element(
+      result.critical_path.begin(), result.critical_path.end(),
+      [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (largest == result.critical_path.end()) {
+    return "nothing to do";
+  }
+  return std::string(words_for(largest->first)) + ": " +
+         format_percent(largest->second / result.step_time) + " of the step";
+}
+
+void read_rates(const Scenario& scenario, Result& result) {
+  const double step = result.step_time.value();
+  const double gpus = static_cast<double>(scenario.gpus);
+  const double tokens =
+      sequences_per_step(scenario) * static_cast<double>(scenario.workload.sequence_length);
+  result.flop_convention = scenario.workload.mask.kind == MaskKind::full
+                               ? "full attention, no recompute"
+                               : "causal attention, no recompute";
+  if (step <= 0.0) {
+    return;
+  }
+  const double flops = model_flops(scenario).value();
+  const Device& device = scenario.cluster.device();
+  const double peak = scenario.precision.compute == DataType::fp8 && device.peak_fp8.value() > 0
+                          ? device.peak_fp8.value()
+                          : device.peak_bf16.value();
+  result.tokens_per_second = tokens / step;
+  result.tokens_per_second_per_gpu = tokens / step / gpus;
+  result.tflops_per_gpu = flops / step / gpus / 1e12;
+  result.mfu = flops / step / gpus / peak;
+}
+
+void list_inputs(const Scenario& scenario, const KernelCosts& kernels,
+                 const TransportCosts& transport, Result& result) {
+  result.inputs.emplace_back("model", scenario.model.name);
+  for (const std::string& origin : scenario.cluster.origins()) {
+    result.inputs.emplace_back("cluster", origin);
+  }
+  for (const std::string& origin : kernels.origins()) {
+    result.inputs.emplace_back("kernels", origin);
+  }
+  for (const std::string& origin : transport.origins()) {
+    result.inputs.emplace_back("transport", origin);
+  }
+}
+
+}  // namespace
+
+Flops model_flops(const Scenario& scenario) {
+  const double sequences = sequences_per_step(scenario);
+  const double layers = static_cast<double>(scenario.model.layers);
+  const Phase phase = scenario.workload.phase;
+  if (phase == Phase::attention) {
+    return Flops::of(sequences * attention_flops(scenario) *
+                     attention_passes(scenario.workload.pass));
+  }
+  const double forward = sequences * (matrix_flops(scenario) + layers * attention_flops(scenario));
+  return Flops::of(phase == Phase::train ? 3.0 * forward : forward);
+}
+
+Result summarize(const Scenario& scenario, const Timeline& timeline, const KernelCosts& kernels,
+                 const TransportCosts& transport) {
+  Result result;
+  result.step_time = timeline.end.seconds();
+  read_times(timeline, result);
+  read_critical_path(timeline, result);
+  read_memory(scenario, timeline, result);
+  read_rates(scenario, result);
+  list_inputs(scenario, kernels, transport, result);
+  result.bottleneck = bottleneck_of(result);
+  result.calibrated = kernels.calibrated() && transport.calibrated();
+  result.extrapolated = timeline.extrapolated;
+  result.events = timeline.events;
+  result.remarks = scenario.remarks;
+  return result;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,22 @@
+// From a timeline to a result.
+#pragma once
+
+#include "sim/cost/collective.h"
+#include "sim/cost/kernel.h"
+#include "sim/engine/timeline.h"
+#include "sim/scenario/scenario.h"
+#include "sim/search/result.h"
+
+namespace longhaul {
+
+/// Reads a result off a timeline. Definitions: docs/models/result.md.
+Result summarize(const Scenario& scenario, const Timeline& timeline, const KernelCosts& kernels,
+                 const TransportCosts& transport);
+
+/// FLOPs the model needs for one step of the scenario's phase, recompute not counted: matrix
+/// products 2 FLOP per multiply-add, attention 4 * head_dim per attended pair and head forward and
+/// 2.5 times that backward in a step of attention alone, twice that in training_flops' convention
+/// (backward = 2 x forward).
+Flops model_flops(const Scenario& scenario);
+
+}  // namespace longhaul
