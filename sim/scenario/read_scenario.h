@@ -15,6 +15,7 @@ namespace longhaul {
 /// check_scenario can point at it. Absent choices take the defaults of formats: see docs.
 struct ScenarioDraft {
   std::optional<Model> model;
+  std::optional<Cluster> cluster;                ///< already built (measured runs); else:
   std::optional<YamlValue> cluster_value;        ///< inline map, if any
   std::string cluster_name;                      ///< preset or path otherwise
   std::optional<std::int64_t> gpus;

@@ -1,0 +1,43 @@
+// Measured runs (format longhaul-runs/1): what people measured, as scenarios and figures.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/input/diagnostic.h"
+#include "sim/input/yaml.h"
+#include "sim/scenario/read_scenario.h"
+
+namespace longhaul {
+
+/// Kinds of measured figures that are scored.
+enum class Quantity { time, allocated, reserved, memory, out_of_memory };
+const char* name_of(Quantity quantity);
+
+/// One measured figure, brought to a base unit: seconds of one iteration, or bytes.
+struct Measurement {
+  Quantity quantity = Quantity::time;
+  std::string key;     ///< as the file names it: "step_time", "tokens_per_second_per_gpu"
+  double value = 0.0;  ///< seconds or bytes; out_of_memory: 1 did not fit
+};
+
+/// One run: the scenario it ran and what was measured, or why it cannot be predicted.
+struct MeasuredRun {
+  std::string id;
+  std::string group;
+  std::string source;  ///< the file
+  std::string trust;
+  std::string skip_reason;  ///< not empty: cannot be predicted yet
+  std::optional<ScenarioDraft> draft;
+  std::vector<Measurement> measurements;
+  std::vector<std::string> skipped_quantities;  ///< measured keys that are not scored, with why
+  bool last_rank_memory = false;                ///< the reading is that of the last pipeline rank
+};
+
+/// Reads a runs file. Mistakes of the file are recorded with their place; a run that is fine but
+/// asks for what longhaul cannot predict carries a skip_reason. Rates are turned into times:
+/// tokens per second, iterations per second, and TFLOP/s or MFU by their stated convention.
+std::vector<MeasuredRun> read_runs(const SourcePtr& source, Diagnostics& diagnostics);
+
+}  // namespace longhaul

@@ -1,0 +1,68 @@
+// Predictions against measured runs: errors, coverage of intervals, right and wrong decisions.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "sim/validation/read_runs.h"
+
+namespace longhaul {
+
+/// One measured figure beside its prediction.
+struct Score {
+  std::string id;
+  std::string source;
+  std::string group;
+  std::string trust;
+  std::string quantity;   ///< "time", "allocated", ...
+  std::string phase;      ///< "train", "attention", ...
+  std::string method;     ///< context method
+  double measured = 0.0;
+  double predicted = 0.0;
+  double low = 0.0;       ///< prediction interval
+  double high = 0.0;
+  bool fitted = false;    ///< a profile was fitted on this run: scored apart
+  /// predicted / measured - 1 (out_of_memory: 0 right, 1 wrong).
+  [[nodiscard]] double error() const;
+};
+
+/// One row of the summary.
+struct ScoreSummary {
+  std::string quantity;
+  std::string phase;
+  std::int64_t runs = 0;
+  double mean_absolute_error = 0.0;    ///< relative, as a fraction
+  double median_absolute_error = 0.0;
+  double p90_absolute_error = 0.0;
+  double bias = 0.0;                   ///< mean signed error
+  double interval_coverage = 0.0;      ///< share of measurements inside the interval
+};
+
+/// Pairs of runs of one group whose measured times differ by more than 5 %.
+struct DecisionScore {
+  std::int64_t pairs = 0;
+  std::int64_t correct = 0;            ///< the predicted order is the measured one
+};
+
+struct ValidationReport {
+  std::vector<Score> scores;           ///< in the order of the files
+  std::vector<std::pair<std::string, std::string>> skipped;  ///< run id, why
+  std::vector<ScoreSummary> summary;   ///< by quantity and phase, then by source
+  std::vector<ScoreSummary> by_source;
+  DecisionScore decisions;
+};
+
+/// Told after each run: how many are done of how many.
+using ValidationProgress = std::function<void(std::size_t, std::size_t)>;
+
+/// Predicts every run and scores it. Nothing is fitted. Deterministic.
+ValidationReport validate(const std::vector<MeasuredRun>& runs, const ValidationProgress& progress);
+
+/// Summary rows of scores grouped by quantity and phase (or by quantity and source).
+std::vector<ScoreSummary> summarize_scores(const std::vector<Score>& scores, bool by_source);
+
+/// Decisions over the time scores of each group.
+DecisionScore score_decisions(const std::vector<Score>& scores);
+
+}  // namespace longhaul
