@@ -6,10 +6,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "sim/input/diagnostic.h"
+#include "sim/units/parse.h"
 #include "sim/units/quantity.h"
 
 namespace longhaul {
@@ -24,6 +26,12 @@ class YamlValue {
   /// Parses the first document. Records syntax errors, repeated keys anywhere in
   /// the document, empty input and surplus documents.
   static std::optional<YamlValue> parse(const SourcePtr& source, Diagnostics& diagnostics);
+
+  /// Parses JSON into the same kind of value: strings count as quoted; numbers, booleans and null
+  /// as plain. Records syntax errors, repeated keys and empty input.
+  static std::optional<YamlValue> parse_json(const SourcePtr& source, Diagnostics& diagnostics);
+
+  struct Node;  ///< private to sim/input
 
   [[nodiscard]] bool is_map() const;
   [[nodiscard]] bool is_sequence() const;
@@ -45,7 +53,6 @@ class YamlValue {
   [[nodiscard]] Place key_place() const;
 
  private:
-  struct Node;
   explicit YamlValue(std::shared_ptr<const Node> node);
   std::shared_ptr<const Node> node_;
 };
@@ -104,6 +111,20 @@ class MapReader {
   void finish();
 
  private:
+  /// A scalar that is not null; records what is wrong otherwise. `demanded`: absence is an error.
+  std::optional<YamlValue> scalar(const std::string& key, bool demanded);
+  /// Reads a key with one of the units' parsers; `fallback` absent: the key is demanded.
+  template <class T>
+  T parsed(const std::string& key, Parsed<T> (*parse)(std::string_view), std::optional<T> fallback);
+  bool read_boolean(const std::string& key, std::optional<bool> fallback);
+  std::int64_t read_integer(const std::string& key, IntegerRange range,
+                            std::optional<std::int64_t> fallback);
+  double read_number(const std::string& key, double low, double high,
+                     std::optional<double> fallback);
+  std::size_t read_choice(const std::string& key, const std::vector<std::string>& words,
+                          std::optional<std::size_t> fallback);
+  void know(const std::string& key);
+
   YamlValue map_;
   std::string what_;
   Diagnostics& diagnostics_;
