@@ -1,0 +1,211 @@
+// What must always hold, whatever the numbers: laws of whole predictions.
+#include <catch2/catch.hpp>
+
+#include "sim/cost/collective.h"
+#include "sim/cost/kernel.h"
+#include "sim/engine/engine.h"
+#include "sim/model/read_model.h"
+#include "sim/schedule/lower.h"
+#include "sim/search/predict.h"
+#include "sim/scenario/read_scenario.h"
+#include "sim/topology/read_cluster.h"
+
+using namespace longhaul;
+
+namespace {
+
+// A cluster of DGX H100 nodes with other rates: `nvlink` and `nic` scale the links.
+std::string cluster_text(double nvlink, double nic) {
+  return "nodes: 4\n"
+         "node:\n"
+         "  include: dgx-h100\n"
+         "  nvlink_scale: " + std::to_string(nvlink) + "\n"
+         "  nic_scale: " + std::to_string(nic) + "\n";
+}
+
+ScenarioDraft draft_of(const std::string& model, std::int64_t gpus, std::int64_t sequence,
+                       ContextPlan context) {
+  Diagnostics diagnostics;
+  ScenarioDraft draft;
+  draft.model = find_model(model, {}, diagnostics);
+  draft.cluster_name = "dgx-h100";
+  draft.gpus = gpus;
+  draft.workload.phase = Phase::train;
+  draft.workload.sequence_length = sequence;
+  draft.workload.micro_batch = 1;
+  draft.workload.global_batch = 1;
+  draft.plan.context = context;
+  draft.plan.recompute = Recompute::full;
+  draft.plan.zero = 3;
+  diagnostics.throw_if_errors();
+  return draft;
+}
+
+Scenario checked(const ScenarioDraft& draft) {
+  Diagnostics diagnostics;
+  const auto scenario = check_scenario(draft, diagnostics);
+  diagnostics.throw_if_errors();
+  REQUIRE(scenario);
+  return *scenario;
+}
+
+Result predicted(const ScenarioDraft& draft) {
+  Diagnostics diagnostics;
+  return predict(checked(draft), diagnostics);
+}
+
+ContextPlan ring(std::int64_t degree, SequenceOrder order) {
+  ContextPlan plan;
+  plan.method = ContextMethod::ring;
+  plan.ring = degree;
+  plan.order = order;
+  return plan;
+}
+
+ContextPlan usp(std::int64_t ulysses, std::int64_t ring_degree) {
+  ContextPlan plan;
+  plan.method = ulysses == 1 ? ContextMethod::ring
+                             : (ring_degree == 1 ? ContextMethod::ulysses : ContextMethod::usp);
+  plan.ring = ring_degree;
+  plan.ulysses = ulysses;
+  return plan;
+}
+
+double activations_of(const Result& result) {
+  for (const auto& [name, bytes] : result.memory.categories) {
+    if (name == "activations") {
+      return bytes.value();
+    }
+  }
+  return 0.0;
+}
+
+ScenarioDraft attention_of(std::int64_t gpus, SequenceOrder order, std::int64_t local) {
+  ScenarioDraft draft = draft_of("llama3-8b", gpus, gpus * local, ring(gpus, order));
+  draft.workload.phase = Phase::attention;
+  draft.workload.pass = Pass::forward;
+  draft.plan.recompute = Recompute::none;
+  draft.plan.zero = 0;
+  return draft;
+}
+
+// Speed of a ring against perfectly divided work: the same attention on one GPU, divided.
+double fraction_of_ideal(SequenceOrder order) {
+  const double ring_time = predicted(attention_of(8, order, 8192)).step_time.value();
+  ScenarioDraft alone = attention_of(1, SequenceOrder::contiguous, 8 * 8192);
+  alone.plan.context = ContextPlan();
+  const double single = predicted(alone).step_time.value();
+  return single / 8.0 / ring_time;
+}
+
+}  // namespace
+
+TEST_CASE("memory categories sum to the peak") {
+  for (const ContextPlan& context : {ring(32, SequenceOrder::zigzag), usp(8, 4), usp(32, 1)}) {
+    const Result result = predicted(draft_of("llama3-8b", 32, 1 << 17, context));
+    double sum = 0.0;
+    for (const auto& [name, bytes] : result.memory.categories) {
+      sum += bytes.value();
+    }
+    CHECK(sum == result.memory.peak.value());
+  }
+}
+
+TEST_CASE("the causes of the critical path sum to the step time") {
+  const Result result =
+      predicted(draft_of("llama3-8b", 32, 1 << 17, ring(32, SequenceOrder::zigzag)));
+  double sum = 0.0;
+  for (const auto& [name, time] : result.critical_path) {
+    sum += time.value();
+  }
+  CHECK(sum == result.step_time.value());
+}
+
+TEST_CASE("a causal ring is balanced by zigzag and half idle when contiguous") {
+  const double zigzag = fraction_of_ideal(SequenceOrder::zigzag);
+  const double contiguous = fraction_of_ideal(SequenceOrder::contiguous);
+  const double striped = fraction_of_ideal(SequenceOrder::striped);
+  INFO("zigzag " << zigzag << " striped " << striped << " contiguous " << contiguous);
+  CHECK(zigzag > 0.8);
+  CHECK(zigzag <= 1.05);
+  CHECK(striped > 0.65);
+  CHECK(striped <= zigzag);
+  CHECK(contiguous > 0.42);
+  CHECK(contiguous < 0.60);
+}
+
+TEST_CASE("twice the GPUs at the same sequence nearly halve the activation memory") {
+  const double few = activations_of(
+      predicted(draft_of("llama3-8b", 8, 1 << 17, ring(8, SequenceOrder::zigzag))));
+  const double many = activations_of(
+      predicted(draft_of("llama3-8b", 16, 1 << 17, ring(16, SequenceOrder::zigzag))));
+  CHECK(many / few > 0.48);
+  CHECK(many / few < 0.56);
+}
+
+TEST_CASE("a longer sequence takes longer and needs no less memory") {
+  double time = 0.0;
+  double memory = 0.0;
+  for (const std::int64_t sequence : {1 << 15, 1 << 16, 1 << 17, 1 << 18}) {
+    const Result result = predicted(draft_of("llama3-8b", 16, sequence, usp(8, 2)));
+    CHECK(result.step_time.value() > time);
+    CHECK(result.memory.peak.value() >= memory);
+    time = result.step_time.value();
+    memory = result.memory.peak.value();
+  }
+}
+
+TEST_CASE("skipping repeated turns changes no figure of a whole training step") {
+  for (const ContextPlan& context : {ring(8, SequenceOrder::zigzag), usp(4, 2), usp(8, 1)}) {
+    ScenarioDraft draft = draft_of("llama3-8b", 8, 1 << 15, context);
+    draft.workload.global_batch = 6;
+    const Scenario scenario = checked(draft);
+    Diagnostics diagnostics;
+    const Program program = lower(scenario);
+    const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
+    const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
+    EngineOptions stepping;
+    stepping.skip_repetition = false;
+    const Timeline skipped = simulate(program, scenario.cluster, kernels, transport);
+    const Timeline stepped = simulate(program, scenario.cluster, kernels, transport, stepping);
+    CHECK(skipped.end == stepped.end);
+    CHECK(skipped.events == stepped.events);
+    CHECK(skipped.simulated_events < stepped.simulated_events);
+    for (std::size_t rank = 0; rank < stepped.ranks.size(); ++rank) {
+      CHECK(skipped.ranks[rank].ticks == stepped.ranks[rank].ticks);
+      CHECK(skipped.memory[rank].bytes == stepped.memory[rank].bytes);
+    }
+  }
+}
+
+TEST_CASE("more bandwidth is never slower, and infinite links leave pure compute") {
+  const auto with_links = [](double nvlink, double nic) {
+    ScenarioDraft draft = draft_of("llama3-8b", 32, 1 << 17, ring(32, SequenceOrder::zigzag));
+    Diagnostics diagnostics;
+    auto source = std::make_shared<SourceText>();
+    source->name = "scaled cluster";
+    source->text = cluster_text(nvlink, nic);
+    draft.cluster_value = YamlValue::parse(source, diagnostics);
+    draft.cluster_name.clear();
+    diagnostics.throw_if_errors();
+    return predicted(draft);
+  };
+  double last = with_links(0.25, 0.25).step_time.value();
+  for (const double scale : {0.5, 1.0, 2.0, 4.0}) {
+    const double time = with_links(scale, scale).step_time.value();
+    CHECK(time <= last * (1.0 + 1e-9));
+    last = time;
+  }
+}
+
+TEST_CASE("ranks renumbered change nothing: a ring over any equivalent GPUs takes the same time") {
+  // Ulysses inside, ring across, is symmetric under exchanging whole nodes; the mesh with the ring
+  // inside one node and Ulysses inside one node of eight GPUs is symmetric under any renumbering.
+  ContextPlan inner_ulysses = usp(4, 2);
+  inner_ulysses.inner = InnerPlacement::ulysses;
+  ContextPlan inner_ring = usp(4, 2);
+  inner_ring.inner = InnerPlacement::ring;
+  const double a = predicted(draft_of("llama3-8b", 8, 1 << 16, inner_ulysses)).step_time.value();
+  const double b = predicted(draft_of("llama3-8b", 8, 1 << 16, inner_ring)).step_time.value();
+  CHECK_THAT(a, Catch::Matchers::WithinRel(b, 1e-6));
+}

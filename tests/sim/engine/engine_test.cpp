@@ -1,0 +1,193 @@
+// The engine: streams in order, dependences by slot, overlap, memory, deadlocks, determinism.
+#include <catch2/catch.hpp>
+
+#include "sim/engine/engine.h"
+#include "sim/topology/read_cluster.h"
+#include "sim/units/check.h"
+#include "tests/sim/engine/small_programs.h"
+
+using namespace longhaul;
+using longhaul::test::Draft;
+
+namespace {
+
+struct Bench {
+  explicit Bench(std::int64_t gpus)
+      : cluster(*find_cluster("dgx-h100", {gpus}, {}, diagnostics)),
+        kernels(find_kernel_costs(cluster.device(), "", diagnostics)),
+        transport(find_transport_costs(cluster, diagnostics)) {}
+  Timeline run(const Program& program, EngineOptions options = {}) const {
+    return simulate(program, cluster, kernels, transport, options);
+  }
+  Diagnostics diagnostics;
+  Cluster cluster;
+  KernelCosts kernels;
+  TransportCosts transport;
+};
+
+double seconds(SimTime time) { return time.seconds().value(); }
+
+std::int64_t sum_of(const RankTimes& times) {
+  std::int64_t sum = 0;
+  for (const std::int64_t ticks : times.ticks) {
+    sum += ticks;
+  }
+  return sum;
+}
+
+bool same(const RankTimes& a, const RankTimes& b) {
+  return a.ticks == b.ticks && a.end == b.end && a.forward_end == b.forward_end;
+}
+
+}  // namespace
+
+TEST_CASE("kernels of one stream run one after the other") {
+  const Bench bench(1);
+  Draft one(1);
+  const TensorId a = one.tensor({4096, 4096});
+  const TensorId b = one.tensor({4096, 4096});
+  const TensorId c = one.tensor({4096, 4096});
+  one.add(Op::gemm, {one.ref(a), one.ref(b)}, {one.ref(c)});
+  const double once = seconds(bench.run(one.program).end);
+  one.add(Op::gemm, {one.ref(a), one.ref(b)}, {one.ref(c)});
+  const double twice = seconds(bench.run(one.program).end);
+  CHECK(once > 0.0);
+  CHECK_THAT(twice, Catch::Matchers::WithinRel(2.0 * once, 1e-9));
+}
+
+TEST_CASE("a collective overlaps kernels that do not touch its tensors, and no others") {
+  const Bench bench(2);
+  const auto build = [](bool dependent) {
+    Draft d(2);
+    const TensorId a = d.tensor({4096, 4096});
+    const TensorId b = d.tensor({4096, 4096});
+    const TensorId c = d.tensor({4096, 4096});
+    const TensorId sent = d.tensor({64, 1024, 1024});
+    const TensorId received = d.tensor({64, 1024, 1024});
+    Instruction& hop = d.add(Op::send_receive, {d.ref(sent)}, {d.ref(received)});
+    hop.stream = Stream::context;
+    hop.group = GroupId(0);
+    if (dependent) {
+      d.add(Op::copy, {d.ref(received)}, {d.ref(sent)});
+    }
+    d.add(Op::gemm, {d.ref(a), d.ref(b)}, {d.ref(c)});
+    return d.program;
+  };
+  const Timeline overlapped = bench.run(build(false));
+  const Timeline dependent = bench.run(build(true));
+  const auto exchange = static_cast<std::size_t>(Cause::ring_exchange);
+  const auto gemm = static_cast<std::size_t>(Cause::gemm);
+  CHECK(overlapped.ranks[0].ticks[exchange] + overlapped.ranks[0].ticks[gemm] ==
+        overlapped.end.ticks());
+  CHECK(dependent.ranks[0].ticks[exchange] > overlapped.ranks[0].ticks[exchange]);
+  CHECK(dependent.end > overlapped.end);
+}
+
+TEST_CASE("every rank's causes sum to the end of the program, tick by tick") {
+  const Bench bench(8);
+  const Timeline timeline = bench.run(test::ring_layers(8, 6, MaskKind::causal));
+  for (const RankTimes& times : timeline.ranks) {
+    CHECK(sum_of(times) == timeline.end.ticks());
+  }
+}
+
+TEST_CASE("skipping turns changes no time, no account, no peak and no byte on any link") {
+  for (const std::int64_t ring : {2, 3, 8, 16}) {
+    for (const MaskKind mask : {MaskKind::causal, MaskKind::full}) {
+      const Bench bench(ring);
+      const Program program = test::ring_layers(ring, 24, mask);
+      const Timeline skipped = bench.run(program);
+      EngineOptions stepping;
+      stepping.skip_repetition = false;
+      const Timeline stepped = bench.run(program, stepping);
+      CHECK(skipped.end == stepped.end);
+      CHECK(skipped.events == stepped.events);
+      CHECK(skipped.simulated_events < stepped.simulated_events / 2);
+      for (std::size_t rank = 0; rank < stepped.ranks.size(); ++rank) {
+        CHECK(same(skipped.ranks[rank], stepped.ranks[rank]));
+        CHECK(skipped.memory[rank].bytes == stepped.memory[rank].bytes);
+      }
+      for (std::size_t link = 0; link < stepped.link_bytes.size(); ++link) {
+        CHECK_THAT(skipped.link_bytes[link],
+                   Catch::Matchers::WithinRel(stepped.link_bytes[link], 1e-9));
+      }
+    }
+  }
+}
+
+TEST_CASE("a loop equals the same work written out") {
+  const Bench bench(4);
+  const Timeline looped = bench.run(test::ring_layers(4, 1, MaskKind::full));
+  Program program = test::ring_layers(4, 1, MaskKind::full);
+  std::vector<Instruction> unrolled;
+  std::vector<Instruction> body;
+  bool inside = false;
+  for (const Instruction& instruction : program.code) {
+    const bool mark = (instruction.op == Op::loop_begin || instruction.op == Op::loop_end) &&
+                      instruction.loop == LoopId(1);
+    if (!mark) {
+      (inside ? body : unrolled).push_back(instruction);
+      continue;
+    }
+    inside = instruction.op == Op::loop_begin;
+    for (std::int64_t turn = 0; !inside && turn < program.loops[1].count; ++turn) {
+      for (Instruction copy : body) {
+        const auto fix = [&](Index& index) {
+          if (index.loop == LoopId(1)) {
+            index.constant += index.loop_coefficient * turn;
+            index.loop.reset();
+          }
+        };
+        for (TensorRef& ref : copy.reads) fix(ref.slot);
+        for (TensorRef& ref : copy.writes) fix(ref.slot);
+        if (copy.block) fix(*copy.block->key_owner);
+        unrolled.push_back(copy);
+      }
+    }
+  }
+  program.code = unrolled;
+  program.loops.resize(1);
+  CHECK(bench.run(program).end == looped.end);
+}
+
+TEST_CASE("memory follows allocate and release, and the categories sum to the peak") {
+  const Bench bench(1);
+  Draft d(1);
+  const TensorId kept = d.tensor({1000}, 1, true);
+  const TensorId early = d.tensor({5000}, 1, false);
+  const TensorId late = d.tensor({7000}, 1, false);
+  d.program.tensors[early.index].category = MemoryCategory::workspace;
+  d.add(Op::allocate, {}, {d.ref(early)});
+  d.add(Op::zero, {}, {d.ref(early)});
+  d.add(Op::release, {d.ref(early)}, {});
+  d.add(Op::allocate, {}, {d.ref(late)});
+  d.add(Op::copy, {d.ref(kept)}, {d.ref(late)});
+  d.add(Op::release, {d.ref(late)}, {});
+  const MemoryPeak peak = bench.run(d.program).memory[0];
+  CHECK(peak.total == 2000 + 14000);
+  std::int64_t sum = 0;
+  for (const std::int64_t bytes : peak.bytes) {
+    sum += bytes;
+  }
+  CHECK(sum == peak.total);
+  CHECK(peak.bytes[static_cast<std::size_t>(MemoryCategory::workspace)] == 0);
+}
+
+TEST_CASE("ranks that disagree about their collectives are a bug, and it is named") {
+  const Bench bench(2);
+  Draft d(2);
+  const TensorId a = d.tensor({1024});
+  const TensorId b = d.tensor({1024});
+  Instruction& hop = d.add(Op::send_receive, {d.ref(a)}, {d.ref(b)});
+  hop.stream = Stream::context;
+  CHECK_THROWS_AS(bench.run(d.program), BugError);
+}
+
+TEST_CASE("the same input gives the same timeline") {
+  const Bench bench(8);
+  const Program program = test::ring_layers(8, 5, MaskKind::causal);
+  const Timeline first = bench.run(program);
+  const Timeline second = bench.run(program);
+  CHECK(first.end == second.end);
+  CHECK(first.link_bytes == second.link_bytes);
+}
