@@ -12,7 +12,8 @@ enum class Norm { rms_norm, layer_norm };
 enum class Activation { swiglu, gelu };          ///< swiglu: gated, three MLP matrices; gelu: two
 enum class PositionEmbedding { rope, learned, none };
 
-/// A dense decoder-only transformer, in Hugging Face's terms.
+/// A dense decoder-only transformer, in Hugging Face's terms. ffn = vocab = 0: only the shapes of
+/// attention are known (see is_attention_only).
 struct Model {
   std::string name;
   std::int64_t layers = 0;
@@ -34,6 +35,10 @@ struct Model {
   std::int64_t sliding_window = 0;     ///< keys a query sees in the model's own mask; 0: all
 };
 
+/// True if the MLP and the vocabulary are not known: such a model (a published attention benchmark)
+/// can be run in phase `attention` alone. Its parameter and FLOP counts leave out what it lacks.
+bool is_attention_only(const Model& model);
+
 /// Parameters by place. Counts are exact integers.
 struct ParameterCounts {
   std::int64_t embedding = 0;         ///< token (and learned position) embedding
@@ -52,7 +57,9 @@ enum class AttentionFlops { full, causal };
 /// Model FLOPs of one training step (forward + backward = 3 x forward, no recompute),
 /// for `sequences` sequences of `length` tokens: 2 FLOP per multiply-add of every matrix
 /// product: 6 x matrix parameters x tokens + attention 12 x layers x length^2 x heads x head_dim
-/// (PaLM appendix B, arXiv 2204.02311); `causal` halves the attention part.
+/// (PaLM appendix B, arXiv 2204.02311); `causal` halves the attention part. Matrix parameters
+/// include the LM head (tied or not) and leave out the embeddings, biases and norms. The model's own
+/// sliding window is not applied: the field's conventions do not know it.
 Flops training_flops(const Model& model, std::int64_t sequences, std::int64_t length, AttentionFlops attention);
 /// The same for one forward pass (a third of training_flops).
 Flops forward_flops(const Model& model, std::int64_t sequences, std::int64_t length, AttentionFlops attention);

@@ -11,11 +11,15 @@
 
 namespace longhaul {
 
-/// Reads a model map (the format of models/*.yaml, documented in models/README.md).
+/// Reads a model map (the format of models/*.yaml, documented in models/README.md). `ffn` and
+/// `vocab` may be left out together: see is_attention_only(). A `parameters` key is compared with
+/// the count that follows from the shapes.
 std::optional<Model> read_model(const YamlValue& map, Diagnostics& diagnostics);
 
 /// Reads a Hugging Face config.json (llama, mistral, qwen2, qwen3, gpt2-like are documented in
-/// models/README.md). Unknown model types are refused unless every shape field is given.
+/// models/README.md). Fields left out take the defaults of the transformers class of that
+/// model_type. Unknown model types are refused unless every shape field is given; mixtures of
+/// experts, latent attention and layers with different masks are always refused.
 std::optional<Model> read_hf_config(const SourcePtr& source, Diagnostics& diagnostics);
 
 /// A model by what the user wrote: a preset's name, or a path to a .yaml or .json file.

@@ -1,0 +1,164 @@
+#include "sim/model/read_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "sim/input/presets.h"
+#include "sim/model/ranges.h"
+
+namespace longhaul {
+
+namespace {
+
+/// hidden, heads, kv_heads, head_dim: ranges, and which must divide which.
+void read_attention_shape(MapReader& reader, Model& model) {
+  Diagnostics& diagnostics = reader.diagnostics();
+  const std::size_t mistakes = diagnostics.all().size();
+  model.hidden = reader.integer("hidden", hidden_range);
+  model.heads = reader.integer("heads", head_range);
+  model.kv_heads = reader.integer("kv_heads", head_range, model.heads);
+  const std::int64_t derived = std::max<std::int64_t>(model.hidden / model.heads, 1);
+  model.head_dim = reader.integer("head_dim", head_dim_range, derived);
+  if (diagnostics.all().size() != mistakes) {
+    return;  // a stand-in for a wrong value would only divide badly, too
+  }
+  if (model.heads % model.kv_heads != 0) {
+    diagnostics.error(reader.place("kv_heads"), "not-divisible",
+                      fmt::format("{} heads cannot share {} key/value heads", model.heads,
+                                  model.kv_heads),
+                      "'kv_heads' must divide 'heads'");
+  }
+  if (!reader.has("head_dim") && model.hidden % model.heads != 0) {
+    diagnostics.error(reader.place("heads"), "not-divisible",
+                      fmt::format("hidden {} is not divisible by {} heads", model.hidden,
+                                  model.heads),
+                      "give 'head_dim', or heads that divide 'hidden'");
+  }
+}
+
+/// ffn and vocab: both, or (attention shapes only) neither.
+void read_mlp_and_vocab(MapReader& reader, Model& model) {
+  if (reader.has("ffn") || reader.has("vocab")) {
+    model.ffn = reader.integer("ffn", ffn_range);
+    model.vocab = reader.integer("vocab", vocab_range);
+  }
+  model.gated_mlp = reader.boolean("gated_mlp", true);
+  model.tied_embeddings = reader.boolean("tied_embeddings", false);
+  model.mlp_bias = reader.boolean("mlp_bias", false);
+}
+
+void read_positions(MapReader& reader, Model& model) {
+  constexpr std::array kinds{PositionEmbedding::rope, PositionEmbedding::learned,
+                             PositionEmbedding::none};
+  model.positions = kinds.at(reader.choice("positions", {"rope", "learned", "none"}, 0));
+  if (model.positions == PositionEmbedding::learned) {
+    model.max_positions = reader.tokens("max_positions");
+  } else if (reader.child("max_positions")) {
+    reader.diagnostics().error(reader.place("max_positions"), "not-used",
+                               "'max_positions' is the size of a learned table of positions",
+                               "remove it, or write 'positions: learned'");
+  }
+  model.sliding_window = reader.tokens("sliding_window", 0);
+}
+
+void compare_count(MapReader& reader, const Model& model) {
+  const std::int64_t stated = reader.integer("parameters", {1, INT64_MAX}, 0);
+  const std::int64_t counted = count_parameters(model).total;
+  if (stated != 0 && stated != counted && !reader.diagnostics().has_errors()) {
+    reader.diagnostics().error(
+        reader.place("parameters"), "wrong-count",
+        fmt::format("these shapes have {} parameters, but 'parameters' says {}", counted, stated),
+        "check ffn, vocab, tied_embeddings and the biases");
+  }
+}
+
+}  // namespace
+
+std::optional<Model> read_model(const YamlValue& map, Diagnostics& diagnostics) {
+  // Mistakes of this map only, so that other mistakes of the file do not make the model vanish.
+  Diagnostics own;
+  MapReader reader(map, "model", own);
+  Model model;
+  model.name = reader.text("name", "unnamed");
+  model.layers = reader.integer("layers", layer_range);
+  read_attention_shape(reader, model);
+  read_mlp_and_vocab(reader, model);
+  model.attention_bias = reader.boolean("attention_bias", false);
+  model.output_bias = reader.boolean("output_bias", false);
+  model.qk_norm = reader.boolean("qk_norm", false);
+  const bool layer_norm = reader.choice("norm", {"rms_norm", "layer_norm"}, 0) == 1;
+  model.norm = layer_norm ? Norm::layer_norm : Norm::rms_norm;
+  read_positions(reader, model);
+  reader.ignore("source");
+  compare_count(reader, model);
+  reader.finish();
+  diagnostics.append(own);
+  return own.has_errors() ? std::nullopt : std::optional(model);
+}
+
+std::vector<std::string> model_presets() {
+  std::vector<std::string> names;
+  for (const std::string& path : embedded_files("models")) {
+    const std::filesystem::path file(path);
+    if (file.parent_path() == "models" && file.extension() == ".yaml") {
+      names.push_back(file.stem().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+namespace {
+
+std::optional<Model> read_model_text(const SourcePtr& source, Diagnostics& diagnostics) {
+  if (source->name.ends_with(".json")) {
+    return read_hf_config(source, diagnostics);
+  }
+  const std::optional<YamlValue> map = YamlValue::parse(source, diagnostics);
+  const std::optional<Model> model = map ? read_model(*map, diagnostics) : std::nullopt;
+  if (model && is_attention_only(*model)) {
+    diagnostics.error(map->place(), "missing-key", "model has no 'ffn' and no 'vocab'",
+                      "a model file describes the whole model");
+    return std::nullopt;
+  }
+  return model;
+}
+
+/// "x.yaml", "dir/x", "dir" (a Hugging Face checkout) rather than the name of a preset.
+bool looks_like_path(const std::string& text) {
+  return text.find('/') != text.npos || text.ends_with(".yaml") || text.ends_with(".yml") ||
+         text.ends_with(".json");
+}
+
+void record_unknown(const std::string& name, const Place& place, Diagnostics& diagnostics) {
+  const std::vector<std::string> presets = model_presets();
+  const std::string nearest = closest_match(name, presets);
+  std::string help = nearest.empty() ? "" : fmt::format("did you mean '{}'? ", nearest);
+  help += fmt::format("presets: {}; or give the path of a .yaml or a Hugging Face config.json",
+                      fmt::join(presets, ", "));
+  diagnostics.error(place, "unknown-model", fmt::format("no model is called '{}'", name), help);
+}
+
+}  // namespace
+
+std::optional<Model> find_model(const std::string& name_or_path, const Place& place,
+                                Diagnostics& diagnostics) {
+  if (!looks_like_path(name_or_path)) {
+    const std::optional<SourcePtr> preset = embedded_file("models/" + name_or_path + ".yaml");
+    if (preset) {
+      return read_model_text(*preset, diagnostics);
+    }
+    record_unknown(name_or_path, place, diagnostics);
+    return std::nullopt;
+  }
+  std::error_code ignored;
+  const std::filesystem::path inside = std::filesystem::path(name_or_path) / "config.json";
+  const bool checkout = std::filesystem::is_regular_file(inside, ignored);
+  const auto source = read_source(checkout ? inside.string() : name_or_path, diagnostics);
+  return source ? read_model_text(*source, diagnostics) : std::nullopt;
+}
+
+}  // namespace longhaul
