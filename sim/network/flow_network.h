@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <queue>
 #include <span>
 #include <vector>
 
@@ -51,6 +52,58 @@ class FlowNetwork {
   /// Shifts all pending instants by `span` and adds `periods` times (bytes_by_link - earlier)
   /// to the link statistics: the network's part of skipping repeated periods.
   void skip(SimTime span, std::int64_t periods, std::span<const double> earlier_bytes_by_link);
+
+ private:
+  enum class Phase : std::uint8_t { unused, latency, moving };
+  // One flow. Its links are links_[first_link .. first_link + link_count).
+  struct Flow {
+    double left = 0.0;           // bytes, at `settled`
+    double rate = 0.0;           // bytes per second
+    double cap = 0.0;
+    double bytes = 0.0;
+    SimTime settled;             // `left` holds at this instant
+    SimTime event;               // latency ends, or completion at the present rate
+    std::uint32_t generation = 0;
+    Phase phase = Phase::unused;
+    bool marked = false;         // in the set being solved
+    std::vector<LinkId> links;
+  };
+  struct LinkState {
+    double capacity = 0.0;
+    double left = 0.0;           // while solving
+    std::uint32_t unfixed = 0;   // while solving
+    bool marked = false;
+    bool changed = false;
+    std::vector<std::uint32_t> flows;  // moving, in order of their start
+  };
+  struct Event {
+    SimTime when;
+    std::uint32_t flow = 0;
+    std::uint32_t generation = 0;
+    bool operator>(const Event& other) const {
+      return when != other.when ? when > other.when : flow > other.flow;
+    }
+  };
+
+  void touch(std::uint32_t link);
+  void begin_moving(std::uint32_t index);
+  void end_moving(std::uint32_t index);
+  void solve();
+  void gather_component();
+  void fill_component();
+  void set_rate(std::uint32_t index, double rate);
+  void push_event(std::uint32_t index);
+
+  std::vector<LinkState> links_;
+  std::vector<double> bytes_by_link_;
+  std::vector<Flow> flows_;
+  std::vector<std::uint32_t> free_;
+  std::vector<std::uint32_t> changed_;         // links whose flows changed since the last solve
+  std::vector<std::uint32_t> new_flows_;       // flows without links that need a rate
+  std::vector<std::uint32_t> component_flows_;
+  std::vector<std::uint32_t> component_links_;
+  std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
+  SimTime now_;
 };
 
 }  // namespace longhaul
