@@ -126,11 +126,13 @@ enum class Op {
   zero,              ///< -> x
   copy,              ///< x -> y (same shape; also converts the element type)
   add,               ///< a, b -> c (+): residual sums, gradient sums
-  gemm,              ///< A, B -> C (+): last dim of A contracted with first of B unless transposed
+  gemm,              ///< A, B -> C (+): matrix product of the row-major operands flattened to
+                     ///< A[m,k] (transpose_a: stands as [k,m]), B[k,n] (transpose_b: [n,k]), C[m,n],
+                     ///< where k^2 = elements(A) elements(B) / elements(C)
   norm,              ///< x[t,m], weight[m] -> y[t,m]   (RMSNorm; LayerNorm is timed alike)
   norm_backward,     ///< x, weight, dy -> dx (+), dweight (always +)
-  rope,              ///< x[b,s,h,d] -> y: rotary embedding at the tokens' global positions
-  rope_backward,     ///< dy -> dx: the inverse rotation
+  rope,              ///< x[b,s,h,d] -> y: rotary embedding at the tokens' global positions; y may be x
+  rope_backward,     ///< dy -> dx: the inverse rotation; dx may be dy
   split_qkv,         ///< qkv[b,s,g,(h/g+2),d] -> q[b,s,h,d], k[b,s,g,d], v[b,s,g,d]
   merge_qkv,         ///< dq, dk, dv -> dqkv: the inverse
   repeat_heads,      ///< x[b,s,g,d] -> y[b,s,g*n,d]: each head n times
@@ -141,7 +143,8 @@ enum class Op {
                      ///< key give o = 0, lse = -inf. With `accumulate`: combined into o, lse
   merge_attention,   ///< o_block, lse_block -> o (+), lse (+): combine two partial results
   attention_delta,   ///< o, do -> delta[b,h,s] = rowsum(o * do)
-  attend_backward,   ///< q, k, v, do, lse, delta -> dq (+), dk (+), dv (+) of this block
+  attend_backward,   ///< q, k, v, do, lse, delta -> dq (+), dk, dv of this block; `accumulate` adds to
+                     ///< dq alone, dk and dv are written
   swiglu,            ///< x[t,f,2] (gate, up) -> y[t,f]
   swiglu_backward,   ///< x, dy -> dx
   gelu,              ///< x -> y
@@ -149,7 +152,8 @@ enum class Op {
   embed,             ///< tokens[t], table[v,m] -> y[t,m]: rows outside this shard give 0
   embed_backward,    ///< tokens, dy -> dtable (always +)
   loss_statistics,   ///< logits[t,v], labels[t] -> stats[t,3]: max, sum exp(x-max), logit of the label
-  loss,              ///< logits, labels, stats[n,t,3] -> loss[t], dlogits[t,v] = (softmax - onehot)*scale
+  loss,              ///< logits, labels, stats[n,t,3] -> loss[t], dlogits[t,v] = (softmax - onehot)*scale;
+                     ///< dlogits may be the logits themselves
   adam,              ///< master (fp32), grad, m, v -> master, m, v: one step
   all_gather,        ///< x_i -> y_i along `dim`
   reduce_scatter,    ///< x_i -> y_i along `dim`, summed

@@ -1,0 +1,95 @@
+// Attention over a sequence dealt to ranks: one interface, one file per method.
+#pragma once
+
+#include <memory>
+
+#include "sim/scenario/scenario.h"
+#include "sim/schedule/builder.h"
+
+namespace longhaul {
+
+/// Sizes and layouts every part of a schedule needs; all counts are local to a rank.
+struct Shapes {
+  explicit Shapes(const Scenario& scenario);
+  std::int64_t batch = 1;        ///< sequences per micro-batch
+  std::int64_t tokens = 0;       ///< tokens of a sequence on a rank: S / (ring x ulysses)
+  std::int64_t heads = 0;        ///< query heads after tensor parallelism
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t ring = 1;
+  std::int64_t ulysses = 1;
+  std::int64_t tensor = 1;
+  DataType type = DataType::bf16;       ///< activations
+  DataType travelling = DataType::fp32; ///< key/value gradients on their way around a ring
+  std::vector<Shard> token_shards;      ///< of the token dimension on a rank
+  std::vector<Shard> ring_shards;       ///< of the token dimension after Ulysses' all-to-all
+  std::vector<Shard> head_shards;       ///< of the head dimension
+  std::vector<Shard> ulysses_head_shards;  ///< of the head dimension after the all-to-all
+
+  /// [batch, tokens, heads, head_dim] as a rank holds it before any exchange.
+  [[nodiscard]] TensorSpec heads_spec(std::int64_t head_count) const;
+  /// The same after Ulysses' all-to-all: ring-local tokens, fewer heads.
+  [[nodiscard]] TensorSpec core_spec(std::int64_t head_count) const;
+  [[nodiscard]] std::int64_t core_tokens() const { return tokens * ulysses; }
+  [[nodiscard]] std::int64_t core_heads() const { return heads / ulysses; }
+  /// Key/value heads of a rank after the all-to-all; replicated when they run out.
+  [[nodiscard]] std::int64_t core_kv_heads() const;
+  /// How often each key/value head is replicated before the all-to-all (1: not at all).
+  [[nodiscard]] std::int64_t replication() const;
+};
+
+/// What attention keeps from forward to backward.
+struct AttentionState {
+  TensorRef q, k, v;   ///< what the kernels saw: [b, s, h, d] after any exchange
+  TensorRef o;         ///< the kernels' output, same layout as q
+  TensorRef lse;       ///< [b, h, s]
+};
+
+/// The part of a method that runs on ring-local tokens: local, ring or all-gather.
+class AttentionCore {
+ public:
+  virtual ~AttentionCore() = default;
+  /// Emits o, lse = attention(q, k, v). o and lse are allocated by the caller.
+  virtual void forward(ProgramBuilder& build, const AttentionState& state) const = 0;
+  /// Emits dq, dk, dv (allocated by the caller) from the state and do.
+  virtual void backward(ProgramBuilder& build, const AttentionState& state, TensorRef d_o,
+                        TensorRef dq, TensorRef dk, TensorRef dv) const = 0;
+};
+
+std::unique_ptr<AttentionCore> make_local_attention(const Shapes& shapes);
+std::unique_ptr<AttentionCore> make_ring_attention(const Shapes& shapes);
+std::unique_ptr<AttentionCore> make_all_gather_attention(const Shapes& shapes,
+                                                         SequenceOrder order);
+
+/// The plain list of methods: the core that a plan's context method runs.
+std::unique_ptr<AttentionCore> make_core(const Scenario& scenario, const Shapes& shapes);
+
+/// The whole of attention on a rank: Ulysses' exchanges around the core (docs/models/ulysses.md).
+class ContextAttention {
+ public:
+  ContextAttention(const Scenario& scenario, const Shapes& shapes);
+  /// From q, k, v to o, all [b, tokens, heads, d]. Leaves the kept state allocated in `slot` of
+  /// tensors with `slots` slots; q, k, v are released if an exchange made copies of them.
+  AttentionState forward(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v, TensorRef o,
+                         std::int64_t slots, Index slot) const;
+  /// Runs the core again to restore state.o and state.lse (selective recompute).
+  void recompute(ProgramBuilder& build, const AttentionState& state) const;
+  /// From do to dq, dk, dv (allocated by the caller); releases nothing of the state.
+  void backward(ProgramBuilder& build, const AttentionState& state, TensorRef d_o, TensorRef dq,
+                TensorRef dk, TensorRef dv) const;
+  /// True if the kernels' q, k, v, o are other tensors than the rank's own.
+  [[nodiscard]] bool exchanges() const { return shapes_.ulysses > 1; }
+
+ private:
+  TensorRef exchanged(ProgramBuilder& build, const std::string& name, TensorRef from,
+                      std::int64_t head_count, std::int64_t slots, Index slot) const;
+  void exchange_back(ProgramBuilder& build, const std::string& label, TensorRef from,
+                     TensorRef to) const;
+  TensorRef replicated(ProgramBuilder& build, const std::string& name, TensorRef from) const;
+  void gradient_home(ProgramBuilder& build, const std::string& name, TensorRef from,
+                     TensorRef to) const;
+  Shapes shapes_;
+  std::unique_ptr<AttentionCore> core_;
+};
+
+}  // namespace longhaul

@@ -1,0 +1,113 @@
+#include "sim/schedule/builder.h"
+
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+Program ProgramBuilder::finish() {
+  check_program(program_);
+  return std::move(program_);
+}
+
+TensorRef ProgramBuilder::tensor(const std::string& name, const TensorSpec& spec, Index slot) {
+  TensorRef ref;
+  ref.slot = slot;
+  const auto found = by_name_.find(name);
+  if (found != by_name_.end()) {
+    check(program_.tensor(found->second).shape == spec.shape,
+          "a tensor declared twice must keep its shape");
+    ref.tensor = found->second;
+    return ref;
+  }
+  Tensor made;
+  made.name = name;
+  made.shape = spec.shape;
+  made.shards = spec.shards;
+  made.shards.resize(spec.shape.size());
+  made.type = spec.type;
+  made.category = spec.category;
+  made.slots = spec.slots;
+  made.persistent = spec.persistent;
+  made.role = spec.role;
+  ref.tensor = TensorId(program_.tensors.size());
+  program_.tensors.push_back(std::move(made));
+  by_name_.emplace(name, ref.tensor);
+  return ref;
+}
+
+TensorRef ProgramBuilder::fresh(const std::string& name, const TensorSpec& spec, Index slot) {
+  const TensorRef ref = tensor(name, spec, slot);
+  allocate(ref);
+  return ref;
+}
+
+void ProgramBuilder::allocate(const TensorRef& ref) {
+  if (!of(ref).persistent) {
+    compute(Op::allocate, "allocate " + of(ref).name, {}, {ref});
+  }
+}
+
+void ProgramBuilder::release(std::initializer_list<TensorRef> refs) {
+  for (const TensorRef& ref : refs) {
+    if (!of(ref).persistent) {
+      compute(Op::release, "release " + of(ref).name, {ref}, {});
+    }
+  }
+}
+
+std::optional<GroupId> ProgramBuilder::group(const std::string& name, std::vector<Axis> axes) {
+  Group wanted{name, std::move(axes)};
+  if (group_size(program_.mesh, wanted) <= 1) {
+    return std::nullopt;
+  }
+  for (std::size_t i = 0; i < program_.groups.size(); ++i) {
+    if (program_.groups[i].name == name) {
+      return GroupId(i);
+    }
+  }
+  program_.groups.push_back(std::move(wanted));
+  return GroupId(program_.groups.size() - 1);
+}
+
+LoopId ProgramBuilder::begin_loop(const std::string& name, std::int64_t count, bool uniform) {
+  const LoopId loop(program_.loops.size());
+  program_.loops.push_back({name, count, uniform});
+  compute(Op::loop_begin, name, {}, {}).loop = loop;
+  return loop;
+}
+
+void ProgramBuilder::end_loop(LoopId loop) {
+  compute(Op::loop_end, program_.loops[loop.index].name, {}, {}).loop = loop;
+}
+
+Instruction& ProgramBuilder::compute(Op op, const std::string& label, std::vector<TensorRef> reads,
+                                     std::vector<TensorRef> writes) {
+  Instruction instruction;
+  instruction.op = op;
+  instruction.part = part_;
+  instruction.label = label;
+  instruction.reads = std::move(reads);
+  instruction.writes = std::move(writes);
+  program_.code.push_back(std::move(instruction));
+  return program_.code.back();
+}
+
+Instruction& ProgramBuilder::collective(Op op, Stream stream, GroupId group,
+                                        const std::string& label, std::vector<TensorRef> reads,
+                                        std::vector<TensorRef> writes) {
+  Instruction& made = compute(op, label, std::move(reads), std::move(writes));
+  made.stream = stream;
+  made.group = group;
+  return made;
+}
+
+Instruction& ProgramBuilder::gemm(const std::string& label, TensorRef a, TensorRef b, TensorRef c,
+                                  bool transpose_a, bool transpose_b, bool accumulate) {
+  Instruction& made = compute(Op::gemm, label, {a, b}, {c});
+  made.transpose_a = transpose_a;
+  made.transpose_b = transpose_b;
+  made.accumulate = accumulate;
+  return made;
+}
+
+}  // namespace longhaul

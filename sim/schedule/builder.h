@@ -1,0 +1,68 @@
+// Writing programs that read like prose: tensors by name, instructions by operands.
+#pragma once
+
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/program/program.h"
+
+namespace longhaul {
+
+/// What a tensor is, apart from its name.
+struct TensorSpec {
+  std::vector<std::int64_t> shape;
+  std::vector<std::vector<Shard>> shards;  ///< per dimension; may be shorter than shape
+  DataType type = DataType::bf16;
+  MemoryCategory category = MemoryCategory::activations;
+  std::int64_t slots = 1;
+  bool persistent = false;
+  Role role = Role::none;
+};
+
+/// Builds one program. Declaring a name twice gives the same tensor, so a piece of schedule can be
+/// written out more than once (forward, then again as recompute).
+class ProgramBuilder {
+ public:
+  explicit ProgramBuilder(std::string name) { program_.name = std::move(name); }
+
+  Program& program() { return program_; }
+  /// Checks and gives away the finished program.
+  Program finish();
+
+  // ---- tensors
+  TensorRef tensor(const std::string& name, const TensorSpec& spec, Index slot = Index::of(0));
+  /// The same and `allocate` for the slot.
+  TensorRef fresh(const std::string& name, const TensorSpec& spec, Index slot = Index::of(0));
+  void allocate(const TensorRef& ref);
+  void release(std::initializer_list<TensorRef> refs);
+  [[nodiscard]] const Tensor& of(const TensorRef& ref) const { return program_.tensor(ref.tensor); }
+  [[nodiscard]] static TensorRef at(TensorRef ref, Index slot) { ref.slot = slot; return ref; }
+
+  // ---- groups: nothing when the group has one member
+  std::optional<GroupId> group(const std::string& name, std::vector<Axis> axes);
+
+  // ---- loops
+  LoopId begin_loop(const std::string& name, std::int64_t count, bool uniform);
+  void end_loop(LoopId loop);
+
+  // ---- instructions; every one belongs to the part set last
+  void part(Part part) { part_ = part; }
+  [[nodiscard]] Part part() const { return part_; }
+  Instruction& compute(Op op, const std::string& label, std::vector<TensorRef> reads,
+                       std::vector<TensorRef> writes);
+  Instruction& collective(Op op, Stream stream, GroupId group, const std::string& label,
+                          std::vector<TensorRef> reads, std::vector<TensorRef> writes);
+  /// C (+)= A B with the transposes of Op::gemm.
+  Instruction& gemm(const std::string& label, TensorRef a, TensorRef b, TensorRef c,
+                    bool transpose_a = false, bool transpose_b = false, bool accumulate = false);
+
+ private:
+  Program program_;
+  std::map<std::string, TensorId> by_name_;
+  Part part_ = Part::forward;
+};
+
+}  // namespace longhaul

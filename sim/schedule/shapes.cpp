@@ -1,0 +1,70 @@
+#include "sim/schedule/attention.h"
+
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+DataType activation_type(const Scenario& scenario) {
+  // fp8 is a format of matrix products; activations between them stay in bf16.
+  return scenario.precision.compute == DataType::fp8 ? DataType::bf16 : scenario.precision.compute;
+}
+
+}  // namespace
+
+Shapes::Shapes(const Scenario& scenario)
+    : batch(scenario.workload.micro_batch),
+      heads(scenario.model.heads / scenario.plan.tensor),
+      kv_heads(scenario.model.kv_heads / scenario.plan.tensor),
+      head_dim(scenario.model.head_dim),
+      ring(scenario.plan.context.ring),
+      ulysses(scenario.plan.context.ulysses),
+      tensor(scenario.plan.tensor),
+      type(activation_type(scenario)) {
+  check(kv_heads > 0, "a rank holds at least one key/value head");
+  tokens = scenario.workload.sequence_length / (ring * ulysses);
+  // Transformer Engine sends key/value gradients in the type of the keys; ring-flash-attention and
+  // the ideal schedule keep them in fp32.
+  travelling = scenario.software == "megatron" ? type : DataType::fp32;
+  if (ring > 1) {
+    ring_shards.push_back({Axis::ring, scenario.plan.context.order});
+  }
+  token_shards = ring_shards;
+  if (tensor > 1) {
+    head_shards.push_back({Axis::tensor, SequenceOrder::contiguous});
+  }
+  ulysses_head_shards = head_shards;
+  if (ulysses > 1) {
+    token_shards.push_back({Axis::ulysses, SequenceOrder::contiguous});
+    ulysses_head_shards.push_back({Axis::ulysses, SequenceOrder::contiguous});
+  }
+}
+
+TensorSpec Shapes::heads_spec(std::int64_t head_count) const {
+  TensorSpec spec;
+  spec.shape = {batch, tokens, head_count, head_dim};
+  spec.shards = {{{Axis::data, SequenceOrder::contiguous}}, token_shards, head_shards, {}};
+  spec.type = type;
+  return spec;
+}
+
+TensorSpec Shapes::core_spec(std::int64_t head_count) const {
+  TensorSpec spec = heads_spec(head_count);
+  spec.shape[1] = core_tokens();
+  spec.shards[1] = ring_shards;
+  spec.shards[2] = ulysses_head_shards;
+  return spec;
+}
+
+std::int64_t Shapes::core_kv_heads() const { return kv_heads * replication() / ulysses; }
+
+std::int64_t Shapes::replication() const {
+  if (kv_heads % ulysses == 0) {
+    return 1;
+  }
+  check(ulysses % kv_heads == 0, "Ulysses must divide, or be a multiple of, the key/value heads");
+  return ulysses / kv_heads;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,126 @@
+// DeepSpeed-Ulysses (arXiv 2309.14509): an all-to-all turns a piece of the sequence with all heads
+// into the whole (ring-local) sequence with a piece of the heads, attention runs on that, and a
+// second all-to-all turns its output back. Around a ring core this is USP (arXiv 2405.07719).
+// When key/value heads run out, each is replicated before the exchange and its gradients summed.
+#include "sim/schedule/attention.h"
+
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+constexpr int tokens_dim = 1;
+constexpr int heads_dim = 2;
+
+}  // namespace
+
+ContextAttention::ContextAttention(const Scenario& scenario, const Shapes& shapes)
+    : shapes_(shapes), core_(make_core(scenario, shapes)) {}
+
+// `from` with its key/value heads repeated so that every rank of the exchange gets one.
+TensorRef ContextAttention::replicated(ProgramBuilder& build, const std::string& name,
+                                       TensorRef from) const {
+  TensorSpec spec = shapes_.heads_spec(shapes_.kv_heads * shapes_.replication());
+  spec.category = MemoryCategory::communication;
+  const TensorRef made = build.fresh(name + "_replicated", spec);
+  build.compute(Op::repeat_heads, "replicate " + name + " heads", {from}, {made});
+  return made;
+}
+
+TensorRef ContextAttention::exchanged(ProgramBuilder& build, const std::string& name,
+                                      TensorRef from, std::int64_t head_count,
+                                      std::int64_t slots, Index slot) const {
+  TensorSpec spec = shapes_.core_spec(head_count);
+  spec.slots = slots;
+  const TensorRef to = build.fresh(name + "_exchanged", spec, slot);
+  Instruction& exchange =
+      build.collective(Op::all_to_all, Stream::context, *build.group("ulysses", {Axis::ulysses}),
+                       "all-to-all " + name, {from}, {to});
+  exchange.dim = heads_dim;
+  exchange.join_dim = tokens_dim;
+  return to;
+}
+
+void ContextAttention::exchange_back(ProgramBuilder& build, const std::string& label,
+                                     TensorRef from, TensorRef to) const {
+  Instruction& exchange =
+      build.collective(Op::all_to_all, Stream::context, *build.group("ulysses", {Axis::ulysses}),
+                       label, {from}, {to});
+  exchange.dim = tokens_dim;
+  exchange.join_dim = heads_dim;
+}
+
+AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, TensorRef k,
+                                         TensorRef v, TensorRef o, std::int64_t slots,
+                                         Index slot) const {
+  AttentionState state{q, k, v, o, {}};
+  TensorSpec rows;
+  rows.shape = {shapes_.batch, shapes_.core_heads(), shapes_.core_tokens()};
+  rows.shards = {{{Axis::data, SequenceOrder::contiguous}},
+                 shapes_.ulysses_head_shards,
+                 shapes_.ring_shards};
+  rows.type = DataType::fp32;
+  rows.slots = slots;
+  if (exchanges()) {
+    const bool replicates = shapes_.replication() > 1;
+    const TensorRef k_sent = replicates ? replicated(build, "k", k) : k;
+    const TensorRef v_sent = replicates ? replicated(build, "v", v) : v;
+    state.q = exchanged(build, "q", q, shapes_.core_heads(), slots, slot);
+    state.k = exchanged(build, "k", k_sent, shapes_.core_kv_heads(), slots, slot);
+    state.v = exchanged(build, "v", v_sent, shapes_.core_kv_heads(), slots, slot);
+    if (replicates) {
+      build.release({k_sent, v_sent});
+    }
+    build.release({q, k, v});
+    TensorSpec out = shapes_.core_spec(shapes_.core_heads());
+    out.slots = slots;
+    state.o = build.fresh("o_exchanged", out, slot);
+  }
+  state.lse = build.fresh("lse", rows, slot);
+  core_->forward(build, state);
+  if (exchanges()) {
+    exchange_back(build, "all-to-all o", state.o, o);
+  }
+  return state;
+}
+
+void ContextAttention::recompute(ProgramBuilder& build, const AttentionState& state) const {
+  core_->forward(build, state);
+}
+
+// A gradient with the kernels' layout, exchanged back and summed over replicas.
+void ContextAttention::gradient_home(ProgramBuilder& build, const std::string& name,
+                                     TensorRef from, TensorRef to) const {
+  if (shapes_.replication() == 1 || name == "dq") {
+    exchange_back(build, "all-to-all " + name, from, to);
+    return;
+  }
+  TensorSpec spec = shapes_.heads_spec(shapes_.kv_heads * shapes_.replication());
+  spec.category = MemoryCategory::communication;
+  const TensorRef replicas = build.fresh(name + "_replicated", spec);
+  exchange_back(build, "all-to-all " + name, from, replicas);
+  build.compute(Op::sum_heads, "sum " + name + " over replicas", {replicas}, {to});
+  build.release({replicas});
+}
+
+void ContextAttention::backward(ProgramBuilder& build, const AttentionState& state, TensorRef d_o,
+                                TensorRef dq, TensorRef dk, TensorRef dv) const {
+  if (!exchanges()) {
+    core_->backward(build, state, d_o, dq, dk, dv);
+    return;
+  }
+  const TensorRef d_o_core = exchanged(build, "do", d_o, shapes_.core_heads(), 1, Index::of(0));
+  const TensorRef dq_core = build.fresh("dq_exchanged", shapes_.core_spec(shapes_.core_heads()));
+  const TensorRef dk_core =
+      build.fresh("dk_exchanged", shapes_.core_spec(shapes_.core_kv_heads()));
+  const TensorRef dv_core =
+      build.fresh("dv_exchanged", shapes_.core_spec(shapes_.core_kv_heads()));
+  core_->backward(build, state, d_o_core, dq_core, dk_core, dv_core);
+  gradient_home(build, "dq", dq_core, dq);
+  gradient_home(build, "dk", dk_core, dk);
+  gradient_home(build, "dv", dv_core, dv);
+  build.release({d_o_core, dq_core, dk_core, dv_core});
+}
+
+}  // namespace longhaul
