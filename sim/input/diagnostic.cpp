@@ -71,9 +71,12 @@ Colours colours_for(Severity severity, bool colour) {
 
 const char* severity_word(Severity severity) {
   switch (severity) {
-    case Severity::warning: return "warning";
-    case Severity::note: return "note";
-    case Severity::error: break;
+    case Severity::warning:
+      return "warning";
+    case Severity::note:
+      return "note";
+    case Severity::error:
+      break;
   }
   return "error";
 }
@@ -136,7 +139,8 @@ struct Excerpt {
 Excerpt excerpt(std::string_view line, int column, int length) {
   constexpr std::size_t before = 60;
   constexpr std::size_t most = 100;
-  const std::size_t begin = character_start(line, static_cast<std::size_t>(std::max(column - 1, 0)));
+  const std::size_t begin =
+      character_start(line, static_cast<std::size_t>(std::max(column - 1, 0)));
   std::size_t first = begin > before && line.size() > most ? begin - before : 0;
   first = character_start(line, first);
   const std::size_t last = character_start(line, std::min(line.size(), first + most));
@@ -144,7 +148,8 @@ Excerpt excerpt(std::string_view line, int column, int length) {
       character_start(line, std::min(last, begin + static_cast<std::size_t>(std::max(length, 1))));
   Excerpt out;
   const std::string dots = first > 0 ? "..." : "";
-  out.line = dots + printable(line.substr(first, last - first), true) + (last < line.size() ? "..." : "");
+  out.line =
+      dots + printable(line.substr(first, last - first), true) + (last < line.size() ? "..." : "");
   out.underline = std::string(dots.size(), ' ');
   for (const char c : printable(line.substr(first, begin - first), true)) {
     if (starts_character(c)) {

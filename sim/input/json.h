@@ -19,8 +19,8 @@ class JsonValue {
   JsonValue(bool value);
   JsonValue(double value);
   template <std::integral T>
-    requires(!std::same_as<T, bool> && !std::same_as<T, char>)
-  JsonValue(T value) : kind_(Kind::literal), text_(std::to_string(value)) {}
+  requires(!std::same_as<T, bool> && !std::same_as<T, char>) JsonValue(T value)
+      : kind_(Kind::literal), text_(std::to_string(value)) {}
   JsonValue(std::string value);
   JsonValue(const char* value);
   /// A pointer is not a truth value.

@@ -33,10 +33,10 @@ const char* kind_of(const YamlValue& value) {
 MapReader::MapReader(const YamlValue& map, std::string what, Diagnostics& diagnostics)
     : map_(map), what_(std::move(what)), diagnostics_(diagnostics) {
   if (!map_.is_map()) {
-    diagnostics_.error(map_.place(), "not-a-map",
-                       fmt::format("{} must be a map of 'key: value' lines{}", what_,
-                                   map_.is_null() ? ", but is empty"
-                                                  : fmt::format(", not {}", kind_of(map_))));
+    diagnostics_.error(
+        map_.place(), "not-a-map",
+        fmt::format("{} must be a map of 'key: value' lines{}", what_,
+                    map_.is_null() ? ", but is empty" : fmt::format(", not {}", kind_of(map_))));
   }
 }
 
@@ -62,8 +62,7 @@ std::optional<YamlValue> MapReader::require(const std::string& key) {
   const std::optional<YamlValue> value = child(key);
   // What is no map at all has been reported once, by the constructor.
   if (!value && map_.is_map()) {
-    diagnostics_.error(map_.key_place(), "missing-key",
-                       fmt::format("{} has no '{}'", what_, key),
+    diagnostics_.error(map_.key_place(), "missing-key", fmt::format("{} has no '{}'", what_, key),
                        fmt::format("add '{}: ...'", key));
   }
   return value;
@@ -101,10 +100,10 @@ T MapReader::parsed(const std::string& key, Parsed<T> (*parse)(std::string_view)
   }
   // "80 GiB" may be quoted, "8" may not: a quoted number is a text to every other reader of YAML.
   if (value->is_quoted() && parse_number(value->scalar()).ok()) {
-    diagnostics_.error(value->place(), "bad-value",
-                       fmt::format("'{}' wants a number, got the text \"{}\"", key,
-                                   value->scalar()),
-                       "remove the quotes");
+    diagnostics_.error(
+        value->place(), "bad-value",
+        fmt::format("'{}' wants a number, got the text \"{}\"", key, value->scalar()),
+        "remove the quotes");
     return harmless;
   }
   return result.value;
@@ -130,10 +129,9 @@ bool MapReader::read_boolean(const std::string& key, std::optional<bool> fallbac
   if (!value->is_quoted() && (word == "true" || word == "false")) {
     return word == "true";
   }
-  diagnostics_.error(value->place(), "bad-value",
-                     fmt::format("'{}' wants true or false, got '{}'", key, word),
-                     value->is_quoted() ? "write true or false without quotes"
-                                        : "write true or false");
+  diagnostics_.error(
+      value->place(), "bad-value", fmt::format("'{}' wants true or false, got '{}'", key, word),
+      value->is_quoted() ? "write true or false without quotes" : "write true or false");
   return harmless;
 }
 
@@ -164,8 +162,7 @@ std::int64_t MapReader::read_integer(const std::string& key, IntegerRange range,
 std::int64_t MapReader::integer(const std::string& key, IntegerRange range) {
   return read_integer(key, range, std::nullopt);
 }
-std::int64_t MapReader::integer(const std::string& key, IntegerRange range,
-                                std::int64_t fallback) {
+std::int64_t MapReader::integer(const std::string& key, IntegerRange range, std::int64_t fallback) {
   return read_integer(key, range, fallback);
 }
 
@@ -243,10 +240,10 @@ std::size_t MapReader::read_choice(const std::string& key, const std::vector<std
   if (found != words.end()) {
     return static_cast<std::size_t>(found - words.begin());
   }
-  diagnostics_.error(value->place(), "unknown-word",
-                     fmt::format("'{}' must be {}, got '{}'", key, joined(words, " or "),
-                                 value->scalar()),
-                     did_you_mean(value->scalar(), words));
+  diagnostics_.error(
+      value->place(), "unknown-word",
+      fmt::format("'{}' must be {}, got '{}'", key, joined(words, " or "), value->scalar()),
+      did_you_mean(value->scalar(), words));
   return harmless;
 }
 

@@ -22,6 +22,41 @@ Place place_of(const SourcePtr& source, const YAML::Mark& mark, std::size_t leng
   return {source, mark.line + 1, mark.column + 1, std::max(1, static_cast<int>(length))};
 }
 
+/// Offsets of the lines of a text: a place is found without reading the text again.
+std::vector<std::size_t> line_starts(const std::string& text) {
+  std::vector<std::size_t> starts{0};
+  for (std::size_t at = text.find('\n'); at != text.npos; at = text.find('\n', at + 1)) {
+    starts.push_back(at + 1);
+  }
+  return starts;
+}
+
+/// True if the quoted scalar that starts at `at` (behind its anchor, if it has one) never ends:
+/// yaml-cpp 0.7 takes the end of the file for the closing quote, which would silently swallow
+/// every key in between.
+bool lacks_closing_quote(const std::string& text, std::size_t at) {
+  while (at < text.size() && text[at] == '&') {
+    at = text.find_first_of(" \t\r\n", at);
+    at = text.find_first_not_of(" \t\r\n", at);  // npos stays npos
+  }
+  if (at >= text.size() || (text[at] != '"' && text[at] != '\'')) {
+    return false;  // a block scalar
+  }
+  const char quote = text[at];
+  for (++at; at < text.size(); ++at) {
+    if (quote == '"' && text[at] == '\\') {
+      ++at;  // an escaped character is no end
+    } else if (text[at] == quote) {
+      const bool doubled = quote == '\'' && at + 1 < text.size() && text[at + 1] == quote;
+      if (!doubled) {
+        return false;
+      }
+      ++at;  // '' inside '...' stands for one quote
+    }
+  }
+  return true;
+}
+
 /// Leaves yaml-cpp's parser after a mistake (already recorded) that makes going on pointless.
 struct StopParsing {};
 
@@ -30,7 +65,10 @@ struct StopParsing {};
 class YamlEvents : public YAML::EventHandler {
  public:
   YamlEvents(const SourcePtr& source, Diagnostics& diagnostics)
-      : source_(source), diagnostics_(diagnostics), tree_(diagnostics) {}
+      : source_(source),
+        diagnostics_(diagnostics),
+        tree_(diagnostics),
+        lines_(line_starts(source->text)) {}
 
   [[nodiscard]] const TreeBuilder& tree() const { return tree_; }
 
@@ -59,6 +97,7 @@ class YamlEvents : public YAML::EventHandler {
     const bool quoted = tag == "!";  // plain scalars carry "?", quoted and block scalars "!"
     const Place place = place_of(source_, mark, value.size() + (quoted ? 2 : 0));
     refuse_tag(place, tag);
+    refuse_open_quote(place, quoted);
     tree_.add_scalar(place, value, quoted);
     remember(anchor);
   }
@@ -104,9 +143,22 @@ class YamlEvents : public YAML::EventHandler {
     }
   }
 
+  void refuse_open_quote(const Place& place, bool quoted) {
+    if (!quoted || place.line <= 0 || static_cast<std::size_t>(place.line) > lines_.size()) {
+      return;
+    }
+    const std::size_t line = lines_[static_cast<std::size_t>(place.line - 1)];
+    if (lacks_closing_quote(source_->text, line + static_cast<std::size_t>(place.column - 1))) {
+      diagnostics_.error({place.source, place.line, place.column, 1}, "open-quote",
+                         "this quote is never closed", "close the quote on the same line");
+      throw StopParsing{};
+    }
+  }
+
   SourcePtr source_;
   Diagnostics& diagnostics_;
   TreeBuilder tree_;
+  std::vector<std::size_t> lines_;
   std::map<YAML::anchor_t, YamlValue::Node::Pointer> anchors_;
   std::vector<YAML::anchor_t> open_anchors_;
 };
@@ -129,8 +181,9 @@ void record_syntax_error(const SourcePtr& source, const YAML::Exception& error,
                       "YAML is indented with spaces only");
     return;
   }
-  diagnostics.error(place, "yaml-syntax", "not valid YAML: " + error.msg,
-                    "check the indentation, the brackets and the quotes of this line and the one above");
+  diagnostics.error(
+      place, "yaml-syntax", "not valid YAML: " + error.msg,
+      "check the indentation, the brackets and the quotes of this line and the one above");
 }
 
 /// Where the second document starts, for the message; the handler of a document nobody reads.

@@ -103,7 +103,8 @@ class MapReader {
   Hertz hertz(const std::string& key, Hertz fallback);
   /// One word of a list; the error names the list and suggests the nearest. Returns its index.
   std::size_t choice(const std::string& key, const std::vector<std::string>& words);
-  std::size_t choice(const std::string& key, const std::vector<std::string>& words, std::size_t fallback);
+  std::size_t choice(const std::string& key, const std::vector<std::string>& words,
+                     std::size_t fallback);
   std::vector<std::string> texts(const std::string& key);  ///< list of scalars; absent = empty
 
   /// Marks keys as known without reading them.

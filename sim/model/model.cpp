@@ -15,8 +15,7 @@ LayerMatrices layer_matrices(const Model& model) {
   const std::int64_t kv_width = model.kv_heads * model.head_dim;
   const std::int64_t mlp_matrices = model.gated_mlp ? 3 : 2;
   // q and o are hidden x query_width, k and v hidden x kv_width.
-  return {model.hidden * (2 * query_width + 2 * kv_width),
-          mlp_matrices * model.hidden * model.ffn};
+  return {model.hidden * (2 * query_width + 2 * kv_width), mlp_matrices * model.hidden * model.ffn};
 }
 
 std::int64_t attention_extras(const Model& model) {

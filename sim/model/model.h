@@ -33,6 +33,7 @@ struct Model {
   PositionEmbedding positions = PositionEmbedding::rope;
   std::int64_t max_positions = 0;      ///< rows of a learned position table (0 unless learned)
   std::int64_t sliding_window = 0;     ///< keys a query sees in the model's own mask; 0: all
+  bool operator==(const Model&) const = default;
 };
 
 /// True if the MLP and the vocabulary are not known: such a model (a published attention benchmark)

@@ -1,5 +1,6 @@
 // Hugging Face config.json. What a file leaves out means the default of the transformers class of
-// its model_type (src/transformers/models/<type>/configuration_<type>.py), so the defaults are here.
+// its model_type (src/transformers/models/<type>/configuration_<type>.py), so the defaults are
+// here.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -68,7 +69,8 @@ bool refuse_unsupported(MapReader& reader, const std::string& type) {
                                "qwen3, gpt2");
     return true;
   };
-  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}) {
+  for (const char* key :
+       {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}) {
     if (present(reader, key)) {
       return refuse(reader.place(key), "mixtures of experts are");
     }
@@ -84,7 +86,8 @@ bool refuse_unsupported(MapReader& reader, const std::string& type) {
 
 /// Keys a query sees, from qwen's switch and layer counts, or from layer_types.
 std::int64_t switched_window(MapReader& reader, const Model& model) {
-  const std::int64_t window = optional_count(reader, "sliding_window", position_range, sliding_default);
+  const std::int64_t window =
+      optional_count(reader, "sliding_window", position_range, sliding_default);
   const auto refuse_mix = [&](const std::string& key) {
     reader.diagnostics().error(reader.place(key), "unsupported-model",
                                "layers with different attention masks are not supported",
@@ -120,16 +123,16 @@ void check_heads(MapReader& reader, const Model& model, const std::string& heads
     return;  // a stand-in for a wrong value would only divide badly, too
   }
   if (!head_dim_given && model.hidden % model.heads != 0) {
-    diagnostics.error(reader.place(heads_key), "not-divisible",
-                      fmt::format("hidden size {} is not divisible by {} heads", model.hidden,
-                                  model.heads),
-                      "give 'head_dim', or heads that divide the hidden size");
+    diagnostics.error(
+        reader.place(heads_key), "not-divisible",
+        fmt::format("hidden size {} is not divisible by {} heads", model.hidden, model.heads),
+        "give 'head_dim', or heads that divide the hidden size");
   }
   if (model.heads % model.kv_heads != 0) {
-    diagnostics.error(reader.place("num_key_value_heads"), "not-divisible",
-                      fmt::format("{} heads cannot share {} key/value heads", model.heads,
-                                  model.kv_heads),
-                      "'num_key_value_heads' must divide 'num_attention_heads'");
+    diagnostics.error(
+        reader.place("num_key_value_heads"), "not-divisible",
+        fmt::format("{} heads cannot share {} key/value heads", model.heads, model.kv_heads),
+        "'num_key_value_heads' must divide 'num_attention_heads'");
   }
 }
 
@@ -146,7 +149,8 @@ Model read_llama_like(MapReader& reader, const HfType& type) {
                                   reader.has("num_key_value_heads") ? model.heads : absent_kv);
   const bool fixed_dim = type.head_dim != 0 && !reader.has("head_dim");
   const std::int64_t derived = std::max<std::int64_t>(model.hidden / model.heads, 1);
-  model.head_dim = optional_count(reader, "head_dim", head_dim_range, fixed_dim ? type.head_dim : derived);
+  model.head_dim =
+      optional_count(reader, "head_dim", head_dim_range, fixed_dim ? type.head_dim : derived);
   check_heads(reader, model, "num_attention_heads", fixed_dim || present(reader, "head_dim"));
   model.tied_embeddings = reader.boolean("tie_word_embeddings", false);
   const bool bias_key = type.bias == Bias::by_key && reader.boolean("attention_bias", false);
@@ -171,7 +175,8 @@ Model read_gpt2(MapReader& reader) {
   const std::string heads_key = spelling(reader, {"n_head", "num_attention_heads"});
   model.vocab = reader.integer("vocab_size", vocab_range, 50257);
   model.hidden = reader.integer(spelling(reader, {"n_embd", "hidden_size"}), hidden_range, 768);
-  model.layers = reader.integer(spelling(reader, {"n_layer", "num_hidden_layers"}), layer_range, 12);
+  model.layers =
+      reader.integer(spelling(reader, {"n_layer", "num_hidden_layers"}), layer_range, 12);
   model.heads = reader.integer(heads_key, head_range, 12);
   model.max_positions = reader.integer(spelling(reader, {"n_positions", "max_position_embeddings"}),
                                        position_range, 1024);
@@ -190,9 +195,9 @@ Model read_gpt2(MapReader& reader) {
 /// A type we do not know is read like llama, but only if it leaves nothing to a default.
 std::optional<Model> read_unknown_type(MapReader& reader, const std::string& type) {
   std::vector<std::string> missing;
-  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-                          "num_attention_heads", "num_key_value_heads", "head_dim",
-                          "tie_word_embeddings"}) {
+  for (const char* key :
+       {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+        "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings"}) {
     if (!present(reader, key)) {
       missing.emplace_back(key);
     }
@@ -237,12 +242,13 @@ std::optional<Model> read_hf_config(const SourcePtr& source, Diagnostics& diagno
   if (const auto file = YamlValue::parse_json(source, own)) {
     MapReader reader(language_part(*file, own), "config.json", own);
     const std::string type = reader.text("model_type", "");
-    const auto known = std::find_if(types.begin(), types.end(),
-                                    [&](const HfType& candidate) { return candidate.name == type; });
+    const auto known = std::find_if(types.begin(), types.end(), [&](const HfType& candidate) {
+      return candidate.name == type;
+    });
     if (!own.has_errors() && !refuse_unsupported(reader, type)) {
-      model = known != types.end()  ? read_llama_like(reader, *known)
-              : type == "gpt2" ? read_gpt2(reader)
-                               : read_unknown_type(reader, type);
+      model = known != types.end() ? read_llama_like(reader, *known)
+              : type == "gpt2"     ? read_gpt2(reader)
+                                   : read_unknown_type(reader, type);
     }
   }
   diagnostics.append(own);

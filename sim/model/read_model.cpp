@@ -26,16 +26,16 @@ void read_attention_shape(MapReader& reader, Model& model) {
     return;  // a stand-in for a wrong value would only divide badly, too
   }
   if (model.heads % model.kv_heads != 0) {
-    diagnostics.error(reader.place("kv_heads"), "not-divisible",
-                      fmt::format("{} heads cannot share {} key/value heads", model.heads,
-                                  model.kv_heads),
-                      "'kv_heads' must divide 'heads'");
+    diagnostics.error(
+        reader.place("kv_heads"), "not-divisible",
+        fmt::format("{} heads cannot share {} key/value heads", model.heads, model.kv_heads),
+        "'kv_heads' must divide 'heads'");
   }
   if (!reader.has("head_dim") && model.hidden % model.heads != 0) {
-    diagnostics.error(reader.place("heads"), "not-divisible",
-                      fmt::format("hidden {} is not divisible by {} heads", model.hidden,
-                                  model.heads),
-                      "give 'head_dim', or heads that divide 'hidden'");
+    diagnostics.error(
+        reader.place("heads"), "not-divisible",
+        fmt::format("hidden {} is not divisible by {} heads", model.hidden, model.heads),
+        "give 'head_dim', or heads that divide 'hidden'");
   }
 }
 

@@ -29,24 +29,28 @@ struct Kind {
 };
 
 constexpr double ki = 1024.0;
-constexpr std::array byte_units{
-    Unit{"B", 1.0},         Unit{"kB", 1e3},          Unit{"MB", 1e6},
-    Unit{"GB", 1e9},        Unit{"TB", 1e12},         Unit{"PB", 1e15},
-    Unit{"KiB", ki},        Unit{"MiB", ki * ki},     Unit{"GiB", ki * ki * ki},
-    Unit{"TiB", ki * ki * ki * ki}};
-constexpr std::array second_units{Unit{"s", 1.0},   Unit{"ms", 1e-3}, Unit{"us", 1e-6},
+constexpr double mi = ki * ki;
+constexpr double gi = ki * mi;
+constexpr double ti = ki * gi;
+constexpr std::array byte_units{Unit{"B", 1.0},          Unit{"kB", 1e3},
+                                Unit{"MB", 1e6},         Unit{"GB", 1e9},
+                                Unit{"TB", 1e12},        Unit{"PB", 1e15},
+                                Unit{"KiB", ki},         Unit{"MiB", mi},
+                                Unit{"GiB", gi}, Unit{"TiB", ti}};
+constexpr std::array second_units{Unit{"s", 1.0},   Unit{"ms", 1e-3},  Unit{"us", 1e-6},
                                   Unit{"ns", 1e-9}, Unit{"min", 60.0}, Unit{"h", 3600.0}};
-constexpr std::array rate_units{
-    Unit{"B/s", 1.0},          Unit{"kB/s", 1e3},         Unit{"MB/s", 1e6},
-    Unit{"GB/s", 1e9},         Unit{"TB/s", 1e12},        Unit{"PB/s", 1e15},
-    Unit{"KiB/s", ki},         Unit{"MiB/s", ki * ki},    Unit{"GiB/s", ki * ki * ki},
-    Unit{"TiB/s", ki * ki * ki * ki},
-    Unit{"b/s", 1.0 / 8},      Unit{"kb/s", 1e3 / 8},     Unit{"Mb/s", 1e6 / 8},
-    Unit{"Gb/s", 1e9 / 8},     Unit{"Tb/s", 1e12 / 8}};
+constexpr std::array rate_units{Unit{"B/s", 1.0},          Unit{"kB/s", 1e3},
+                                Unit{"MB/s", 1e6},         Unit{"GB/s", 1e9},
+                                Unit{"TB/s", 1e12},        Unit{"PB/s", 1e15},
+                                Unit{"KiB/s", ki},         Unit{"MiB/s", mi},
+                                Unit{"GiB/s", gi}, Unit{"TiB/s", ti},
+                                Unit{"b/s", 1.0 / 8},      Unit{"kb/s", 1e3 / 8},
+                                Unit{"Mb/s", 1e6 / 8},     Unit{"Gb/s", 1e9 / 8},
+                                Unit{"Tb/s", 1e12 / 8}};
 constexpr std::array flops_units{
-    Unit{"FLOP/s", 1.0},    Unit{"MFLOP/s", 1e6},   Unit{"GFLOP/s", 1e9},  Unit{"TFLOP/s", 1e12},
-    Unit{"PFLOP/s", 1e15},  Unit{"EFLOP/s", 1e18},  Unit{"GFLOPS", 1e9},   Unit{"TFLOPS", 1e12},
-    Unit{"PFLOPS", 1e15}};
+    Unit{"FLOP/s", 1.0},   Unit{"MFLOP/s", 1e6},  Unit{"GFLOP/s", 1e9},
+    Unit{"TFLOP/s", 1e12}, Unit{"PFLOP/s", 1e15}, Unit{"EFLOP/s", 1e18},
+    Unit{"GFLOPS", 1e9},   Unit{"TFLOPS", 1e12},  Unit{"PFLOPS", 1e15}};
 constexpr std::array hertz_units{Unit{"Hz", 1.0}, Unit{"kHz", 1e3}, Unit{"MHz", 1e6},
                                  Unit{"GHz", 1e9}};
 
@@ -167,7 +171,8 @@ std::string wants_help(const Kind& kind) {
 template <class T>
 Parsed<T> wrong_unit(const Kind& kind, std::string_view number, std::string_view unit) {
   std::string error = fmt::format("has an unknown unit '{}'", unit);
-  const bool bits = kind.units.data() == byte_units.data() && unit.ends_with('b');
+  const bool size = kind.units.data() == byte_units.data();
+  const bool bits = size && (unit == "b" || (unit.size() == 2 && unit.ends_with('b')));
   if (bits) {
     return failure<T>(fmt::format("is a size in bytes, got bits '{}'", unit),
                       "write bytes (B): 8 b are 1 B");
@@ -176,8 +181,8 @@ Parsed<T> wrong_unit(const Kind& kind, std::string_view number, std::string_view
   if (!meant.empty()) {
     return failure<T>(std::move(error), fmt::format("did you mean '{} {}'?", number, meant));
   }
-  return failure<T>(std::move(error), fmt::format("{}; units: {}", wants_help(kind),
-                                                  joined_names(kind.units)));
+  return failure<T>(std::move(error),
+                    fmt::format("{}; units: {}", wants_help(kind), joined_names(kind.units)));
 }
 
 template <class T>
@@ -284,7 +289,7 @@ Parsed<std::int64_t> parse_tokens(std::string_view written) {
   if (!mega && !kilo && !parse_integer(text).ok()) {
     return refuse("wants a whole count of tokens");
   }
-  const double tokens = count.value * (mega ? ki * ki : kilo ? ki : 1.0);
+  const double tokens = count.value * (mega ? mi : kilo ? ki : 1.0);
   if (!(tokens >= 1.0 && tokens <= static_cast<double>(most))) {
     return refuse("must be between 1 and 2^40 tokens");
   }

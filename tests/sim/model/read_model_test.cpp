@@ -1,0 +1,336 @@
+// Models from text: our own format, presets, Hugging Face files and their traps.
+#include <catch2/catch.hpp>
+
+#include "sim/model/read_model.h"
+
+using namespace longhaul;
+
+namespace {
+
+SourcePtr source(const std::string& name, const std::string& text) {
+  return std::make_shared<const SourceText>(SourceText{name, text});
+}
+
+struct Reading {
+  std::optional<Model> model;
+  std::string errors;
+};
+
+Reading read_yaml(const std::string& text) {
+  Diagnostics diagnostics;
+  Reading out;
+  const auto map = YamlValue::parse(source("m.yaml", text), diagnostics);
+  out.model = map ? read_model(*map, diagnostics) : std::nullopt;
+  out.errors = format_diagnostics(diagnostics, false);
+  return out;
+}
+
+Reading read_hf(const std::string& text) {
+  Diagnostics diagnostics;
+  Reading out;
+  out.model = read_hf_config(source("dir/config.json", text), diagnostics);
+  out.errors = format_diagnostics(diagnostics, false);
+  return out;
+}
+
+Model hf(const std::string& text) {
+  const Reading reading = read_hf(text);
+  INFO(reading.errors);
+  REQUIRE(reading.model);
+  return *reading.model;
+}
+
+Reading find(const std::string& name) {
+  Diagnostics diagnostics;
+  Reading out;
+  out.model = find_model(name, {source("s.yaml", "model: " + name), 1, 8, 1}, diagnostics);
+  out.errors = format_diagnostics(diagnostics, false);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("an inline map with the keys of measured runs is a whole model") {
+  const Reading reading = read_yaml(
+      "{name: 22B, layers: 48, hidden: 6144, heads: 64, kv_heads: 64, head_dim: 96, ffn: 24576, "
+      "gated_mlp: false, vocab: 51200, tied_embeddings: true}");
+  INFO(reading.errors);
+  REQUIRE(reading.model);
+  CHECK(reading.model->name == "22B");
+  CHECK(reading.model->head_dim == 96);
+  CHECK_FALSE(reading.model->gated_mlp);
+  CHECK(reading.model->tied_embeddings);
+  CHECK_FALSE(is_attention_only(*reading.model));
+}
+
+TEST_CASE("a map of attention shapes alone is read and says that it is no whole model") {
+  const Reading reading =
+      read_yaml("{name: a, layers: 1, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128}");
+  INFO(reading.errors);
+  REQUIRE(reading.model);
+  CHECK(is_attention_only(*reading.model));
+}
+
+TEST_CASE("half of the whole model is neither: ffn without vocab is refused") {
+  CHECK(read_yaml("{layers: 1, hidden: 64, heads: 4, ffn: 256}").errors ==
+        "m.yaml:1:1: error: model has no 'vocab'\n"
+        "    1 | {layers: 1, hidden: 64, heads: 4, ffn: 256}\n"
+        "      | ^\n"
+        "      = help: add 'vocab: ...'\n"
+        "1 error in m.yaml\n");
+}
+
+TEST_CASE("kv_heads default to heads and head_dim to hidden over heads") {
+  const Reading reading = read_yaml("{layers: 1, hidden: 64, heads: 4}");
+  REQUIRE(reading.model);
+  CHECK(reading.model->kv_heads == 4);
+  CHECK(reading.model->head_dim == 16);
+}
+
+TEST_CASE("all mistakes of a model are reported at once, without ones that only follow") {
+  const Reading reading = read_yaml(
+      "layers: 0\n"
+      "hidden: wide\n"
+      "heads: 32\n"
+      "kv_heads: 5\n"
+      "ffn: 14336\n"
+      "vocab: 128256\n"
+      "norm: rmsnorm\n"
+      "max_positions: 5\n"
+      "tied_embedings: true\n");
+  CHECK_FALSE(reading.model);
+  CHECK(reading.errors ==
+        "m.yaml:1:9: error: 'layers' must be between 1 and 10000, got 0\n"
+        "    1 | layers: 0\n"
+        "      |         ^\n"
+        "m.yaml:2:9: error: 'hidden' wants a whole number, got 'wide'\n"
+        "    2 | hidden: wide\n"
+        "      |         ^~~~\n"
+        "      = help: write decimal digits only, such as 4096\n"
+        "m.yaml:7:7: error: 'norm' must be rms_norm or layer_norm, got 'rmsnorm'\n"
+        "    7 | norm: rmsnorm\n"
+        "      |       ^~~~~~~\n"
+        "      = help: did you mean 'rms_norm'?\n"
+        "m.yaml:8:16: error: 'max_positions' is the size of a learned table of positions\n"
+        "    8 | max_positions: 5\n"
+        "      |                ^\n"
+        "      = help: remove it, or write 'positions: learned'\n"
+        "m.yaml:9:1: error: unknown key 'tied_embedings' in model\n"
+        "    9 | tied_embedings: true\n"
+        "      | ^~~~~~~~~~~~~~\n"
+        "      = help: did you mean 'tied_embeddings'?\n"
+        "5 errors in m.yaml\n");
+}
+
+TEST_CASE("heads must share key/value heads evenly, on both sides of the rule") {
+  CHECK(read_yaml("{layers: 1, hidden: 64, heads: 6, kv_heads: 3, head_dim: 8}").model);
+  CHECK(read_yaml("{layers: 1, hidden: 64, heads: 6, kv_heads: 4, head_dim: 8}").errors ==
+        "m.yaml:1:45: error: 6 heads cannot share 4 key/value heads\n"
+        "    1 | {layers: 1, hidden: 64, heads: 6, kv_heads: 4, head_dim: 8}\n"
+        "      |                                             ^\n"
+        "      = help: 'kv_heads' must divide 'heads'\n"
+        "1 error in m.yaml\n");
+  // More key/value heads than heads is the same mistake.
+  CHECK_FALSE(read_yaml("{layers: 1, hidden: 64, heads: 4, kv_heads: 8, head_dim: 8}").model);
+}
+
+TEST_CASE("hidden need not be heads times head_dim, but must be if head_dim is left out") {
+  CHECK(read_yaml("{layers: 1, hidden: 65, heads: 4, head_dim: 16}").model);
+  CHECK_FALSE(read_yaml("{layers: 1, hidden: 65, heads: 4}").model);
+  CHECK(read_yaml("{layers: 1, hidden: 64, heads: 4}").model);
+}
+
+TEST_CASE("a stated count of parameters is compared exactly") {
+  const std::string shapes = "{layers: 2, hidden: 8, heads: 4, ffn: 16, vocab: 32, parameters: ";
+  // 2 x (4 x 64 + 3 x 128 + 16) + 8 + 2 x 256
+  CHECK(read_yaml(shapes + "1832}").model);
+  CHECK(read_yaml(shapes + "1833}").errors.find(
+            "these shapes have 1832 parameters, but 'parameters' says 1833") != std::string::npos);
+}
+
+TEST_CASE("a learned table of positions needs its size") {
+  CHECK(read_yaml("{layers: 1, hidden: 64, heads: 4, positions: learned, max_positions: 2k}").model);
+  CHECK_FALSE(read_yaml("{layers: 1, hidden: 64, heads: 4, positions: learned}").model);
+}
+
+TEST_CASE("the mistakes of the rest of a file do not make a sound model vanish") {
+  Diagnostics diagnostics;
+  diagnostics.error({}, "other", "a mistake elsewhere");
+  const auto map =
+      YamlValue::parse(source("m.yaml", "{layers: 1, hidden: 64, heads: 4}"), diagnostics);
+  CHECK(read_model(*map, diagnostics));
+}
+
+TEST_CASE("an unknown preset is refused with the nearest name") {
+  const std::string errors = find("lama3-8b").errors;
+  CHECK(errors.find("s.yaml:1:8: error: no model is called 'lama3-8b'\n") == 0);
+  CHECK(errors.find("= help: did you mean 'llama3-8b'? presets: gpt3-175b, ") !=
+        std::string::npos);
+  CHECK(find("zzzzzzzz").errors.find("did you mean") == std::string::npos);
+}
+
+TEST_CASE("a path that does not exist is a file that cannot be read") {
+  CHECK(find("no/such.yaml").errors ==
+        "no/such.yaml: error: cannot be read: No such file or directory\n"
+        "      = help: check the path and its permissions\n"
+        "1 error in no/such.yaml\n");
+}
+
+TEST_CASE("the shipped Hugging Face files give the models of the presets") {
+  const std::string folder = LONGHAUL_SOURCE_DIR "/models/hf/";
+  for (const std::string name :
+       {"llama2-7b", "llama3-8b", "llama3.1-405b", "llama3.2-1b", "qwen2.5-7b", "qwen3-8b"}) {
+    INFO(name);
+    const Reading file = find(folder + name + ".json");
+    const Reading preset = find(name);
+    REQUIRE(file.model);
+    REQUIRE(preset.model);
+    CHECK(*file.model == *preset.model);
+    CHECK(file.errors.empty());
+  }
+}
+
+TEST_CASE("mistral v0.1 is the preset with a window of 4096 keys") {
+  Model file = *find(LONGHAUL_SOURCE_DIR "/models/hf/mistral-7b-v0.1.json").model;
+  CHECK(file.sliding_window == 4096);
+  file.sliding_window = 0;
+  file.name = "mistral-7b";
+  CHECK(file == *find("mistral-7b").model);
+}
+
+TEST_CASE("gpt2 has the 124,439,808 parameters of its checkpoint") {
+  const Reading gpt2 = find(LONGHAUL_SOURCE_DIR "/models/hf/gpt2.json");
+  REQUIRE(gpt2.model);
+  CHECK(count_parameters(*gpt2.model).total == 124'439'808);
+  CHECK(gpt2.model->name == "gpt2");
+}
+
+TEST_CASE("a file with nothing but its type has the defaults of the class") {
+  // The defaults of LlamaConfig are Llama 1 7B, of MistralConfig Mistral 7B v0.1, of GPT2Config gpt2.
+  CHECK(count_parameters(hf(R"({"model_type": "llama"})")).total == 6'738'415'616);
+  const Model mistral = hf(R"({"model_type": "mistral"})");
+  CHECK(count_parameters(mistral).total == 7'241'732'096);
+  CHECK(mistral.sliding_window == 4096);
+  CHECK(count_parameters(hf(R"({"model_type": "gpt2"})")).total == 124'439'808);
+  CHECK(hf(R"({"model_type": "qwen2"})").kv_heads == 32);
+}
+
+TEST_CASE("null key/value heads mean as many as heads, absent ones the default of the class") {
+  CHECK(hf(R"({"model_type": "mistral", "num_key_value_heads": null})").kv_heads == 32);
+  CHECK(hf(R"({"model_type": "mistral"})").kv_heads == 8);
+  CHECK(hf(R"({"model_type": "llama", "num_attention_heads": 16})").kv_heads == 16);
+}
+
+TEST_CASE("a head size is the file's, or hidden over heads, or 128 for qwen3") {
+  CHECK(hf(R"({"model_type": "llama", "head_dim": null})").head_dim == 128);
+  CHECK(hf(R"({"model_type": "llama", "head_dim": 64})").head_dim == 64);
+  const std::string narrow = R"("hidden_size": 1024, "num_attention_heads": 32)";
+  CHECK(hf(R"({"model_type": "qwen2", )" + narrow + "}").head_dim == 32);
+  CHECK(hf(R"({"model_type": "qwen3", )" + narrow + "}").head_dim == 128);
+  // qwen3 never derives it, so hidden need not be divisible.
+  const std::string odd = R"("hidden_size": 1000, "num_attention_heads": 32})";
+  CHECK(read_hf(R"({"model_type": "qwen3", )" + odd).model);
+  CHECK_FALSE(read_hf(R"({"model_type": "qwen2", )" + odd).model);
+}
+
+TEST_CASE("biases: always on qwen2's q, k and v; by key and also on the output for llama") {
+  const Model qwen = hf(R"({"model_type": "qwen2"})");
+  CHECK(qwen.attention_bias);
+  CHECK_FALSE(qwen.output_bias);
+  const Model llama = hf(R"({"model_type": "llama", "attention_bias": true, "mlp_bias": true})");
+  CHECK(llama.attention_bias);
+  CHECK(llama.output_bias);
+  CHECK(llama.mlp_bias);
+  // Keys that mistral's class does not have change nothing there.
+  CHECK_FALSE(hf(R"({"model_type": "mistral", "attention_bias": true})").attention_bias);
+}
+
+TEST_CASE("qwen's window counts only when switched on, for all layers or none") {
+  const auto qwen = [](const std::string& rest) {
+    return read_hf(R"({"model_type": "qwen2", "num_hidden_layers": 4, "sliding_window": 512)" +
+                   rest + "}");
+  };
+  CHECK(qwen("").model->sliding_window == 0);
+  CHECK(qwen(R"(, "use_sliding_window": true, "max_window_layers": 0)").model->sliding_window ==
+        512);
+  CHECK(qwen(R"(, "use_sliding_window": true, "max_window_layers": 4)").model->sliding_window == 0);
+  const Reading mixed = qwen(R"(, "use_sliding_window": true, "max_window_layers": 2)");
+  CHECK_FALSE(mixed.model);
+  CHECK(mixed.errors.find("layers with different attention masks are not supported") !=
+        std::string::npos);
+  const std::string sliding = R"("sliding_attention", "sliding_attention")";
+  CHECK(qwen(R"(, "layer_types": [)" + sliding + "]").model->sliding_window == 512);
+  CHECK_FALSE(qwen(R"(, "layer_types": ["full_attention", "sliding_attention"])").model);
+}
+
+TEST_CASE("files of transformers 5 give the same model as files of version 4") {
+  const Model four = hf(R"({"model_type": "llama", "torch_dtype": "bfloat16",
+                            "rope_theta": 500000.0, "rope_scaling": null})");
+  const Model five = hf(R"({"model_type": "llama", "dtype": "bfloat16",
+                            "rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"}})");
+  CHECK(four == five);
+}
+
+TEST_CASE("the language model of a multimodal file is its text_config, and the user is told") {
+  const Reading reading = read_hf(
+      R"({"model_type": "llava", "text_config": {"model_type": "llama", "num_hidden_layers": 5}})");
+  REQUIRE(reading.model);
+  CHECK(reading.model->layers == 5);
+  CHECK(reading.errors.find("note: only the language model (text_config) is read") !=
+        std::string::npos);
+}
+
+TEST_CASE("gpt2's keys go by their own and by the usual names") {
+  CHECK(hf(R"({"model_type": "gpt2", "n_embd": 1024, "n_head": 16})").hidden == 1024);
+  CHECK(hf(R"({"model_type": "gpt2", "hidden_size": 1024, "num_attention_heads": 16})").heads == 16);
+  CHECK(hf(R"({"model_type": "gpt2", "n_inner": null})").ffn == 4 * 768);
+  CHECK(hf(R"({"model_type": "gpt2", "n_inner": 1000})").ffn == 1000);
+}
+
+TEST_CASE("an unknown type is read like llama only if it leaves nothing to a default") {
+  const std::string shapes =
+      R"("vocab_size": 100, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16)";
+  const Reading whole =
+      read_hf(R"({"model_type": "new", "tie_word_embeddings": true, )" + shapes + "}");
+  REQUIRE(whole.model);
+  CHECK(whole.errors.find("warning: model_type 'new' is not known") != std::string::npos);
+  const Reading part = read_hf(R"({"model_type": "new", )" + shapes + "}");
+  CHECK_FALSE(part.model);
+  CHECK(part.errors.find("others must give tie_word_embeddings") != std::string::npos);
+}
+
+TEST_CASE("mixtures of experts and latent attention are refused by their keys or their type") {
+  for (const std::string text :
+       {R"({"model_type": "mixtral", "num_local_experts": 8})", R"({"model_type": "qwen3_moe"})",
+        R"({"model_type": "llama", "n_routed_experts": 4})"}) {
+    INFO(text);
+    const Reading reading = read_hf(text);
+    CHECK_FALSE(reading.model);
+    CHECK(reading.errors.find("mixtures of experts are not supported") != std::string::npos);
+  }
+  CHECK(read_hf(R"({"model_type": "deepseek_v3", "kv_lora_rank": 512})")
+            .errors.find("multi-head latent attention is not supported") != std::string::npos);
+}
+
+TEST_CASE("wrong values of a config.json are shown where they stand") {
+  CHECK(read_hf("{\"model_type\": \"llama\",\n \"hidden_size\": \"wide\",\n"
+                " \"num_hidden_layers\": 1.5}")
+            .errors ==
+        "dir/config.json:2:17: error: 'hidden_size' wants a whole number, got 'wide'\n"
+        "    2 |  \"hidden_size\": \"wide\",\n"
+        "      |                 ^~~~~~\n"
+        "      = help: write decimal digits only, such as 4096\n"
+        "dir/config.json:3:23: error: 'num_hidden_layers' wants a whole number, got '1.5'\n"
+        "    3 |  \"num_hidden_layers\": 1.5}\n"
+        "      |                       ^~~\n"
+        "      = help: write decimal digits only, such as 4096\n"
+        "2 errors in dir/config.json\n");
+}
+
+TEST_CASE("a config.json that is a list, or no JSON, is refused where it goes wrong") {
+  CHECK(read_hf("[1, 2]").errors.find("1:1: error: config.json must be a map") !=
+        std::string::npos);
+  CHECK(read_hf("{\"model_type\": \"llama\",}").errors.find("1:24: error: not valid JSON") !=
+        std::string::npos);
+}
