@@ -38,7 +38,7 @@ std::int64_t norm_parameters(const Model& model) {
 
 }  // namespace
 
-bool is_attention_only(const Model& model) { return model.vocab == 0; }
+bool is_attention_only(const Model& model) { return model.ffn == 0; }
 
 ParameterCounts count_parameters(const Model& model) {
   const LayerMatrices matrices = layer_matrices(model);

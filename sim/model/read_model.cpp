@@ -39,11 +39,12 @@ void read_attention_shape(MapReader& reader, Model& model) {
   }
 }
 
-/// ffn and vocab: both, or (attention shapes only) neither.
+/// ffn and vocab: both, or (attention shapes only) neither. A vocabulary of 0 must be written: it
+/// means layers without embedding and LM head.
 void read_mlp_and_vocab(MapReader& reader, Model& model) {
   if (reader.has("ffn") || reader.has("vocab")) {
     model.ffn = reader.integer("ffn", ffn_range);
-    model.vocab = reader.integer("vocab", vocab_range);
+    model.vocab = reader.integer("vocab", {0, vocab_range.high});
   }
   model.gated_mlp = reader.boolean("gated_mlp", true);
   model.tied_embeddings = reader.boolean("tied_embeddings", false);

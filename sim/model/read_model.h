@@ -24,7 +24,8 @@ std::optional<Model> read_hf_config(const SourcePtr& source, Diagnostics& diagno
 
 /// A model by what the user wrote: a preset's name, or a path to a .yaml or .json file.
 /// `place` is where the user wrote it (for messages).
-std::optional<Model> find_model(const std::string& name_or_path, const Place& place, Diagnostics& diagnostics);
+std::optional<Model> find_model(const std::string& name_or_path, const Place& place,
+                                Diagnostics& diagnostics);
 
 /// Names of the presets, sorted.
 std::vector<std::string> model_presets();

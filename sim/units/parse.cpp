@@ -32,21 +32,16 @@ constexpr double ki = 1024.0;
 constexpr double mi = ki * ki;
 constexpr double gi = ki * mi;
 constexpr double ti = ki * gi;
-constexpr std::array byte_units{Unit{"B", 1.0},          Unit{"kB", 1e3},
-                                Unit{"MB", 1e6},         Unit{"GB", 1e9},
-                                Unit{"TB", 1e12},        Unit{"PB", 1e15},
-                                Unit{"KiB", ki},         Unit{"MiB", mi},
-                                Unit{"GiB", gi}, Unit{"TiB", ti}};
+constexpr std::array byte_units{
+    Unit{"B", 1.0},   Unit{"kB", 1e3}, Unit{"MB", 1e6}, Unit{"GB", 1e9}, Unit{"TB", 1e12},
+    Unit{"PB", 1e15}, Unit{"KiB", ki}, Unit{"MiB", mi}, Unit{"GiB", gi}, Unit{"TiB", ti}};
 constexpr std::array second_units{Unit{"s", 1.0},   Unit{"ms", 1e-3},  Unit{"us", 1e-6},
                                   Unit{"ns", 1e-9}, Unit{"min", 60.0}, Unit{"h", 3600.0}};
-constexpr std::array rate_units{Unit{"B/s", 1.0},          Unit{"kB/s", 1e3},
-                                Unit{"MB/s", 1e6},         Unit{"GB/s", 1e9},
-                                Unit{"TB/s", 1e12},        Unit{"PB/s", 1e15},
-                                Unit{"KiB/s", ki},         Unit{"MiB/s", mi},
-                                Unit{"GiB/s", gi}, Unit{"TiB/s", ti},
-                                Unit{"b/s", 1.0 / 8},      Unit{"kb/s", 1e3 / 8},
-                                Unit{"Mb/s", 1e6 / 8},     Unit{"Gb/s", 1e9 / 8},
-                                Unit{"Tb/s", 1e12 / 8}};
+constexpr std::array rate_units{
+    Unit{"B/s", 1.0},      Unit{"kB/s", 1e3},     Unit{"MB/s", 1e6},     Unit{"GB/s", 1e9},
+    Unit{"TB/s", 1e12},    Unit{"PB/s", 1e15},    Unit{"KiB/s", ki},     Unit{"MiB/s", mi},
+    Unit{"GiB/s", gi},     Unit{"TiB/s", ti},     Unit{"b/s", 1.0 / 8},  Unit{"kb/s", 1e3 / 8},
+    Unit{"Mb/s", 1e6 / 8}, Unit{"Gb/s", 1e9 / 8}, Unit{"Tb/s", 1e12 / 8}};
 constexpr std::array flops_units{
     Unit{"FLOP/s", 1.0},   Unit{"MFLOP/s", 1e6},  Unit{"GFLOP/s", 1e9},
     Unit{"TFLOP/s", 1e12}, Unit{"PFLOP/s", 1e15}, Unit{"EFLOP/s", 1e18},

@@ -19,8 +19,8 @@ struct Parsed {
   [[nodiscard]] bool ok() const { return error.empty(); }
 };
 
-// Sizes and times must not be negative; rates and frequencies must be above zero; all must lie below
-// a limit far above any machine, since what exceeds it is a slip of the unit.
+// Sizes and times must not be negative; rates and frequencies must be above zero; all must lie
+// below a limit far above any machine, since what exceeds it is a slip of the unit.
 
 /// B, kB, MB, GB, TB, PB (powers of 1000); KiB, MiB, GiB, TiB (powers of 1024); bits are refused.
 Parsed<Bytes> parse_bytes(std::string_view text);

@@ -65,7 +65,8 @@ std::string complaints_about(const std::string& bytes) {
 }
 
 const std::string binary_complaint =
-    "longhaul_bad_input_test.yaml: error: is not a text file (it is not UTF-8, or holds NUL bytes)\n"
+    "longhaul_bad_input_test.yaml: error: is not a text file (it is not UTF-8, or holds NUL "
+    "bytes)\n"
     "      = help: is this the right file? YAML and JSON are UTF-8 text\n"
     "1 error in longhaul_bad_input_test.yaml\n";
 
@@ -94,10 +95,11 @@ TEST_CASE("a sound file draws no complaint") { CHECK(complaints_about(good).empt
 
 TEST_CASE("bytes that are no text are refused as binary") {
   CHECK(complaints_about(std::string("name: x\0y", 9)) == binary_complaint);
-  CHECK(complaints_about("\x7f" "ELF\x02\x01\x01\x80\xff") == binary_complaint);
-  CHECK(complaints_about("name: \xC3") == binary_complaint);          // cut in a character
-  CHECK(complaints_about("name: \xA9 x\n") == binary_complaint);      // Latin-1
-  CHECK(complaints_about("\xFF\xFEn\0a\0") == binary_complaint);      // UTF-16
+  CHECK(complaints_about("\x7f"
+                         "ELF\x02\x01\x01\x80\xff") == binary_complaint);
+  CHECK(complaints_about("name: \xC3") == binary_complaint);      // cut in a character
+  CHECK(complaints_about("name: \xA9 x\n") == binary_complaint);  // Latin-1
+  CHECK(complaints_about("\xFF\xFEn\0a\0") == binary_complaint);  // UTF-16
 }
 
 TEST_CASE("UTF-8 is text, with or without a byte order mark") {

@@ -1,7 +1,7 @@
 // How mistakes are printed: sorted, underlined, counted, safe on a terminal.
-#include <catch2/catch.hpp>
-
 #include "sim/input/diagnostic.h"
+
+#include <catch2/catch.hpp>
 
 using namespace longhaul;
 
@@ -62,8 +62,7 @@ TEST_CASE("at most the limit is shown, and the rest is counted") {
 TEST_CASE("a diagnostic without a place has no position and no caret") {
   Diagnostics diagnostics;
   diagnostics.error({}, "c", "wrong", "right");
-  CHECK(format_diagnostics(diagnostics, false) ==
-        "error: wrong\n      = help: right\n1 error\n");
+  CHECK(format_diagnostics(diagnostics, false) == "error: wrong\n      = help: right\n1 error\n");
 }
 
 TEST_CASE("carets line up after tabs and after characters of several bytes") {
@@ -134,13 +133,13 @@ TEST_CASE("appending diagnostics counts their errors, even to themselves") {
 
 TEST_CASE("the closest match is within a third of the word's length") {
   const std::vector<std::string> words{"memory", "bandwidth", "latency", "gpus"};
-  CHECK(closest_match("memroy", words) == "memory");     // neighbours swapped: one step
+  CHECK(closest_match("memroy", words) == "memory");  // neighbours swapped: one step
   CHECK(closest_match("bandwith", words) == "bandwidth");
-  CHECK(closest_match("Latency", words) == "latency");   // case costs nothing
-  CHECK(closest_match("gpu", words) == "gpus");          // one step in three letters
-  CHECK(closest_match("memo", words).empty());           // two steps in four letters
+  CHECK(closest_match("Latency", words) == "latency");  // case costs nothing
+  CHECK(closest_match("gpu", words) == "gpus");         // one step in three letters
+  CHECK(closest_match("memo", words).empty());          // two steps in four letters
   CHECK(closest_match("", words).empty());
-  CHECK(closest_match("tp", {"tq"}).empty());            // one step in two letters is too much
+  CHECK(closest_match("tp", {"tq"}).empty());  // one step in two letters is too much
   CHECK(closest_match(std::string(1000, 'x'), words).empty());
 }
 

@@ -1,8 +1,9 @@
 // JSON written the same way every time, and read with places.
+#include "sim/input/json.h"
+
 #include <catch2/catch.hpp>
 #include <limits>
 
-#include "sim/input/json.h"
 #include "sim/input/yaml.h"
 #include "sim/units/check.h"
 
@@ -26,8 +27,7 @@ TEST_CASE("objects keep the order of insertion and values their kind") {
   JsonValue value = JsonValue::object();
   value.set("z", 1).set("a", 0.1).set("yes", true).set("none", nullptr).set("text", "x");
   value.set("list", JsonValue::array().push(1).push("two").push(JsonValue::object()));
-  CHECK(value.dump() ==
-        R"({"z":1,"a":0.1,"yes":true,"none":null,"text":"x","list":[1,"two",{}]})");
+  CHECK(value.dump() == R"({"z":1,"a":0.1,"yes":true,"none":null,"text":"x","list":[1,"two",{}]})");
 }
 
 TEST_CASE("pretty printing puts every member on its own line and leaves empty ones closed") {
@@ -109,6 +109,6 @@ TEST_CASE("JSON repeated keys, empty input and deep nesting are refused like YAM
         std::string::npos);
   CHECK(errors_of(" \n").find("a.json: error: the file has no content") == 0);
   CHECK(errors_of(std::string(64, '[') + std::string(64, ']')).empty());
-  CHECK(errors_of(std::string(65, '[') + std::string(65, ']')).find(
-            "1:65: error: nested more than 64 levels deep") != std::string::npos);
+  CHECK(errors_of(std::string(65, '[') + std::string(65, ']'))
+            .find("1:65: error: nested more than 64 levels deep") != std::string::npos);
 }

@@ -1,7 +1,7 @@
 // Strict YAML: what yaml-cpp lets pass is refused here, and everything has its place.
-#include <catch2/catch.hpp>
-
 #include "sim/input/yaml.h"
+
+#include <catch2/catch.hpp>
 
 using namespace longhaul;
 
@@ -15,8 +15,8 @@ struct Parsing {
 Parsing parse(const std::string& text) {
   Diagnostics diagnostics;
   Parsing out;
-  out.value = YamlValue::parse(
-      std::make_shared<const SourceText>(SourceText{"f.yaml", text}), diagnostics);
+  out.value =
+      YamlValue::parse(std::make_shared<const SourceText>(SourceText{"f.yaml", text}), diagnostics);
   out.errors = format_diagnostics(diagnostics, false);
   return out;
 }
@@ -25,8 +25,8 @@ Parsing parse(const std::string& text) {
 template <class Read>
 std::string complaints(const std::string& text, Read read) {
   Diagnostics diagnostics;
-  const auto value = YamlValue::parse(
-      std::make_shared<const SourceText>(SourceText{"f.yaml", text}), diagnostics);
+  const auto value =
+      YamlValue::parse(std::make_shared<const SourceText>(SourceText{"f.yaml", text}), diagnostics);
   REQUIRE(value);
   MapReader reader(*value, "test", diagnostics);
   read(reader);
@@ -100,15 +100,14 @@ TEST_CASE("repeated keys are found at any depth, also under another quoting") {
 }
 
 TEST_CASE("merge keys are refused, a quoted '<<' is a key like others") {
-  CHECK(parse("a: &x {n: 5}\nb:\n  <<: *x\n").errors.find(
-            "3:3: error: merge keys ('<<') are not supported") != std::string::npos);
+  CHECK(parse("a: &x {n: 5}\nb:\n  <<: *x\n")
+            .errors.find("3:3: error: merge keys ('<<') are not supported") != std::string::npos);
   CHECK(parse("'<<': 1\n").errors.empty());
 }
 
 TEST_CASE("a quote that is never closed cannot swallow the keys behind it") {
-  for (const std::string text :
-       {"a: \"x\nb: 1\n", "a: 'x\nb: 1\n", "a: 'it''s\nb: 1\n", "a: \"x\\\"\nb: 1\n",
-        "a: &n \"x\nb: 1\n", "'a: 1\nb: 2\n"}) {
+  for (const std::string text : {"a: \"x\nb: 1\n", "a: 'x\nb: 1\n", "a: 'it''s\nb: 1\n",
+                                 "a: \"x\\\"\nb: 1\n", "a: &n \"x\nb: 1\n", "'a: 1\nb: 2\n"}) {
     INFO(text);
     CHECK(parse(text).errors.find("this quote is never closed") != std::string::npos);
   }
@@ -195,14 +194,15 @@ TEST_CASE("a map reader reads what is there and falls back where nothing is") {
 }
 
 TEST_CASE("demanded keys that are missing are all reported") {
-  CHECK(complaints("a: 1", [](MapReader& reader) {
-          reader.text("x");
-          reader.integer("y", {});
-          reader.bytes("z");
-          reader.boolean("b");
-          reader.choice("c", {"p", "q"});
-          CHECK_FALSE(reader.require("r"));
-        }) ==
+  CHECK(complaints("a: 1",
+                   [](MapReader& reader) {
+                     reader.text("x");
+                     reader.integer("y", {});
+                     reader.bytes("z");
+                     reader.boolean("b");
+                     reader.choice("c", {"p", "q"});
+                     CHECK_FALSE(reader.require("r"));
+                   }) ==
         "missing-key: test has no 'x'\nmissing-key: test has no 'y'\n"
         "missing-key: test has no 'z'\nmissing-key: test has no 'b'\n"
         "missing-key: test has no 'c'\nmissing-key: test has no 'r'\n");
@@ -228,9 +228,8 @@ TEST_CASE("a range holds on both of its ends") {
 TEST_CASE("what other YAML readers call integers and booleans is refused") {
   for (const std::string value : {"0x10", "1e3", "08", "1.0", "'8'", "\"8\"", "yes", "1_000"}) {
     INFO(value);
-    CHECK_FALSE(complaints("n: " + value, [](MapReader& reader) {
-                  reader.integer("n", {});
-                }).empty());
+    CHECK_FALSE(
+        complaints("n: " + value, [](MapReader& reader) { reader.integer("n", {}); }).empty());
   }
   for (const std::string value : {"yes", "no", "on", "off", "True", "1", "'true'"}) {
     INFO(value);
@@ -253,12 +252,13 @@ TEST_CASE("a quoted count of tokens is refused only where it is a plain number")
 }
 
 TEST_CASE("a map or a list where a single value belongs, and the reverse") {
-  CHECK(complaints("a: {b: 1}\nc: [1]\nd: 5\ne: [[1], 2]\n", [](MapReader& reader) {
-          reader.text("a");
-          reader.integer("c", {});
-          reader.texts("d");
-          CHECK(reader.texts("e") == std::vector<std::string>{"2"});
-        }) ==
+  CHECK(complaints("a: {b: 1}\nc: [1]\nd: 5\ne: [[1], 2]\n",
+                   [](MapReader& reader) {
+                     reader.text("a");
+                     reader.integer("c", {});
+                     reader.texts("d");
+                     CHECK(reader.texts("e") == std::vector<std::string>{"2"});
+                   }) ==
         "wrong-type: 'a' wants a single value, not a map\n"
         "wrong-type: 'c' wants a single value, not a list\n"
         "wrong-type: 'd' wants a list, such as [a, b]\n"

@@ -1,9 +1,10 @@
 // Parameter counts equal the published ones; FLOPs follow the stated conventions.
+#include "sim/model/model.h"
+
 #include <catch2/catch.hpp>
 #include <utility>
 #include <vector>
 
-#include "sim/model/model.h"
 #include "sim/model/read_model.h"
 
 using namespace longhaul;
@@ -35,12 +36,12 @@ Model tiny() {
 
 TEST_CASE("every preset has exactly the published number of parameters") {
   const std::vector<std::pair<std::string, std::int64_t>> published{
-      {"gpt3-175b", 174'604'259'328},     {"llama2-13b", 13'015'864'320},
-      {"llama2-7b", 6'738'415'616},       {"llama3-70b", 70'553'706'496},
-      {"llama3-8b", 8'030'261'248},       {"llama3.1-405b", 405'853'388'800},
-      {"llama3.2-1b", 1'235'814'400},     {"llama3.2-3b", 3'212'749'824},
-      {"mistral-7b", 7'241'732'096},      {"qwen2.5-72b", 72'706'203'648},
-      {"qwen2.5-7b", 7'615'616'512},      {"qwen3-8b", 8'190'735'360}};
+      {"gpt3-175b", 174'604'259'328}, {"llama2-13b", 13'015'864'320},
+      {"llama2-7b", 6'738'415'616},   {"llama3-70b", 70'553'706'496},
+      {"llama3-8b", 8'030'261'248},   {"llama3.1-405b", 405'853'388'800},
+      {"llama3.2-1b", 1'235'814'400}, {"llama3.2-3b", 3'212'749'824},
+      {"mistral-7b", 7'241'732'096},  {"qwen2.5-72b", 72'706'203'648},
+      {"qwen2.5-7b", 7'615'616'512},  {"qwen3-8b", 8'190'735'360}};
   std::vector<std::string> names;
   for (const auto& [name, count] : published) {
     INFO(name);
@@ -99,8 +100,7 @@ TEST_CASE("training FLOPs of a tiny model by hand: 6 N D and 12 L S^2 h d") {
   const double matrices = 6.0 * (2 * (192 + 384) + 256) * 20;
   const double attention = 12.0 * 2 * (10 * 10) * (4 * 2) * 2;
   CHECK(training_flops(tiny(), 2, 10, AttentionFlops::full).value() == matrices + attention);
-  CHECK(training_flops(tiny(), 2, 10, AttentionFlops::causal).value() ==
-        matrices + attention / 2);
+  CHECK(training_flops(tiny(), 2, 10, AttentionFlops::causal).value() == matrices + attention / 2);
 }
 
 TEST_CASE("a forward pass is a third of a training step, and a tied head computes all the same") {

@@ -1,7 +1,7 @@
 // Models from text: our own format, presets, Hugging Face files and their traps.
-#include <catch2/catch.hpp>
-
 #include "sim/model/read_model.h"
+
+#include <catch2/catch.hpp>
 
 using namespace longhaul;
 
@@ -69,6 +69,19 @@ TEST_CASE("a map of attention shapes alone is read and says that it is no whole 
   INFO(reading.errors);
   REQUIRE(reading.model);
   CHECK(is_attention_only(*reading.model));
+}
+
+TEST_CASE("a vocabulary of 0, if written, means the layers without embedding and head") {
+  const Reading reading = read_yaml("{layers: 2, hidden: 8, heads: 4, ffn: 16, vocab: 0}");
+  INFO(reading.errors);
+  REQUIRE(reading.model);
+  CHECK_FALSE(is_attention_only(*reading.model));
+  const ParameterCounts counts = count_parameters(*reading.model);
+  CHECK(counts.embedding == 0);
+  CHECK(counts.head == 0);
+  // A Hugging Face file describes a whole model: there 0 is a mistake.
+  CHECK_FALSE(read_hf(R"({"model_type": "llama", "vocab_size": 0})").model);
+  CHECK_FALSE(read_yaml("{layers: 2, hidden: 8, heads: 4, ffn: 0, vocab: 0}").model);
 }
 
 TEST_CASE("half of the whole model is neither: ffn without vocab is refused") {
@@ -144,12 +157,14 @@ TEST_CASE("a stated count of parameters is compared exactly") {
   const std::string shapes = "{layers: 2, hidden: 8, heads: 4, ffn: 16, vocab: 32, parameters: ";
   // 2 x (4 x 64 + 3 x 128 + 16) + 8 + 2 x 256
   CHECK(read_yaml(shapes + "1832}").model);
-  CHECK(read_yaml(shapes + "1833}").errors.find(
-            "these shapes have 1832 parameters, but 'parameters' says 1833") != std::string::npos);
+  CHECK(read_yaml(shapes + "1833}")
+            .errors.find("these shapes have 1832 parameters, but 'parameters' says 1833") !=
+        std::string::npos);
 }
 
 TEST_CASE("a learned table of positions needs its size") {
-  CHECK(read_yaml("{layers: 1, hidden: 64, heads: 4, positions: learned, max_positions: 2k}").model);
+  CHECK(
+      read_yaml("{layers: 1, hidden: 64, heads: 4, positions: learned, max_positions: 2k}").model);
   CHECK_FALSE(read_yaml("{layers: 1, hidden: 64, heads: 4, positions: learned}").model);
 }
 
@@ -164,8 +179,7 @@ TEST_CASE("the mistakes of the rest of a file do not make a sound model vanish")
 TEST_CASE("an unknown preset is refused with the nearest name") {
   const std::string errors = find("lama3-8b").errors;
   CHECK(errors.find("s.yaml:1:8: error: no model is called 'lama3-8b'\n") == 0);
-  CHECK(errors.find("= help: did you mean 'llama3-8b'? presets: gpt3-175b, ") !=
-        std::string::npos);
+  CHECK(errors.find("= help: did you mean 'llama3-8b'? presets: gpt3-175b, ") != std::string::npos);
   CHECK(find("zzzzzzzz").errors.find("did you mean") == std::string::npos);
 }
 
@@ -206,7 +220,8 @@ TEST_CASE("gpt2 has the 124,439,808 parameters of its checkpoint") {
 }
 
 TEST_CASE("a file with nothing but its type has the defaults of the class") {
-  // The defaults of LlamaConfig are Llama 1 7B, of MistralConfig Mistral 7B v0.1, of GPT2Config gpt2.
+  // The defaults of LlamaConfig are Llama 1 7B, of MistralConfig Mistral 7B v0.1, of GPT2Config
+  // gpt2.
   CHECK(count_parameters(hf(R"({"model_type": "llama"})")).total == 6'738'415'616);
   const Model mistral = hf(R"({"model_type": "mistral"})");
   CHECK(count_parameters(mistral).total == 7'241'732'096);
@@ -282,7 +297,8 @@ TEST_CASE("the language model of a multimodal file is its text_config, and the u
 
 TEST_CASE("gpt2's keys go by their own and by the usual names") {
   CHECK(hf(R"({"model_type": "gpt2", "n_embd": 1024, "n_head": 16})").hidden == 1024);
-  CHECK(hf(R"({"model_type": "gpt2", "hidden_size": 1024, "num_attention_heads": 16})").heads == 16);
+  CHECK(hf(R"({"model_type": "gpt2", "hidden_size": 1024, "num_attention_heads": 16})").heads ==
+        16);
   CHECK(hf(R"({"model_type": "gpt2", "n_inner": null})").ffn == 4 * 768);
   CHECK(hf(R"({"model_type": "gpt2", "n_inner": 1000})").ffn == 1000);
 }

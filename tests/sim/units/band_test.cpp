@@ -1,8 +1,9 @@
 // The closed form of attended pairs equals counting them one by one.
+#include "sim/units/band.h"
+
 #include <catch2/catch.hpp>
 #include <vector>
 
-#include "sim/units/band.h"
 #include "sim/units/check.h"
 
 using namespace longhaul;

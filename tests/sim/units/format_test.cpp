@@ -1,8 +1,9 @@
 // Three significant digits and a fitting prefix, on both sides of every change of prefix.
+#include "sim/units/format.h"
+
 #include <catch2/catch.hpp>
 #include <limits>
 
-#include "sim/units/format.h"
 #include "sim/units/parse.h"
 
 using namespace longhaul;

@@ -1,10 +1,10 @@
 // What users write, read exactly; what they get wrong, named with the remedy.
+#include "sim/units/parse.h"
+
 #include <catch2/catch.hpp>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "sim/units/parse.h"
 
 using namespace longhaul;
 
@@ -19,13 +19,23 @@ std::string complaint(const Parsed<T>& parsed) {
 }  // namespace
 
 TEST_CASE("sizes: powers of 1000 with kB to PB, powers of 1024 with KiB to TiB") {
-  const std::vector<std::pair<std::string, double>> sizes{
-      {"512 B", 512.0},     {"1 kB", 1e3},          {"3 MB", 3e6},
-      {"80 GB", 80e9},      {"2 TB", 2e12},         {"1 PB", 1e15},
-      {"1 KiB", 1024.0},    {"1 MiB", 1048576.0},   {"80 GiB", 85899345920.0},
-      {"80GiB", 85899345920.0},                     {"1 TiB", 1099511627776.0},
-      {"1.5 GiB", 1610612736.0},                    {"  4 KiB ", 4096.0},
-      {"1e3 B", 1000.0},    {".5 KiB", 512.0},      {"+2 B", 2.0},  {"0 B", 0.0}};
+  const std::vector<std::pair<std::string, double>> sizes{{"512 B", 512.0},
+                                                          {"1 kB", 1e3},
+                                                          {"3 MB", 3e6},
+                                                          {"80 GB", 80e9},
+                                                          {"2 TB", 2e12},
+                                                          {"1 PB", 1e15},
+                                                          {"1 KiB", 1024.0},
+                                                          {"1 MiB", 1048576.0},
+                                                          {"80 GiB", 85899345920.0},
+                                                          {"80GiB", 85899345920.0},
+                                                          {"1 TiB", 1099511627776.0},
+                                                          {"1.5 GiB", 1610612736.0},
+                                                          {"  4 KiB ", 4096.0},
+                                                          {"1e3 B", 1000.0},
+                                                          {".5 KiB", 512.0},
+                                                          {"+2 B", 2.0},
+                                                          {"0 B", 0.0}};
   for (const auto& [text, value] : sizes) {
     INFO(text);
     const Parsed<Bytes> parsed = parse_bytes(text);
@@ -62,8 +72,7 @@ TEST_CASE("a missing unit is an error that shows how to write one") {
 }
 
 TEST_CASE("a unit in another spelling is refused with the right one") {
-  CHECK(complaint(parse_bytes("80 gib")) ==
-        "has an unknown unit 'gib' | did you mean '80 GiB'?");
+  CHECK(complaint(parse_bytes("80 gib")) == "has an unknown unit 'gib' | did you mean '80 GiB'?");
   CHECK(complaint(parse_bytes("80 KB")) == "has an unknown unit 'KB' | did you mean '80 kB'?");
   CHECK(complaint(parse_bytes("80 G")) == "has an unknown unit 'G' | did you mean '80 GB'?");
   CHECK(complaint(parse_bytes_per_second("400 Gbps")) ==
@@ -129,7 +138,8 @@ TEST_CASE("tokens outside 1 to 2^40, fractions and other words are refused") {
   CHECK(complaint(parse_tokens("-4k")) == "must be between 1 and 2^40 tokens, got '-4k'" + help);
   CHECK(complaint(parse_tokens("0.0001k")) ==
         "must be between 1 and 2^40 tokens, got '0.0001k'" + help);
-  CHECK(complaint(parse_tokens("1.0001k")) == "wants a whole count of tokens, got '1.0001k'" + help);
+  CHECK(complaint(parse_tokens("1.0001k")) ==
+        "wants a whole count of tokens, got '1.0001k'" + help);
   CHECK(complaint(parse_tokens("1e3")) == "wants a whole count of tokens, got '1e3'" + help);
   CHECK(complaint(parse_tokens("128K tokens")) ==
         "wants a count of tokens, got '128K tokens'" + help);
@@ -142,9 +152,8 @@ TEST_CASE("integers are decimal digits and nothing else") {
   CHECK(parse_integer("0").value == 0);
   CHECK(parse_integer("-12").value == -12);
   CHECK(parse_integer("9223372036854775807").value == INT64_MAX);
-  for (const std::string text :
-       {"9223372036854775808", "0x10", "1e3", "08", "-07", "1.0", "", "-", "+5", " 5", "5 ", "1_000",
-        "0o17", "five"}) {
+  for (const std::string text : {"9223372036854775808", "0x10", "1e3", "08", "-07", "1.0", "", "-",
+                                 "+5", " 5", "5 ", "1_000", "0o17", "five"}) {
     INFO(text);
     CHECK_FALSE(parse_integer(text).ok());
   }
@@ -154,8 +163,8 @@ TEST_CASE("numbers are plain, finite and decimal") {
   CHECK(parse_number("0.85").value == 0.85);
   CHECK(parse_number("1e-3").value == 1e-3);
   CHECK(parse_number("-2.5E+2").value == -250.0);
-  for (const std::string text : {"", "nan", ".nan", "inf", ".inf", "0x1p3", "1e999", "1,5", "2 us",
-                                 "1e", "--1", "."}) {
+  for (const std::string text :
+       {"", "nan", ".nan", "inf", ".inf", "0x1p3", "1e999", "1,5", "2 us", "1e", "--1", "."}) {
     INFO(text);
     CHECK_FALSE(parse_number(text).ok());
   }
