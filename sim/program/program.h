@@ -156,7 +156,7 @@ enum class Op {
                      ///< dlogits may be the logits themselves
   adam,              ///< master (fp32), grad, m, v -> master, m, v: one step
   all_gather,        ///< x_i -> y_i along `dim`
-  reduce_scatter,    ///< x_i -> y_i along `dim`, summed
+  reduce_scatter,    ///< x_i -> y_i (+) along `dim`, summed
   all_reduce,        ///< x_i -> x_i, summed
   all_to_all,        ///< x_i -> y_i: cut along `dim`, joined along `join_dim`
   send_receive,      ///< x_i -> y_i: x_i to member (me + shift), y_i from member (me - shift)

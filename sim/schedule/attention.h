@@ -72,8 +72,13 @@ class ContextAttention {
   /// tensors with `slots` slots; q, k, v are released if an exchange made copies of them.
   AttentionState forward(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v, TensorRef o,
                          std::int64_t slots, Index slot) const;
-  /// Runs the core again to restore state.o and state.lse (selective recompute).
+  /// Gives back what selective recompute does not keep: the kernels' output and statistics.
+  void forget(ProgramBuilder& build, const AttentionState& state) const;
+  /// Runs the core again to restore what forget() gave back.
   void recompute(ProgramBuilder& build, const AttentionState& state) const;
+  /// The state a forward pass would have left, as tensors held from the start (backward alone).
+  AttentionState given(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v,
+                       TensorRef o) const;
   /// From do to dq, dk, dv (allocated by the caller); releases nothing of the state.
   void backward(ProgramBuilder& build, const AttentionState& state, TensorRef d_o, TensorRef dq,
                 TensorRef dk, TensorRef dv) const;
@@ -83,6 +88,7 @@ class ContextAttention {
  private:
   TensorRef exchanged(ProgramBuilder& build, const std::string& name, TensorRef from,
                       std::int64_t head_count, std::int64_t slots, Index slot) const;
+  [[nodiscard]] TensorSpec statistics_spec(std::int64_t slots) const;
   void exchange_back(ProgramBuilder& build, const std::string& label, TensorRef from,
                      TensorRef to) const;
   TensorRef replicated(ProgramBuilder& build, const std::string& name, TensorRef from) const;

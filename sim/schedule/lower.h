@@ -6,8 +6,7 @@
 
 namespace longhaul {
 
-/// Lowers any scenario that check_scenario accepts. Throws InputError with one diagnostic for a
-/// combination that has no schedule yet (pipeline > 1, decode), naming it.
+/// Lowers any scenario that check_scenario accepts (which refuses what has no schedule).
 Program lower(const Scenario& scenario);
 
 }  // namespace longhaul

@@ -55,13 +55,6 @@ AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, Ten
                                          TensorRef v, TensorRef o, std::int64_t slots,
                                          Index slot) const {
   AttentionState state{q, k, v, o, {}};
-  TensorSpec rows;
-  rows.shape = {shapes_.batch, shapes_.core_heads(), shapes_.core_tokens()};
-  rows.shards = {{{Axis::data, SequenceOrder::contiguous}},
-                 shapes_.ulysses_head_shards,
-                 shapes_.ring_shards};
-  rows.type = DataType::fp32;
-  rows.slots = slots;
   if (exchanges()) {
     const bool replicates = shapes_.replication() > 1;
     const TensorRef k_sent = replicates ? replicated(build, "k", k) : k;
@@ -77,7 +70,7 @@ AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, Ten
     out.slots = slots;
     state.o = build.fresh("o_exchanged", out, slot);
   }
-  state.lse = build.fresh("lse", rows, slot);
+  state.lse = build.fresh("lse", statistics_spec(slots), slot);
   core_->forward(build, state);
   if (exchanges()) {
     exchange_back(build, "all-to-all o", state.o, o);
@@ -85,8 +78,51 @@ AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, Ten
   return state;
 }
 
+void ContextAttention::forget(ProgramBuilder& build, const AttentionState& state) const {
+  build.release({state.lse});
+  if (exchanges()) {
+    build.release({state.o});
+  }
+}
+
 void ContextAttention::recompute(ProgramBuilder& build, const AttentionState& state) const {
+  build.allocate(state.lse);
+  if (exchanges()) {
+    build.allocate(state.o);
+  }
   core_->forward(build, state);
+}
+
+AttentionState ContextAttention::given(ProgramBuilder& build, TensorRef q, TensorRef k,
+                                       TensorRef v, TensorRef o) const {
+  AttentionState state{q, k, v, o, {}};
+  const auto held = [&](const std::string& name, std::int64_t heads) {
+    TensorSpec spec = shapes_.core_spec(heads);
+    spec.persistent = true;
+    return build.tensor(name + "_exchanged", spec);
+  };
+  if (exchanges()) {
+    state.q = held("q", shapes_.core_heads());
+    state.k = held("k", shapes_.core_kv_heads());
+    state.v = held("v", shapes_.core_kv_heads());
+    state.o = held("o", shapes_.core_heads());
+  }
+  TensorSpec rows = statistics_spec(1);
+  rows.persistent = true;
+  state.lse = build.tensor("lse", rows);
+  return state;
+}
+
+// Log-sum-exp per query and head, [b, h, s].
+TensorSpec ContextAttention::statistics_spec(std::int64_t slots) const {
+  TensorSpec rows;
+  rows.shape = {shapes_.batch, shapes_.core_heads(), shapes_.core_tokens()};
+  rows.shards = {{{Axis::data, SequenceOrder::contiguous}},
+                 shapes_.ulysses_head_shards,
+                 shapes_.ring_shards};
+  rows.type = DataType::fp32;
+  rows.slots = slots;
+  return rows;
 }
 
 // A gradient with the kernels' layout, exchanged back and summed over replicas.

@@ -1,0 +1,51 @@
+// One layer's attention over the whole sequence: what kernel benchmarks of context parallelism run.
+#include "sim/schedule/attention.h"
+#include "sim/schedule/steps.h"
+
+namespace longhaul {
+
+namespace {
+
+TensorRef held(ProgramBuilder& build, const std::string& name, TensorSpec spec, Role role) {
+  spec.persistent = true;
+  spec.role = role;
+  return build.tensor(name, spec);
+}
+
+}  // namespace
+
+Program lower_attention_step(const Scenario& scenario) {
+  ProgramBuilder build("attention");
+  build.program().mesh = mesh_of(scenario);
+  const Shapes shapes(scenario);
+  const ContextAttention attention(scenario, shapes);
+  build.program().attention = {scenario.workload.sequence_length, shapes.ring,
+                               scenario.plan.context.order, scenario.workload.mask};
+  const TensorSpec query = shapes.heads_spec(shapes.heads);
+  const TensorSpec key = shapes.heads_spec(shapes.kv_heads);
+  const TensorRef q = held(build, "q", query, Role::input);
+  const TensorRef k = held(build, "k", key, Role::input);
+  const TensorRef v = held(build, "v", key, Role::input);
+  const TensorRef o = held(build, "o", query, Role::output);
+  const Pass pass = scenario.workload.pass;
+  AttentionState state;
+  if (pass == Pass::backward) {
+    state = attention.given(build, q, k, v, o);
+  } else {
+    build.part(Part::forward);
+    state = attention.forward(build, q, k, v, o, 1, Index::of(0));
+  }
+  if (pass != Pass::forward) {
+    build.part(Part::backward);
+    const TensorRef d_o = held(build, "do", query, Role::input);
+    attention.backward(build, state, d_o, held(build, "dq", query, Role::output),
+                       held(build, "dk", key, Role::output), held(build, "dv", key, Role::output));
+  }
+  attention.forget(build, state);
+  if (attention.exchanges()) {
+    build.release({state.q, state.k, state.v});
+  }
+  return build.finish();
+}
+
+}  // namespace longhaul

@@ -1,0 +1,145 @@
+#include "sim/schedule/head.h"
+
+namespace longhaul {
+
+TensorRef ModelEnds::ids(ProgramBuilder& build, const std::string& name, Index slot) const {
+  TensorSpec spec = block_.gathered_spec();
+  spec.shape.pop_back();
+  spec.shards.pop_back();
+  spec.type = DataType::int64;
+  spec.slots = scenario_.workload.phase == Phase::train ? scenario_.micro_batches() : 1;
+  spec.persistent = true;
+  spec.role = Role::input;
+  return build.tensor(name, spec, slot);
+}
+
+void ModelEnds::embed(ProgramBuilder& build, TensorRef tokens, TensorRef hidden) const {
+  const Weight table = parameters_.root("embedding");
+  const auto group = build.group("tensor", {Axis::tensor});
+  if (!group) {
+    build.compute(Op::embed, "embedding", {tokens, table.value}, {hidden});
+    return;
+  }
+  // Each rank looks up the rows it has; the others' rows are zero in its part of the sum.
+  if (!block_.sequence_parallel()) {
+    build.compute(Op::embed, "embedding", {tokens, table.value}, {hidden});
+    build.collective(Op::all_reduce, Stream::tensor, *group, "sum embedding", {hidden}, {hidden});
+    return;
+  }
+  const TensorRef partial = build.fresh("embedding_output", block_.gathered_spec());
+  build.compute(Op::embed, "embedding", {tokens, table.value}, {partial});
+  build.collective(Op::reduce_scatter, Stream::tensor, *group, "sum and scatter embedding",
+                   {partial}, {hidden})
+      .dim = 1;
+  build.release({partial});
+}
+
+void ModelEnds::embed_backward(ProgramBuilder& build, TensorRef tokens, TensorRef d) const {
+  const TensorRef all = block_.gather_tokens(build, "d_embedding", d);
+  build.compute(Op::embed_backward, "embedding backward", {tokens, all},
+                {parameters_.root("embedding").gradient});
+  block_.drop_gathered(build, all, d);
+}
+
+TensorSpec ModelEnds::logits_spec(DataType type) const {
+  TensorSpec spec = block_.gathered_spec();
+  const std::int64_t tensor = scenario_.plan.tensor;
+  spec.shape[2] = (scenario_.model.vocab + tensor - 1) / tensor;
+  if (tensor > 1) {
+    spec.shards[2] = {{Axis::tensor, SequenceOrder::contiguous}};
+  }
+  spec.type = type;
+  spec.category = MemoryCategory::logits;
+  return spec;
+}
+
+void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
+  const TensorRef normed = build.fresh("normed_final", block_.stream_spec());
+  build.compute(Op::norm, "final norm", {hidden, parameters_.root("norm_final").value}, {normed});
+  TensorRef tokens = block_.gather_tokens(build, "normed_final", normed);
+  const TensorRef gathered = tokens;
+  TensorSpec spec = logits_spec(block_.shapes().type);
+  if (scenario_.workload.phase == Phase::prefill) {
+    spec.shape[1] = 1;
+    spec.shards[1].clear();
+    tokens.slice_dim = 1;
+    tokens.slice_begin = Index::of(block_.shapes().tokens - 1);
+    tokens.slice_length = 1;
+  }
+  const TensorRef logits = build.fresh("logits", spec);
+  build.gemm("LM head", tokens, parameters_.root("head").value, logits, false, true);
+  block_.drop_gathered(build, gathered, normed);
+  build.release({normed, logits});
+}
+
+// Writes the gradient of the logits over them. Megatron-LM computes the loss on an fp32 copy.
+TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const {
+  const auto group = build.group("tensor", {Axis::tensor});
+  const bool copies = scenario_.software == "megatron";
+  TensorRef x = logits;
+  if (copies) {
+    x = build.fresh("logits_fp32", logits_spec(DataType::fp32));
+    build.compute(Op::copy, "logits to fp32", {logits}, {x});
+  }
+  TensorSpec rows = block_.gathered_spec();
+  rows.shape.insert(rows.shape.begin(), 1);
+  rows.shape[3] = 3;
+  rows.shards.insert(rows.shards.begin(), std::vector<Shard>{});
+  rows.type = DataType::fp32;
+  rows.category = MemoryCategory::logits;
+  TensorRef statistics = build.fresh("loss_statistics", rows);
+  build.compute(Op::loss_statistics, "loss statistics", {x, labels}, {statistics});
+  const TensorRef own = statistics;
+  if (group) {
+    rows.shape[0] = scenario_.plan.tensor;
+    statistics = build.fresh("loss_statistics_gathered", rows);
+    build.collective(Op::all_gather, Stream::tensor, *group, "gather loss statistics", {own},
+                     {statistics});
+  }
+  TensorSpec losses = block_.gathered_spec();
+  losses.shape.pop_back();
+  losses.shards.pop_back();
+  losses.type = DataType::fp32;
+  losses.category = MemoryCategory::logits;
+  const TensorRef per_token = build.fresh("loss", losses);
+  build.compute(Op::loss, "loss", {x, labels, statistics}, {per_token, x}).scale =
+      1.0 / (static_cast<double>(scenario_.workload.global_batch) *
+             static_cast<double>(scenario_.workload.sequence_length));
+  if (copies) {
+    build.compute(Op::copy, "logit gradients to compute type", {x}, {logits});
+    build.release({x});
+  }
+  build.release({per_token, own});
+  if (group) {
+    build.release({statistics});
+  }
+  return logits;
+}
+
+TensorRef ModelEnds::loss_and_back(ProgramBuilder& build, TensorRef hidden,
+                                   TensorRef labels) const {
+  const Weight norm = parameters_.root("norm_final");
+  const Weight head = parameters_.root("head");
+  const TensorRef normed = build.fresh("normed_final", block_.stream_spec());
+  build.compute(Op::norm, "final norm", {hidden, norm.value}, {normed});
+  const TensorRef tokens = block_.gather_tokens(build, "normed_final", normed);
+  const TensorRef logits = build.fresh("logits", logits_spec(block_.shapes().type));
+  build.gemm("LM head", tokens, head.value, logits, false, true);
+  const TensorRef d_logits = loss(build, logits, labels);
+
+  build.part(Part::backward);
+  const TensorRef partial = build.fresh("d_normed_final", block_.gathered_spec());
+  build.gemm("LM head dgrad", d_logits, head.value, partial);
+  build.gemm("LM head wgrad", d_logits, tokens, head.gradient, true, false,
+             !parameters_.fresh_gradients() || scenario_.model.tied_embeddings);
+  build.release({logits});
+  const TensorRef d_norm = block_.sum_over_tensor(build, "d_normed_final", partial);
+  const TensorRef d = build.fresh("d_hidden", block_.stream_spec());
+  build.compute(Op::norm_backward, "final norm backward", {hidden, norm.value, d_norm},
+                {d, norm.gradient});
+  block_.drop_gathered(build, tokens, normed);
+  build.release({d_norm, normed});
+  return d;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,33 @@
+// The two ends of the model: embedding and loss, parallel over the vocabulary.
+#pragma once
+
+#include "sim/schedule/parameters.h"
+
+namespace longhaul {
+
+/// Emits embedding, LM head and loss of one micro-batch.
+class ModelEnds {
+ public:
+  ModelEnds(const Scenario& scenario, const TransformerBlock& block, const Parameters& parameters)
+      : scenario_(scenario), block_(block), parameters_(parameters) {}
+
+  /// Token ids (or labels) of micro-batch `slot`: [b, s], held from the start.
+  TensorRef ids(ProgramBuilder& build, const std::string& name, Index slot) const;
+  /// hidden = embedding(tokens).
+  void embed(ProgramBuilder& build, TensorRef tokens, TensorRef hidden) const;
+  void embed_backward(ProgramBuilder& build, TensorRef tokens, TensorRef d) const;
+  /// Final norm and head; only the last token's logits for a prefill.
+  void logits_only(ProgramBuilder& build, TensorRef hidden) const;
+  /// Final norm, head, loss, and back: allocates and returns the gradient of `hidden`.
+  TensorRef loss_and_back(ProgramBuilder& build, TensorRef hidden, TensorRef labels) const;
+
+ private:
+  [[nodiscard]] TensorSpec logits_spec(DataType type) const;
+  TensorRef loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const;
+
+  const Scenario& scenario_;
+  const TransformerBlock& block_;
+  const Parameters& parameters_;
+};
+
+}  // namespace longhaul

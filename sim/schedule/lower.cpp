@@ -1,0 +1,36 @@
+#include "sim/schedule/lower.h"
+
+#include "sim/schedule/steps.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+Mesh mesh_of(const Scenario& scenario) {
+  const Plan& plan = scenario.plan;
+  Mesh mesh;
+  if (plan.context.inner == InnerPlacement::ring) {
+    mesh.order = {Axis::tensor, Axis::ring, Axis::ulysses, Axis::data, Axis::pipeline};
+  }
+  mesh.sizes[static_cast<int>(Axis::tensor)] = plan.tensor;
+  mesh.sizes[static_cast<int>(Axis::ulysses)] = plan.context.ulysses;
+  mesh.sizes[static_cast<int>(Axis::ring)] = plan.context.ring;
+  mesh.sizes[static_cast<int>(Axis::data)] = plan.data;
+  mesh.sizes[static_cast<int>(Axis::pipeline)] = plan.pipeline;
+  return mesh;
+}
+
+Program lower(const Scenario& scenario) {
+  check(scenario.plan.pipeline == 1, "check_scenario refuses pipelines, which have no schedule");
+  check(scenario.plan.offload.empty(), "check_scenario refuses offload, which has no schedule");
+  switch (scenario.workload.phase) {
+    case Phase::train: return lower_training_step(scenario);
+    case Phase::forward:
+    case Phase::prefill: return lower_forward_step(scenario);
+    case Phase::attention: return lower_attention_step(scenario);
+    case Phase::decode: break;
+  }
+  check(false, "check_scenario refuses decode, which has no schedule");
+  return {};
+}
+
+}  // namespace longhaul

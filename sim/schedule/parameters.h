@@ -1,0 +1,74 @@
+// Where parameters, gradients and optimizer states live and how they are reduced and gathered:
+// ZeRO stages 0-3 (arXiv 1910.02054) over data and, if asked, context ranks.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "sim/schedule/transformer_block.h"
+
+namespace longhaul {
+
+/// The weights of a model under a plan: storage, gathering (ZeRO 3), gradient reduction, Adam.
+class Parameters {
+ public:
+  Parameters(ProgramBuilder& build, const Scenario& scenario, const Shapes& shapes, bool training);
+
+  /// Layer weights for layer `layer`; `turn` chooses the buffers that hold gathered weights and
+  /// fresh gradients (two of each, used in turn).
+  [[nodiscard]] LayerWeights layer(Index layer, Index turn) const;
+  /// Weights outside the layers: "embedding", "norm_final", "head".
+  [[nodiscard]] Weight root(const std::string& name) const;
+
+  /// ZeRO 3: gathers the weights of a layer (nothing otherwise).
+  void gather_layer(Index layer, Index turn) const;
+  void gather_root() const;
+  /// Sets summed gradients to zero at the beginning of a step.
+  void zero_gradients() const;
+  /// Makes room for the gradients of one layer (ZeRO 2 and 3, whose full gradients do not stay).
+  void prepare_layer_gradients(Index turn) const;
+  void prepare_root_gradients() const;
+  /// Sums a layer's gradients over replicas, as the stage does; `last`: of the step's last
+  /// micro-batch.
+  void reduce_layer(Index layer, Index turn, bool last) const;
+  void reduce_root(bool last) const;
+  /// One Adam step on what this rank owns, and the updated weights back to everyone.
+  void optimize() const;
+  /// True if each micro-batch's gradients are written, not added up (ZeRO 2, 3).
+  [[nodiscard]] bool fresh_gradients() const { return stage_ >= 2; }
+
+ private:
+  struct Stored {
+    WeightShape shape;
+    bool of_layer = true;
+    TensorRef full;      ///< what kernels read
+    TensorRef shard;     ///< what this rank owns (ZeRO 3: the parameter)
+    TensorRef local;     ///< gradient as kernels write it
+    TensorRef gradient;  ///< summed over replicas (ZeRO >= 1: this rank's shard)
+    TensorRef master, moment1, moment2, updated;
+  };
+  void store(const WeightShape& shape, bool of_layer);
+  void store_gradient(Stored& stored);
+  void store_optimizer(Stored& stored);
+  [[nodiscard]] TensorSpec full_spec(const Stored& stored) const;
+  [[nodiscard]] TensorSpec shard_spec(const Stored& stored) const;
+  void reduce(const std::vector<const Stored*>& stored, Index layer, Index turn, bool last) const;
+  void sum_norms_over_tensor(const std::vector<const Stored*>& stored, Index slot) const;
+  void optimize_one(const Stored& stored, Index slot) const;
+  [[nodiscard]] Weight weight(const Stored& stored, Index layer, Index turn) const;
+  [[nodiscard]] std::vector<const Stored*> of_layers(bool layers) const;
+  [[nodiscard]] std::optional<GroupId> shard_group() const;
+
+  ProgramBuilder& build_;
+  const Scenario& scenario_;
+  Shapes shapes_;
+  bool training_;
+  int stage_ = 0;
+  std::int64_t shards_ = 1;              ///< ranks a state is cut over
+  std::vector<Axis> shard_axes_;         ///< fastest first
+  std::vector<Axis> other_axes_;         ///< further axes to sum gradients over
+  std::vector<Stored> stored_;
+};
+
+}  // namespace longhaul

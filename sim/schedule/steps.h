@@ -1,0 +1,19 @@
+// Whole programs, one per phase.
+#pragma once
+
+#include "sim/program/program.h"
+#include "sim/scenario/scenario.h"
+
+namespace longhaul {
+
+/// One optimizer step: micro-batches of forward and backward, reduction, Adam.
+Program lower_training_step(const Scenario& scenario);
+/// One pass over the input without gradients; a prefill keeps keys and values of every layer.
+Program lower_forward_step(const Scenario& scenario);
+/// One layer's attention over the whole sequence, forward, backward or both.
+Program lower_attention_step(const Scenario& scenario);
+
+/// The mesh of a plan: tensor fastest, then the inner and the outer context axis, then data.
+Mesh mesh_of(const Scenario& scenario);
+
+}  // namespace longhaul

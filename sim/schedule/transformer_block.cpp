@@ -1,0 +1,306 @@
+#include "sim/schedule/transformer_block.h"
+
+namespace longhaul {
+
+namespace {
+
+const std::vector<Shard> by_tensor{{Axis::tensor, SequenceOrder::contiguous}};
+const std::vector<Shard> by_data{{Axis::data, SequenceOrder::contiguous}};
+
+std::vector<Shard> tensor_shards(const Shapes& shapes) {
+  return shapes.tensor > 1 ? by_tensor : std::vector<Shard>{};
+}
+
+}  // namespace
+
+std::vector<WeightShape> layer_weight_shapes(const Model& model, const Shapes& shapes) {
+  const std::int64_t m = model.hidden;
+  const std::int64_t d = model.head_dim;
+  const std::int64_t f = model.ffn / shapes.tensor;
+  const std::int64_t group = model.heads / model.kv_heads + 2;
+  const auto split = tensor_shards(shapes);
+  const std::int64_t norm_extra = model.norm == Norm::layer_norm ? m : 0;
+  const std::int64_t qkv_bias =
+      model.attention_bias ? (shapes.heads + 2 * shapes.kv_heads) * d : 0;
+  const std::int64_t up_width = model.gated_mlp ? 2 : 1;
+  return {
+      {"norm_attention", {m}, {{}}, norm_extra},
+      {"w_qkv", {m, shapes.kv_heads, group, d}, {{}, split, {}, {}},
+       qkv_bias + (model.qk_norm ? 2 * d : 0)},
+      {"w_o", {shapes.heads, d, m}, {split, {}, {}}, model.output_bias ? m : 0},
+      {"norm_mlp", {m}, {{}}, norm_extra},
+      model.gated_mlp
+          ? WeightShape{"w_gate_up", {m, f, 2}, {{}, split, {}}, model.mlp_bias ? up_width * f : 0}
+          : WeightShape{"w_up", {m, f}, {{}, split}, model.mlp_bias ? f : 0},
+      {"w_down", {f, m}, {split, {}}, model.mlp_bias ? m : 0},
+  };
+}
+
+TransformerBlock::TransformerBlock(const Scenario& scenario)
+    : scenario_(scenario),
+      shapes_(scenario),
+      attention_(scenario, shapes_),
+      sequence_parallel_(scenario.plan.sequence_parallel && scenario.plan.tensor > 1) {}
+
+TensorSpec TransformerBlock::gathered_spec() const {
+  TensorSpec spec;
+  spec.shape = {shapes_.batch, shapes_.tokens, scenario_.model.hidden};
+  spec.shards = {by_data, shapes_.token_shards, {}};
+  spec.type = shapes_.type;
+  return spec;
+}
+
+TensorSpec TransformerBlock::stream_spec() const {
+  TensorSpec spec = gathered_spec();
+  if (sequence_parallel_) {
+    spec.shape[1] /= shapes_.tensor;
+    spec.shards[1].push_back(by_tensor[0]);
+  }
+  return spec;
+}
+
+TensorSpec TransformerBlock::kept(TensorSpec spec, std::int64_t slots) const {
+  spec.slots = slots;
+  return spec;
+}
+
+TensorSpec TransformerBlock::qkv_spec() const {
+  TensorSpec spec = gathered_spec();
+  const std::int64_t group = shapes_.heads / shapes_.kv_heads + 2;
+  spec.shape = {shapes_.batch, shapes_.tokens, shapes_.kv_heads, group, shapes_.head_dim};
+  spec.shards = {by_data, shapes_.token_shards, tensor_shards(shapes_), {}, {}};
+  return spec;
+}
+
+TensorSpec TransformerBlock::up_spec() const {
+  TensorSpec spec = activation_spec();
+  if (scenario_.model.gated_mlp) {
+    spec.shape.push_back(2);
+    spec.shards.emplace_back();
+  }
+  return spec;
+}
+
+TensorSpec TransformerBlock::activation_spec() const {
+  TensorSpec spec = gathered_spec();
+  spec.shape[2] = scenario_.model.ffn / shapes_.tensor;
+  spec.shards[2] = tensor_shards(shapes_);
+  return spec;
+}
+
+TensorRef TransformerBlock::gather_tokens(ProgramBuilder& build, const std::string& name,
+                                          TensorRef x) const {
+  if (!sequence_parallel_) {
+    return x;
+  }
+  TensorSpec spec = gathered_spec();
+  spec.category = MemoryCategory::communication;
+  const TensorRef all = build.fresh(name + "_gathered", spec);
+  build.collective(Op::all_gather, Stream::tensor, *build.group("tensor", {Axis::tensor}),
+                   "gather tokens of " + name, {x}, {all})
+      .dim = 1;
+  return all;
+}
+
+void TransformerBlock::drop_gathered(ProgramBuilder& build, TensorRef gathered,
+                                     TensorRef x) const {
+  if (gathered.tensor != x.tensor) {
+    build.release({gathered});
+  }
+}
+
+TensorRef TransformerBlock::sum_over_tensor(ProgramBuilder& build, const std::string& name,
+                                            TensorRef partial) const {
+  const auto group = build.group("tensor", {Axis::tensor});
+  if (!group) {
+    return partial;
+  }
+  if (!sequence_parallel_) {
+    build.collective(Op::all_reduce, Stream::tensor, *group, "sum " + name, {partial}, {partial});
+    return partial;
+  }
+  const TensorRef sum = build.fresh(name + "_sum", stream_spec());
+  build.collective(Op::reduce_scatter, Stream::tensor, *group, "sum and scatter " + name,
+                   {partial}, {sum})
+      .dim = 1;
+  build.release({partial});
+  return sum;
+}
+
+LayerState TransformerBlock::forward(ProgramBuilder& build, const LayerWeights& weights,
+                                     TensorRef input, TensorRef output, std::int64_t slots,
+                                     Index slot, Index layer) const {
+  LayerState state;
+  state.input = input;
+  attention_forward(build, weights, state, slots, slot, layer);
+  mlp_forward(build, weights, state, output, slots, slot);
+  return state;
+}
+
+void TransformerBlock::attention_forward(ProgramBuilder& build, const LayerWeights& weights,
+                                         LayerState& state, std::int64_t slots, Index slot,
+                                         Index layer) const {
+  state.norm_attention = build.fresh("normed_attention", kept(stream_spec(), slots), slot);
+  build.compute(Op::norm, "attention norm", {state.input, weights.norm_attention.value},
+                {state.norm_attention});
+  const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
+  const TensorRef qkv = build.fresh("qkv", qkv_spec());
+  build.gemm("qkv projection", tokens, weights.qkv.value, qkv);
+  drop_gathered(build, tokens, state.norm_attention);
+  const std::int64_t own_slots = attention_.exchanges() ? 1 : slots;
+  const Index own_slot = attention_.exchanges() ? Index::of(0) : slot;
+  const TensorRef q =
+      build.fresh("q", kept(shapes_.heads_spec(shapes_.heads), own_slots), own_slot);
+  const TensorRef k =
+      build.fresh("k", kept(shapes_.heads_spec(shapes_.kv_heads), own_slots), own_slot);
+  const TensorRef v =
+      build.fresh("v", kept(shapes_.heads_spec(shapes_.kv_heads), own_slots), own_slot);
+  build.compute(Op::split_qkv, "split q, k, v", {qkv}, {q, k, v});
+  build.release({qkv});
+  if (scenario_.model.positions == PositionEmbedding::rope) {
+    build.compute(Op::rope, "rotary embedding of q", {q}, {q});
+    build.compute(Op::rope, "rotary embedding of k", {k}, {k});
+  }
+  fill_cache(build, k, v, layer);
+  state.o = build.fresh("o", kept(shapes_.heads_spec(shapes_.heads), slots), slot);
+  state.attention = attention_.forward(build, q, k, v, state.o, slots, slot);
+  const TensorRef partial = build.fresh("attention_output", gathered_spec());
+  build.gemm("output projection", state.o, weights.output.value, partial);
+  const TensorRef sum = sum_over_tensor(build, "attention_output", partial);
+  state.middle = build.fresh("middle", kept(stream_spec(), slots), slot);
+  build.compute(Op::add, "attention residual", {state.input, sum}, {state.middle});
+  build.release({sum});
+}
+
+// A prefill keeps every layer's keys and values.
+void TransformerBlock::fill_cache(ProgramBuilder& build, TensorRef k, TensorRef v,
+                                  Index layer) const {
+  if (scenario_.workload.phase != Phase::prefill) {
+    return;
+  }
+  TensorSpec cache = shapes_.heads_spec(shapes_.kv_heads);
+  cache.category = MemoryCategory::kv_buffers;
+  cache.slots = scenario_.model.layers;
+  cache.persistent = true;
+  cache.role = Role::output;
+  build.compute(Op::copy, "keys into the cache", {k}, {build.tensor("k_cache", cache, layer)});
+  build.compute(Op::copy, "values into the cache", {v}, {build.tensor("v_cache", cache, layer)});
+}
+
+void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& weights,
+                                   LayerState& state, TensorRef output, std::int64_t slots,
+                                   Index slot) const {
+  state.norm_mlp = build.fresh("normed_mlp", kept(stream_spec(), slots), slot);
+  build.compute(Op::norm, "mlp norm", {state.middle, weights.norm_mlp.value}, {state.norm_mlp});
+  const TensorRef tokens = gather_tokens(build, "normed_mlp", state.norm_mlp);
+  state.up = build.fresh("mlp_up", kept(up_spec(), slots), slot);
+  build.gemm("up projection", tokens, weights.up.value, state.up);
+  drop_gathered(build, tokens, state.norm_mlp);
+  state.activation = build.fresh("mlp_activation", kept(activation_spec(), slots), slot);
+  build.compute(scenario_.model.gated_mlp ? Op::swiglu : Op::gelu, "mlp activation", {state.up},
+                {state.activation});
+  const TensorRef partial = build.fresh("mlp_output", gathered_spec());
+  build.gemm("down projection", state.activation, weights.down.value, partial);
+  const TensorRef sum = sum_over_tensor(build, "mlp_output", partial);
+  build.compute(Op::add, "mlp residual", {state.middle, sum}, {output});
+  build.release({sum});
+}
+
+void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& state) const {
+  build.release({state.activation, state.up, state.norm_mlp, state.middle, state.attention.lse,
+                 state.attention.q, state.attention.k, state.attention.v, state.o,
+                 state.norm_attention});
+  if (attention_.exchanges()) {
+    build.release({state.attention.o});
+  }
+}
+
+void TransformerBlock::backward(ProgramBuilder& build, const LayerWeights& weights,
+                                const LayerState& state, TensorRef d, bool selective,
+                                bool fresh_gradients) const {
+  mlp_backward(build, weights, state, d, fresh_gradients);
+  attention_backward(build, weights, state, d, selective, fresh_gradients);
+}
+
+void TransformerBlock::mlp_backward(ProgramBuilder& build, const LayerWeights& weights,
+                                    const LayerState& state, TensorRef d, bool fresh) const {
+  const TensorRef d_all = gather_tokens(build, "d_mlp", d);
+  const TensorRef d_activation = build.fresh("d_mlp_activation", activation_spec());
+  build.gemm("down projection dgrad", d_all, weights.down.value, d_activation, false, true);
+  build.gemm("down projection wgrad", state.activation, d_all, weights.down.gradient, true, false,
+             !fresh);
+  drop_gathered(build, d_all, d);
+  build.release({state.activation});
+  const TensorRef d_up = build.fresh("d_mlp_up", up_spec());
+  build.compute(scenario_.model.gated_mlp ? Op::swiglu_backward : Op::gelu_backward,
+                "mlp activation backward", {state.up, d_activation}, {d_up});
+  build.release({d_activation, state.up});
+  const TensorRef partial = build.fresh("d_normed_mlp", gathered_spec());
+  build.gemm("up projection dgrad", d_up, weights.up.value, partial, false, true);
+  const TensorRef tokens = gather_tokens(build, "normed_mlp", state.norm_mlp);
+  const TensorRef d_norm = sum_over_tensor(build, "d_normed_mlp", partial);
+  build.gemm("up projection wgrad", tokens, d_up, weights.up.gradient, true, false, !fresh);
+  drop_gathered(build, tokens, state.norm_mlp);
+  build.release({d_up, state.norm_mlp});
+  build
+      .compute(Op::norm_backward, "mlp norm backward",
+               {state.middle, weights.norm_mlp.value, d_norm}, {d, weights.norm_mlp.gradient})
+      .accumulate = true;
+  build.release({d_norm, state.middle});
+}
+
+// From the gradient of o to that of the fused qkv projection's output.
+TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerState& state,
+                                         TensorRef d_o) const {
+  const TensorRef dq = build.fresh("dq", shapes_.heads_spec(shapes_.heads));
+  const TensorRef dk = build.fresh("dk", shapes_.heads_spec(shapes_.kv_heads));
+  const TensorRef dv = build.fresh("dv", shapes_.heads_spec(shapes_.kv_heads));
+  attention_.backward(build, state.attention, d_o, dq, dk, dv);
+  build.release({d_o, state.attention.q, state.attention.k, state.attention.v,
+                 state.attention.lse});
+  if (attention_.exchanges()) {
+    build.release({state.attention.o});
+  }
+  if (scenario_.model.positions == PositionEmbedding::rope) {
+    build.compute(Op::rope_backward, "rotary embedding of dq", {dq}, {dq});
+    build.compute(Op::rope_backward, "rotary embedding of dk", {dk}, {dk});
+  }
+  const TensorRef d_qkv = build.fresh("d_qkv", qkv_spec());
+  build.compute(Op::merge_qkv, "join dq, dk, dv", {dq, dk, dv}, {d_qkv});
+  build.release({dq, dk, dv});
+  return d_qkv;
+}
+
+void TransformerBlock::attention_backward(ProgramBuilder& build, const LayerWeights& weights,
+                                          const LayerState& state, TensorRef d, bool selective,
+                                          bool fresh) const {
+  if (selective) {
+    const Part before = build.part();
+    build.part(Part::recompute);
+    attention_.recompute(build, state.attention);
+    build.part(before);
+  }
+  const TensorRef d_all = gather_tokens(build, "d_attention", d);
+  const TensorRef d_o = build.fresh("d_o", shapes_.heads_spec(shapes_.heads));
+  build.gemm("output projection dgrad", d_all, weights.output.value, d_o, false, true);
+  build.gemm("output projection wgrad", state.o, d_all, weights.output.gradient, true, false,
+             !fresh);
+  drop_gathered(build, d_all, d);
+  const TensorRef d_qkv = qkv_backward(build, state, d_o);
+  build.release({state.o});
+  const TensorRef partial = build.fresh("d_normed_attention", gathered_spec());
+  build.gemm("qkv projection dgrad", d_qkv, weights.qkv.value, partial, false, true);
+  const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
+  const TensorRef d_norm = sum_over_tensor(build, "d_normed_attention", partial);
+  build.gemm("qkv projection wgrad", tokens, d_qkv, weights.qkv.gradient, true, false, !fresh);
+  drop_gathered(build, tokens, state.norm_attention);
+  build.release({d_qkv, state.norm_attention});
+  build
+      .compute(Op::norm_backward, "attention norm backward",
+               {state.input, weights.norm_attention.value, d_norm},
+               {d, weights.norm_attention.gradient})
+      .accumulate = true;
+  build.release({d_norm});
+}
+
+}  // namespace longhaul

@@ -1,0 +1,107 @@
+// One transformer layer under tensor, sequence and context parallelism (Megatron-LM: arXiv
+// 1909.08053, 2205.05198): forward, recompute and backward as instructions.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/schedule/attention.h"
+
+namespace longhaul {
+
+/// A weight of the model: where it stands in the program and where its gradient is summed.
+struct Weight {
+  std::string name;
+  TensorRef value;
+  TensorRef gradient;
+};
+
+/// The weights of one layer, in the order they are used; empty gradients in inference.
+struct LayerWeights {
+  Weight norm_attention, qkv, output, norm_mlp, up, down;
+};
+
+/// Shapes and layouts of a weight on a rank (docs/models/training_step.md lists them).
+struct WeightShape {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::vector<std::vector<Shard>> shards;
+  std::int64_t extra_elements = 0;  ///< biases and small norms that ride along: counted, not computed
+};
+std::vector<WeightShape> layer_weight_shapes(const Model& model, const Shapes& shapes);
+
+/// What a layer keeps for its backward pass.
+struct LayerState {
+  TensorRef input;          ///< [b, s, m], the residual stream
+  TensorRef norm_attention; ///< input of the qkv projection
+  AttentionState attention;
+  TensorRef o;              ///< input of the output projection
+  TensorRef middle;         ///< residual stream after attention
+  TensorRef norm_mlp;       ///< input of the up projection
+  TensorRef up;             ///< its output
+  TensorRef activation;     ///< input of the down projection
+};
+
+/// Emits layers. Holds no state of its own besides sizes.
+class TransformerBlock {
+ public:
+  explicit TransformerBlock(const Scenario& scenario);
+
+  /// Residual stream on a rank: [b, s (/tensor with SP), m].
+  [[nodiscard]] TensorSpec stream_spec() const;
+  /// The same with all tokens of the tensor group.
+  [[nodiscard]] TensorSpec gathered_spec() const;
+
+  /// output = layer(input), both allocated by the caller. What backward needs stays allocated in
+  /// slot `slot` of tensors with `slots` slots. `layer` counts the layers (for the KV cache of a
+  /// prefill).
+  LayerState forward(ProgramBuilder& build, const LayerWeights& weights, TensorRef input,
+                     TensorRef output, std::int64_t slots, Index slot, Index layer) const;
+  /// Gives back what selective recompute does not keep.
+  void forget_attention(ProgramBuilder& build, const LayerState& state) const {
+    attention_.forget(build, state.attention);
+  }
+  /// Gives back everything the state holds except the input.
+  void release_state(ProgramBuilder& build, const LayerState& state) const;
+  /// d (gradient of the output, in place) becomes the gradient of the input; weight gradients are
+  /// added up (or written, where `fresh_gradients`). Gives back the state except the input.
+  void backward(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
+                TensorRef d, bool selective, bool fresh_gradients) const;
+
+  // Shared with the head and the embedding.
+  /// All tokens of the tensor group, gathered when sequence parallel; else x itself.
+  TensorRef gather_tokens(ProgramBuilder& build, const std::string& name, TensorRef x) const;
+  /// Gives back what gather_tokens made.
+  void drop_gathered(ProgramBuilder& build, TensorRef gathered, TensorRef x) const;
+  /// Sums partial [b, s, m] over the tensor group into the stream's layout and gives `partial`
+  /// back; without tensor parallelism it is `partial` itself.
+  TensorRef sum_over_tensor(ProgramBuilder& build, const std::string& name,
+                            TensorRef partial) const;
+  [[nodiscard]] const Shapes& shapes() const { return shapes_; }
+  [[nodiscard]] bool sequence_parallel() const { return sequence_parallel_; }
+
+ private:
+  struct MlpState;
+  void attention_forward(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
+                         std::int64_t slots, Index slot, Index layer) const;
+  void fill_cache(ProgramBuilder& build, TensorRef k, TensorRef v, Index layer) const;
+  void mlp_forward(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
+                   TensorRef output, std::int64_t slots, Index slot) const;
+  void mlp_backward(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
+                    TensorRef d, bool fresh) const;
+  void attention_backward(ProgramBuilder& build, const LayerWeights& weights,
+                          const LayerState& state, TensorRef d, bool selective, bool fresh) const;
+  TensorRef qkv_backward(ProgramBuilder& build, const LayerState& state, TensorRef d_o) const;
+  [[nodiscard]] TensorSpec kept(TensorSpec spec, std::int64_t slots) const;
+  [[nodiscard]] TensorSpec qkv_spec() const;
+  [[nodiscard]] TensorSpec up_spec() const;
+  [[nodiscard]] TensorSpec activation_spec() const;
+
+  const Scenario& scenario_;
+  Shapes shapes_;
+  ContextAttention attention_;
+  bool sequence_parallel_;
+};
+
+}  // namespace longhaul
