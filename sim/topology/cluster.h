@@ -15,8 +15,15 @@
 
 namespace longhaul {
 
-enum class VertexKind { gpu, nvswitch, pcie_switch, cpu, nic, leaf_switch, spine_switch };
-enum class LinkKind { nvlink, pcie, cpu_bus, network };
+struct ClusterSpec;
+
+/// `nvswitch`: the switch chips of one NVLink domain, merged. `nic`: all NICs of one GPU, merged.
+/// `spine_switch`: everything above the leaves, merged; never the bottleneck itself.
+enum class VertexKind {
+  gpu, nvswitch, pcie_switch, cpu, nic, leaf_switch, spine_switch, host_memory
+};
+/// `c2c`: NVLink-C2C between a GPU and its CPU. `host_memory`: between a CPU and its memory.
+enum class LinkKind { nvlink, pcie, cpu_bus, network, c2c, host_memory };
 
 /// One directed link. `bandwidth` is nominal; what a protocol achieves on it is the transport
 /// profile's business (sim/cost).
@@ -29,8 +36,10 @@ struct Link {
   Seconds latency;
 };
 
-/// What a path goes through at its slowest, after NCCL's path types (nearest first).
-enum class PathClass { self, nvlink, pcie_switch, pcie_host, cross_socket, network };
+/// What a path goes through at its slowest, after NCCL's path types (nearest first). pcie_host:
+/// through the CPU without touching its memory; cross_socket: through two CPUs; host_staged:
+/// written to host memory and read back, where PCIe peer access is not allowed (NCCL: SHM).
+enum class PathClass { self, nvlink, pcie_switch, pcie_host, cross_socket, host_staged, network };
 
 /// A route between two GPUs.
 struct Route {
@@ -55,12 +64,25 @@ class Cluster {
   [[nodiscard]] int local_index(GpuId gpu) const;    ///< index of the GPU within its node
   [[nodiscard]] int nics_per_node() const;
   [[nodiscard]] BytesPerSecond nic_bandwidth() const;  ///< of one NIC, per direction; zero if none
+  /// The transport profile (sim/cost) that the cluster names; "nccl" unless it says otherwise.
+  [[nodiscard]] const std::string& transport() const;
+  /// What it was built from.
+  [[nodiscard]] const ClusterSpec& spec() const;
+  /// All directed links, by LinkId. Their order is fixed by the specification.
   [[nodiscard]] std::span<const Link> links() const;
   /// The route NCCL would take: NVLink before PCIe, the NIC on the same PCIe switch, the same
   /// rail (PXN: through NVLink to the GPU that sits on the destination's rail).
   [[nodiscard]] const Route& route(GpuId from, GpuId to) const;
-  /// The link between a GPU and its host's memory, each way (offload): PCIe or C2C.
+  /// The slowest link of a route; infinite for a GPU to itself.
+  [[nodiscard]] BytesPerSecond bandwidth(const Route& route) const;
+  /// Between a GPU and its host's memory, each way (offload): PCIe or C2C, then the memory's own
+  /// link. Its class is pcie_host.
   [[nodiscard]] const Route& host_route(GpuId gpu, bool to_host) const;
+  /// The most that all GPUs of the first half of the cluster can send to the second half at once:
+  /// the maximum flow over the links that their routes use. Nothing if the cluster has one GPU or
+  /// more than `bisection_limit`.
+  [[nodiscard]] std::optional<BytesPerSecond> bisection_bandwidth() const;
+  static constexpr int bisection_limit = 512;
   /// Origins of the files it was built from: "path sha256".
   [[nodiscard]] const std::vector<std::string>& origins() const;
 

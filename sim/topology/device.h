@@ -23,6 +23,7 @@ struct Device {
   Bytes l2_cache;
   BytesPerSecond nvlink_bandwidth;  ///< per direction, all links together; zero: no NVLink
   BytesPerSecond pcie_bandwidth;    ///< per direction, nominal data rate of the slot
+  int nvlink_links = 0;             ///< links that share nvlink_bandwidth; 0: no NVLink
 };
 
 }  // namespace longhaul

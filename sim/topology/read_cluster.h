@@ -17,15 +17,18 @@ struct ClusterSize {
 };
 
 /// Reads a cluster map (format: topologies/README.md): nodes and devices by preset name, path or
-/// inline map; refuses cyclic includes, disconnected graphs, more GPUs than a fixed-size cluster has.
-std::optional<Cluster> read_cluster(const YamlValue& map, ClusterSize size, Diagnostics& diagnostics);
-
-/// A cluster by what the user wrote: a preset's name ("dgx-h100"), or a path to a .yaml file.
-std::optional<Cluster> find_cluster(const std::string& name_or_path, ClusterSize size, const Place& place,
+/// inline map; refuses cyclic includes, disconnected graphs, more GPUs than a fixed-size cluster
+/// has. A scalar is taken for a name or path, as in find_cluster().
+std::optional<Cluster> read_cluster(const YamlValue& map, ClusterSize size,
                                     Diagnostics& diagnostics);
 
+/// A cluster by what the user wrote: a preset's name ("dgx-h100"), or a path to a .yaml file.
+std::optional<Cluster> find_cluster(const std::string& name_or_path, ClusterSize size,
+                                    const Place& place, Diagnostics& diagnostics);
+
 /// A device by preset name or path.
-std::optional<Device> find_device(const std::string& name_or_path, const Place& place, Diagnostics& diagnostics);
+std::optional<Device> find_device(const std::string& name_or_path, const Place& place,
+                                  Diagnostics& diagnostics);
 
 std::vector<std::string> cluster_presets();  ///< names, sorted
 std::vector<std::string> node_presets();
