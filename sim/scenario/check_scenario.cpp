@@ -1,0 +1,478 @@
+// From a draft to a scenario that cannot be wrong. Every rule is one function that records what
+// breaks it; rules whose premise is already broken stay silent, so that one mistake is one message.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "sim/scenario/read_scenario.h"
+#include "sim/scenario/words.h"
+#include "sim/topology/read_cluster.h"
+
+namespace longhaul {
+
+namespace {
+
+// A product that stays at the largest integer instead of overflowing.
+std::int64_t product(std::initializer_list<std::int64_t> factors) {
+  std::int64_t all = 1;
+  for (const std::int64_t factor : factors) {
+    if (__builtin_mul_overflow(all, factor, &all)) {
+      return INT64_MAX;
+    }
+  }
+  return all;
+}
+
+bool has_ring(ContextMethod method) {
+  return method == ContextMethod::ring || method == ContextMethod::usp ||
+         method == ContextMethod::all_gather || method == ContextMethod::double_ring;
+}
+
+bool has_ulysses(ContextMethod method) {
+  return method == ContextMethod::ulysses || method == ContextMethod::usp;
+}
+
+class Checker {
+ public:
+  Checker(const ScenarioDraft& draft, Diagnostics& diagnostics)
+      : draft_(draft),
+        diagnostics_(diagnostics),
+        plan_(draft.plan),
+        workload_(draft.workload),
+        precision_(draft.precision),
+        gpus_(draft.gpus.value_or(1)) {}
+
+  std::optional<Scenario> run();
+
+ private:
+  void error(const std::string& path, std::string code, std::string message,
+             std::string help = "") {
+    diagnostics_.error(draft_.place(path), std::move(code), std::move(message), std::move(help));
+    broken_ = true;
+  }
+  void warning(const std::string& path, std::string code, std::string message, std::string help) {
+    diagnostics_.warning(draft_.place(path), std::move(code), std::move(message), std::move(help));
+  }
+  // Only where the draft has them: has_parts() came first.
+  [[nodiscard]] const Model& model() const { return *draft_.model; }
+  [[nodiscard]] const Cluster& cluster() const { return *draft_.cluster; }
+  bool has_parts();
+  void choose_mask();
+  void check_support();
+  void check_precision();
+  void check_software();
+  void check_context_degrees();
+  void choose_degrees();
+  void choose_one_degree(std::int64_t& degree, const std::string& key, std::int64_t others);
+  bool choose_data();
+  void check_tensor();
+  void check_heads();
+  void check_sequence();
+  void check_batch();
+  void check_phase();
+
+  const ScenarioDraft& draft_;
+  Diagnostics& diagnostics_;
+  Plan plan_;
+  Workload workload_;
+  Precision precision_;
+  std::int64_t gpus_;
+  std::vector<std::string> remarks_;
+  bool broken_ = false;          ///< some rule is broken
+  bool degrees_known_ = true;    ///< no degree is missing or refused
+};
+
+// Model, cluster, sequence length: without them nothing else can be said.
+bool Checker::has_parts() {
+  // What the user did write has been answered where it was read.
+  if (!draft_.model) {
+    if (!draft_.has("model")) {
+      error("", "missing-key", "the scenario has no 'model'",
+            "add 'model: llama3-8b' (longhaul list models)");
+    }
+    broken_ = true;
+  }
+  if (!draft_.cluster) {
+    if (!draft_.has("cluster")) {
+      error("", "missing-key", "the scenario has no 'cluster'",
+            "add 'cluster: dgx-h100' (longhaul list clusters)");
+    }
+    broken_ = true;
+  }
+  if (draft_.workload.sequence_length <= 0) {
+    if (!draft_.has("workload.sequence_length")) {
+      error("workload", "missing-key", "the scenario has no 'sequence_length'",
+            "add 'sequence_length: 128k' to 'workload', or --seq 128k");
+    }
+    broken_ = true;
+  }
+  return draft_.model && draft_.cluster;
+}
+
+void Checker::choose_mask() {
+  const std::int64_t window = model().sliding_window;
+  if (draft_.open.mask) {
+    workload_.mask = window > 0 ? MaskSpec{MaskKind::window, window} : MaskSpec{};
+    if (window > 0) {
+      remarks_.push_back(
+          fmt::format("mask: the model's own sliding window of {} keys", window));
+    }
+  }
+  if (workload_.mask.kind == MaskKind::window && workload_.mask.window <= 0) {
+    error("workload.mask", "out-of-range", "a window mask needs a window of at least one key",
+          "write {window: 4096}");
+  }
+}
+
+// What can be described but has no schedule yet. Refused here, so that nothing after has to.
+void Checker::check_support() {
+  const std::string soon = "longhaul has no schedule for it yet";
+  if (workload_.phase == Phase::decode) {
+    error("workload.phase", "no-schedule", "phase decode: " + soon, "try prefill or train");
+  }
+  if (workload_.cached_tokens > 0) {
+    error("workload.cached_tokens", "no-schedule", "tokens that are already cached: " + soon,
+          "leave out 'cached_tokens'");
+  }
+  if (plan_.pipeline > 1) {
+    error("plan.pipeline", "no-schedule", "pipeline parallelism: " + soon, "use pipeline: 1");
+  }
+  if (plan_.virtual_pipeline > 1) {
+    error("plan.virtual_pipeline", "no-schedule", "interleaved pipelines: " + soon,
+          "use virtual_pipeline: 1");
+  }
+  if (!plan_.offload.empty()) {
+    error("plan.offload", "no-schedule", "offload to host memory: " + soon, "use offload: []");
+  }
+  if (plan_.context.method == ContextMethod::double_ring) {
+    error("plan.context.method", "no-schedule", "double_ring: " + soon,
+          "use ring, or usp with an inner ulysses");
+  }
+  if (plan_.context.method == ContextMethod::all_gather &&
+      plan_.context.order == SequenceOrder::striped) {
+    error("plan.context.order", "no-schedule", "all_gather of striped sequences: " + soon,
+          "use zigzag or contiguous");
+  }
+}
+
+void Checker::check_precision() {
+  if (precision_.compute == DataType::fp32) {
+    error("precision.compute", "no-profile", "matrix products in fp32 have no profile",
+          "use bf16, fp16 or fp8");
+  }
+  if (precision_.compute == DataType::fp8 && cluster().device().peak_fp8.value() <= 0.0) {
+    error("precision.compute", "no-fp8",
+          fmt::format("{} has no fp8 tensor cores", cluster().device().title),
+          "use bf16 or fp16");
+  }
+  if (precision_.gradients == DataType::fp8) {
+    error("precision.gradients", "no-schedule", "gradients are summed in bf16, fp16 or fp32",
+          "use fp32");
+  }
+  if (precision_.attention == DataType::fp8 || precision_.attention == DataType::fp32) {
+    error("precision.attention", "no-profile",
+          fmt::format("attention in {} has no profile",
+                      precision_.attention == DataType::fp8 ? "fp8" : "fp32"),
+          "use bf16 or fp16");
+  }
+}
+
+void Checker::check_software() {
+  const auto known = [](const std::vector<std::string>& words, const std::string& word) {
+    return std::find(words.begin(), words.end(), word) != words.end();
+  };
+  if (!known(software_words, draft_.software)) {
+    error("software", "unknown-word", "no stack profile is called '" + draft_.software + "'",
+          fmt::format("known: {}", fmt::join(software_words, ", ")));
+  }
+  if (!draft_.attention_kernel.empty() &&
+      !known(attention_kernel_words, draft_.attention_kernel)) {
+    error("attention_kernel", "unknown-word",
+          "no attention kernel is called '" + draft_.attention_kernel + "'",
+          fmt::format("known: {}", fmt::join(attention_kernel_words, ", ")));
+  }
+}
+
+// A degree that its method does not have.
+void Checker::check_context_degrees() {
+  const ContextPlan& context = plan_.context;
+  const std::string& method = word_of(method_words, context.method);
+  const auto refuse = [&](const std::string& key, std::int64_t degree, const char* help) {
+    error("plan.context." + key, "not-used",
+          fmt::format("{} degree {} is given, but method {} has none", key, degree, method), help);
+    degrees_known_ = false;
+  };
+  if (context.ring > 1 && !has_ring(context.method)) {
+    refuse("ring", context.ring,
+           has_ulysses(context.method) ? "write method: usp for both" : "write method: ring");
+  }
+  if (context.ulysses > 1 && !has_ulysses(context.method)) {
+    refuse("ulysses", context.ulysses,
+           context.method == ContextMethod::ring ? "write method: usp for both"
+                                                 : "write method: ulysses");
+  }
+  if (draft_.has("plan.context.order") && !has_ring(context.method)) {
+    warning("plan.context.order", "not-used", fmt::format("method {} has no order", method),
+            "'order' is how a ring's or an all-gather's sequence is dealt");
+  }
+}
+
+// What the other degrees leave of the GPUs.
+void Checker::choose_one_degree(std::int64_t& degree, const std::string& key,
+                                std::int64_t others) {
+  if (gpus_ % others != 0) {
+    error("plan.context", "not-divisible",
+          fmt::format("the {} degree cannot be chosen: {} GPUs do not divide by the other degrees' "
+                      "{}",
+                      key, gpus_, others),
+          fmt::format("give '{}', or other degrees", key));
+    degrees_known_ = false;
+    return;
+  }
+  degree = gpus_ / others;
+}
+
+void Checker::choose_degrees() {
+  ContextPlan& context = plan_.context;
+  const bool ring_open = draft_.open.ring && has_ring(context.method);
+  const bool ulysses_open = draft_.open.ulysses && has_ulysses(context.method);
+  const std::int64_t base = product({plan_.tensor, plan_.pipeline, draft_.data.value_or(1)});
+  if (ring_open && ulysses_open) {
+    error("plan.context", "missing-key", "method usp needs 'ring' or 'ulysses' (or both)",
+          "add 'ulysses: 8' for all-to-all among 8 neighbouring GPUs");
+    degrees_known_ = false;
+  } else if (ring_open) {
+    choose_one_degree(context.ring, "ring", product({base, context.ulysses}));
+  } else if (ulysses_open) {
+    choose_one_degree(context.ulysses, "ulysses", product({base, context.ring}));
+  }
+}
+
+// False if the degrees do not make up the GPUs.
+bool Checker::choose_data() {
+  const ContextPlan& context = plan_.context;
+  const std::int64_t ranks =
+      product({plan_.tensor, context.ring, context.ulysses, plan_.pipeline});
+  const std::string terms = fmt::format("tensor {} x ring {} x ulysses {} x pipeline {}",
+                                        plan_.tensor, context.ring, context.ulysses,
+                                        plan_.pipeline);
+  if (draft_.data) {
+    plan_.data = *draft_.data;
+    const std::int64_t all = product({ranks, plan_.data});
+    if (all != gpus_) {
+      error("plan", "degrees-product",
+            fmt::format("{} x data {} = {} GPUs, but the scenario has {}", terms, plan_.data, all,
+                        gpus_),
+            fmt::format("make the product {}, or write 'data: auto'", gpus_));
+    }
+    return all == gpus_;
+  }
+  if (gpus_ % ranks != 0) {
+    error("plan", "degrees-product",
+          fmt::format("{} GPUs do not divide by {} = {}", gpus_, terms, ranks),
+          "choose degrees whose product divides the GPUs");
+    return false;
+  }
+  plan_.data = gpus_ / ranks;
+  return true;
+}
+
+void Checker::check_tensor() {
+  const std::int64_t tensor = plan_.tensor;
+  const Model& shape = *draft_.model;
+  const auto divides = [&](std::int64_t size, const char* what) {
+    if (size % tensor != 0) {
+      error("plan.tensor", "not-divisible",
+            fmt::format("tensor {} does not divide the model's {} {}", tensor, size, what),
+            "choose a tensor degree that divides it");
+    }
+  };
+  divides(shape.kv_heads, "KV heads");
+  if (workload_.phase != Phase::attention) {
+    divides(shape.ffn, "MLP columns (ffn)");
+  }
+  if (plan_.sequence_parallel && tensor == 1) {
+    error("plan.sequence_parallel", "not-used", "sequence_parallel needs tensor > 1",
+          "remove it, or give a tensor degree");
+  }
+  const int near = std::max(cluster().gpus_per_node(), cluster().nvlink_domain_size());
+  if (tensor > near) {
+    warning("plan.tensor", "tensor-leaves-node",
+            fmt::format("tensor {} is more than the {} GPUs of a node: its collectives cross the "
+                        "network",
+                        tensor, near),
+            "usual plans keep tensor parallelism inside a node");
+  }
+}
+
+void Checker::check_heads() {
+  const std::int64_t tensor = plan_.tensor;
+  const std::int64_t ulysses = plan_.context.ulysses;
+  const Model& shape = *draft_.model;
+  const std::string path = ulysses > 1 ? "plan.context.ulysses" : "plan.tensor";
+  if (shape.heads % product({tensor, ulysses}) != 0) {
+    error(draft_.has(path) ? path : "plan.context.method", "not-divisible",
+          fmt::format("{} heads do not divide by tensor {} x ulysses {} = {}", shape.heads, tensor,
+                      ulysses, product({tensor, ulysses})),
+          "every rank computes whole heads; use usp with a smaller ulysses degree and a ring");
+    return;
+  }
+  if (shape.kv_heads % tensor != 0) {
+    return;  // said by check_tensor
+  }
+  const std::int64_t kv_heads = shape.kv_heads / tensor;
+  if (kv_heads % ulysses == 0) {
+    return;
+  }
+  const std::string each = tensor > 1 ? " of a tensor rank" : "";
+  if (ulysses % kv_heads != 0) {
+    error(draft_.has(path) ? path : "plan.context.method", "not-divisible",
+          fmt::format("ulysses {} neither divides the {} KV heads{} nor is a multiple of them",
+                      ulysses, kv_heads, each),
+          "KV heads are dealt whole, or each replicated equally often");
+    return;
+  }
+  remarks_.push_back(fmt::format("ulysses {} > {} KV heads{}: KV replicated {}x", ulysses,
+                                          kv_heads, each, ulysses / kv_heads));
+}
+
+void Checker::check_sequence() {
+  const std::int64_t length = workload_.sequence_length;
+  const ContextPlan& context = plan_.context;
+  if (length <= 0) {
+    return;
+  }
+  const std::int64_t parts = product({context.ring, context.ulysses});
+  const auto refuse = [&](std::int64_t by, const std::string& why) {
+    error("workload.sequence_length", "not-divisible",
+          fmt::format("sequence_length {} does not divide by {}: {}", length, by, why),
+          fmt::format("use a multiple of {}, such as {}", by,
+                      by <= length ? length / by * by : by));
+  };
+  if (length % parts != 0) {
+    refuse(parts, fmt::format("ring {} x ulysses {} ranks share it", context.ring,
+                              context.ulysses));
+  } else if (plan_.sequence_parallel && length % product({parts, plan_.tensor}) != 0) {
+    refuse(product({parts, plan_.tensor}),
+           "Megatron sequence parallelism cuts each rank's tokens over the tensor ranks");
+  }
+  if (context.ring > 1 && context.order == SequenceOrder::zigzag &&
+      length % product({2, context.ring}) != 0 && length % parts == 0) {
+    refuse(product({2, context.ring}), "zigzag gives every ring rank two equal chunks");
+  }
+  const Model& shape = *draft_.model;
+  if (shape.positions == PositionEmbedding::learned && length > shape.max_positions) {
+    error("workload.sequence_length", "out-of-range",
+          fmt::format("sequence_length {} is more than the model's {} learned positions", length,
+                      shape.max_positions),
+          "use a shorter sequence, or a model with rotary positions");
+  }
+}
+
+void Checker::check_batch() {
+  const std::int64_t together = product({workload_.micro_batch, plan_.data});
+  if (workload_.phase != Phase::train) {
+    if (draft_.has("workload.global_batch") && workload_.global_batch != together) {
+      error("workload.global_batch", "not-used",
+            fmt::format("phase {} runs micro_batch {} x data {} = {} sequences once, not {}",
+                        word_of(phase_words, workload_.phase), workload_.micro_batch, plan_.data,
+                        together, workload_.global_batch),
+            "leave out 'global_batch'");
+    }
+    workload_.global_batch = together;
+    return;
+  }
+  if (draft_.open.global_batch) {
+    workload_.global_batch = together;
+  } else if (workload_.global_batch % together != 0) {
+    error("workload.global_batch", "not-divisible",
+          fmt::format("global_batch {} does not divide by micro_batch {} x data {} = {}",
+                      workload_.global_batch, workload_.micro_batch, plan_.data, together),
+          fmt::format("use a multiple of {}, or fewer replicas", together));
+  }
+}
+
+void Checker::check_phase() {
+  if (draft_.has("workload.pass") && workload_.phase != Phase::attention) {
+    error("workload.pass", "not-used", "'pass' is for phase attention only",
+          "remove it, or write phase: attention");
+  }
+  if (is_attention_only(model()) && workload_.phase != Phase::attention) {
+    error("model", "missing-key",
+          fmt::format("the model has no 'ffn' and 'vocab', which phase {} needs",
+                      word_of(phase_words, workload_.phase)),
+          "add them, or write phase: attention");
+  }
+  if (draft_.plan.zero < 0 || draft_.plan.zero > 3) {
+    error("plan.zero", "out-of-range", "zero is a stage from 0 to 3");
+  }
+}
+
+std::optional<Scenario> Checker::run() {
+  check_support();
+  check_software();
+  check_context_degrees();
+  if (!has_parts()) {
+    return std::nullopt;
+  }
+  choose_mask();
+  check_precision();
+  check_phase();
+  choose_degrees();
+  check_tensor();
+  if (degrees_known_) {
+    check_heads();
+    check_sequence();
+    if (choose_data()) {
+      check_batch();
+    }
+  }
+  if (broken_) {
+    return std::nullopt;
+  }
+  return Scenario{model(),          cluster(),  gpus_,           workload_,
+                  plan_,            precision_, draft_.software, draft_.attention_kernel,
+                  std::move(remarks_)};
+}
+
+std::optional<Cluster> find_drafts_cluster(const ScenarioDraft& draft, Diagnostics& diagnostics) {
+  const ClusterSize size{draft.gpus};
+  if (draft.cluster_value) {
+    return read_cluster(*draft.cluster_value, size, diagnostics);
+  }
+  if (draft.cluster_name.empty()) {
+    return std::nullopt;
+  }
+  return find_cluster(draft.cluster_name, size, draft.place("cluster"), diagnostics);
+}
+
+}  // namespace
+
+void resolve_cluster(ScenarioDraft& draft, Diagnostics& diagnostics) {
+  if (!draft.cluster) {
+    draft.cluster = find_drafts_cluster(draft, diagnostics);
+  }
+  if (!draft.cluster) {
+    return;
+  }
+  const std::int64_t offered = draft.cluster->gpu_count();
+  if (draft.gpus.value_or(offered) > offered) {
+    diagnostics.error(draft.place("gpus"), "too-many-gpus",
+                      fmt::format("{} GPUs are asked for, but cluster {} has {}", *draft.gpus,
+                                  draft.cluster->name(), offered),
+                      fmt::format("use at most {}", offered));
+  }
+  draft.gpus = draft.gpus.value_or(offered);
+}
+
+std::optional<Scenario> check_scenario(const ScenarioDraft& draft, Diagnostics& diagnostics) {
+  // Mistakes of this scenario only, so that others recorded before do not make it vanish.
+  Diagnostics own;
+  ScenarioDraft resolved = draft;
+  resolve_cluster(resolved, own);
+  std::optional<Scenario> scenario = Checker(resolved, own).run();
+  diagnostics.append(own);
+  return own.has_errors() ? std::nullopt : scenario;
+}
+
+}  // namespace longhaul

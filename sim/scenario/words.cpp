@@ -1,0 +1,48 @@
+#include "sim/scenario/words.h"
+
+#include <fmt/format.h>
+
+namespace longhaul {
+
+std::string mask_text(const MaskSpec& mask) {
+  switch (mask.kind) {
+    case MaskKind::causal: return "causal";
+    case MaskKind::full: return "full";
+    case MaskKind::window: break;
+  }
+  return fmt::format("window {}", mask.window);
+}
+
+std::string context_text(const ContextPlan& context) {
+  const std::string order = context.ring > 1 ? " " + word_of(order_words, context.order) : "";
+  switch (context.method) {
+    case ContextMethod::none: return "none";
+    case ContextMethod::ulysses: return fmt::format("ulysses {}", context.ulysses);
+    case ContextMethod::all_gather: return fmt::format("all-gather {}{}", context.ring, order);
+    case ContextMethod::usp:
+      return fmt::format("usp u{} x r{}{}, {} inner", context.ulysses, context.ring, order,
+                         word_of(inner_words, context.inner));
+    case ContextMethod::double_ring: return fmt::format("double ring {}{}", context.ring, order);
+    case ContextMethod::ring: break;
+  }
+  return fmt::format("ring {}{}", context.ring, order);
+}
+
+std::string plan_text(const Plan& plan) {
+  std::string out;
+  if (plan.tensor > 1) {
+    out = fmt::format("tp{}{}", plan.tensor, plan.sequence_parallel ? "+sp" : "");
+  }
+  if (plan.context.method != ContextMethod::none) {
+    out += (out.empty() ? "" : " x ") + context_text(plan.context);
+  }
+  if (plan.pipeline > 1) {
+    out += fmt::format("{}pp{}", out.empty() ? "" : " x ", plan.pipeline);
+  }
+  if (out.empty()) {
+    out = plan.data == 1 ? "one GPU" : "whole sequences";
+  }
+  return plan.data > 1 ? fmt::format("{} x dp{}", out, plan.data) : out;
+}
+
+}  // namespace longhaul

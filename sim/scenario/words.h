@@ -1,0 +1,43 @@
+// The words of a scenario file for each choice, in the order of their enumerators: read by
+// read_scenario, printed by reports. One list per enumeration, so that both agree.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "sim/scenario/scenario.h"
+
+namespace longhaul {
+
+inline const std::vector<std::string> phase_words{"train", "forward", "prefill", "decode",
+                                                  "attention"};
+inline const std::vector<std::string> pass_words{"forward", "backward", "forward_backward"};
+inline const std::vector<std::string> method_words{"none", "ring",       "ulysses",
+                                                   "usp",  "all_gather", "double_ring"};
+inline const std::vector<std::string> order_words{"contiguous", "zigzag", "striped"};
+inline const std::vector<std::string> inner_words{"ulysses", "ring"};
+inline const std::vector<std::string> recompute_words{"none", "selective", "full"};
+inline const std::vector<std::string> offload_words{"optimizer", "activations", "parameters"};
+inline const std::vector<std::string> data_type_words{"bf16", "fp16", "fp32", "fp8"};
+/// Stack profiles that schedules know.
+inline const std::vector<std::string> software_words{"ideal", "megatron", "ring_flash_attention"};
+/// Attention kernel families; `auto` is the best the device has.
+inline const std::vector<std::string> attention_kernel_words{"auto", "fa2", "fa3", "cudnn",
+                                                             "unfused"};
+
+/// The word for a value of one of the lists above.
+template <class Choice>
+const std::string& word_of(const std::vector<std::string>& words, Choice choice) {
+  return words.at(static_cast<std::size_t>(choice));
+}
+
+/// "causal", "full", "window 4096".
+std::string mask_text(const MaskSpec& mask);
+
+/// The sequence split in words: "ring 32 zigzag", "usp u8 x r4 zigzag, ring inner", "none".
+std::string context_text(const ContextPlan& context);
+
+/// The whole plan in words, what is 1 or off left out: "tp8+sp x ring 4 zigzag, zero 3".
+std::string plan_text(const Plan& plan);
+
+}  // namespace longhaul
