@@ -27,7 +27,7 @@ void check_nvlink(const NodeSpec& node, std::vector<SpecProblem>& problems) {
   if (device.nvlink_bandwidth <= BytesPerSecond{}) {
     problems.push_back({"nvlink", "no-nvlink",
                         fmt::format("device '{}' has no NVLink", device.name),
-                        "write 'wiring: none' under 'nvlink'"});
+                        "use a device that has it, or join its GPUs over PCIe alone"});
     return;
   }
   const int used = node.nvlink.links_per_pair * (node.gpus - 1);

@@ -50,8 +50,8 @@ void describe_size(Text& out, const Cluster& cluster) {
         cluster.gpu_count() == 1 ? "" : "s", cluster.device().title);
   print(out, "  {} x {} ({})\n", cluster.node_count(), cluster.spec().node.name,
         cluster.spec().node.title);
-  print(out, "  GPUs in an NVLink domain: {}; transport profile: {}\n\n", cluster.nvlink_domain_size(),
-        cluster.transport());
+  print(out, "  GPUs in an NVLink domain: {}; transport profile: {}\n\n",
+        cluster.nvlink_domain_size(), cluster.transport());
 }
 
 /// Prints the links out of `from` within node 0, as a tree that goes down from the sockets.

@@ -52,7 +52,13 @@ struct Written {
 void read_single_gpu(MapReader& reader, FileStack& files, Written& written) {
   const std::optional<YamlValue> named = reader.child("device");
   const auto device = read_named_or_inline<Device>(*named, FileKind::device, files, read_device);
-  if (reader.integer("gpus", {1, 1}) != 1 || !device) {
+  if (reader.integer("gpus", {1, gpu_limit}) != 1) {
+    reader.diagnostics().error(reader.place("gpus"), "not-one-gpu",
+                               "'device' alone describes a single GPU",
+                               "write 'gpus: 1', or name a server with 'node:'");
+    return;
+  }
+  if (!device) {
     return;
   }
   const bool nvlink = device->nvlink_links > 0;
