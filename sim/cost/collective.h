@@ -45,6 +45,8 @@ struct CollectivePlan {
 };
 
 struct TransportProfile;
+struct TransportProtocol;
+struct NvlinkEfficiency;
 
 /// Prices and lowers collectives on one cluster.
 class TransportCosts {
@@ -61,8 +63,24 @@ class TransportCosts {
   [[nodiscard]] const std::vector<std::string>& origins() const;
 
  private:
+  [[nodiscard]] double efficiency(LinkKind kind) const;
+  [[nodiscard]] BytesPerSecond route_rate(const Route& route) const;
+  void add_flow(CollectivePlan& plan, GpuId from, GpuId to, double bytes, double rate_cap) const;
+  [[nodiscard]] double protocol_rate(const TransportProtocol& protocol, double simple) const;
+  const TransportProtocol& choose(double steps, double network_steps, bool nvlink, double bytes,
+                                  double rate, Seconds& latency) const;
+  void finish_ring(CollectivePlan& plan, double steps, double network_steps, bool nvlink,
+                   double carried) const;
+  [[nodiscard]] CollectivePlan ring(const CollectiveRequest& request) const;
+  [[nodiscard]] CollectivePlan in_switch(const CollectiveRequest& request) const;
+  [[nodiscard]] CollectivePlan two_node_tree(const CollectiveRequest& request) const;
+  [[nodiscard]] CollectivePlan pairwise(const CollectiveRequest& request) const;
+  [[nodiscard]] CollectivePlan send(const CollectiveRequest& request) const;
+  [[nodiscard]] Seconds time_alone(const CollectivePlan& plan) const;
+
   Cluster cluster_;
   std::shared_ptr<const TransportProfile> profile_;
+  std::shared_ptr<const NvlinkEfficiency> nvlink_;
 };
 
 /// The transport profile for a cluster (by name in the cluster file, else "nccl").

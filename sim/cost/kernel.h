@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/input/diagnostic.h"
 #include "sim/input/yaml.h"
 #include "sim/topology/device.h"
 #include "sim/units/band.h"
@@ -57,11 +58,14 @@ struct KernelTime {
 /// Efficiency curves of one device, from calibrate/profiles/devices/*.yaml (format:
 /// calibrate/profiles/README.md). Every number carries its origin and spread.
 struct KernelProfile;
+struct AttentionFamily;
 
 /// Prices kernels on one device. Cheap to copy.
 class KernelCosts {
  public:
-  KernelCosts(const Device& device, std::shared_ptr<const KernelProfile> profile);
+  /// `attention` chooses a kernel family of the profile; a name it does not have gives the first.
+  KernelCosts(const Device& device, std::shared_ptr<const KernelProfile> profile,
+              const std::string& attention = "");
   [[nodiscard]] KernelTime attention(const AttentionShape& shape) const;
   [[nodiscard]] KernelTime gemm(const GemmShape& shape) const;
   [[nodiscard]] KernelTime memory_bound(const MemoryShape& shape) const;
@@ -78,6 +82,7 @@ class KernelCosts {
  private:
   Device device_;
   std::shared_ptr<const KernelProfile> profile_;
+  const AttentionFamily* family_;  // in profile_
 };
 
 /// Finds the kernel profile for a device: its own file, or the generic one of its architecture

@@ -8,7 +8,7 @@
 
 namespace longhaul {
 
-const char* name_of(Quantity quantity) {
+const char* name_of(MeasuredQuantity quantity) {
   static constexpr const char* names[] = {"time", "allocated", "reserved", "memory",
                                           "out_of_memory"};
   return names[static_cast<int>(quantity)];
@@ -280,10 +280,10 @@ bool describes_iteration(const std::string& key, const Look& look, const Measure
 }
 
 void read_memory(const Look& look, MeasuredRun& run) {
-  static constexpr std::pair<const char*, Quantity> keys[] = {
-      {"peak_allocated", Quantity::allocated},
-      {"peak_reserved", Quantity::reserved},
-      {"peak_memory", Quantity::memory}};
+  static constexpr std::pair<const char*, MeasuredQuantity> keys[] = {
+      {"peak_allocated", MeasuredQuantity::allocated},
+      {"peak_reserved", MeasuredQuantity::reserved},
+      {"peak_memory", MeasuredQuantity::memory}};
   for (const auto& [key, quantity] : keys) {
     const auto value = look.find(key);
     if (!value) {
@@ -296,7 +296,7 @@ void read_memory(const Look& look, MeasuredRun& run) {
   }
   if (look.find("out_of_memory")) {
     run.measurements.push_back(
-        {Quantity::out_of_memory, "out_of_memory", look.flag("out_of_memory") ? 1.0 : 0.0});
+        {MeasuredQuantity::out_of_memory, "out_of_memory", look.flag("out_of_memory") ? 1.0 : 0.0});
   }
 }
 
@@ -307,7 +307,7 @@ void read_measured(const Look& look, MeasuredRun& run) {
     }
     const auto time = read_time(look, key, run);
     if (time && *time > 0.0) {
-      run.measurements.push_back({Quantity::time, key, *time});
+      run.measurements.push_back({MeasuredQuantity::time, key, *time});
       break;
     }
     run.skipped_quantities.push_back(std::string(key) + ": its FLOP convention is not known");

@@ -12,12 +12,12 @@
 namespace longhaul {
 
 /// Kinds of measured figures that are scored.
-enum class Quantity { time, allocated, reserved, memory, out_of_memory };
-const char* name_of(Quantity quantity);
+enum class MeasuredQuantity { time, allocated, reserved, memory, out_of_memory };
+const char* name_of(MeasuredQuantity quantity);
 
 /// One measured figure, brought to a base unit: seconds of one iteration, or bytes.
 struct Measurement {
-  Quantity quantity = Quantity::time;
+  MeasuredQuantity quantity = MeasuredQuantity::time;
   std::string key;     ///< as the file names it: "step_time", "tokens_per_second_per_gpu"
   double value = 0.0;  ///< seconds or bytes; out_of_memory: 1 did not fit
 };

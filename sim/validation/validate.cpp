@@ -56,17 +56,17 @@ Score score_of(const MeasuredRun& run, const Measurement& measurement, const Res
   score.method = name_of_method(run.draft->plan.context.method);
   score.measured = measurement.value;
   switch (measurement.quantity) {
-    case Quantity::time:
+    case MeasuredQuantity::time:
       score.predicted = result.step_time.value();
       score.low = result.interval_low.value();
       score.high = result.interval_high.value();
       break;
-    case Quantity::allocated: score.predicted = result.memory.peak.value(); break;
-    case Quantity::reserved:
-    case Quantity::memory: score.predicted = result.memory.reserved.value(); break;
-    case Quantity::out_of_memory: score.predicted = result.memory.fits ? 0.0 : 1.0; break;
+    case MeasuredQuantity::allocated: score.predicted = result.memory.peak.value(); break;
+    case MeasuredQuantity::reserved:
+    case MeasuredQuantity::memory: score.predicted = result.memory.reserved.value(); break;
+    case MeasuredQuantity::out_of_memory: score.predicted = result.memory.fits ? 0.0 : 1.0; break;
   }
-  if (measurement.quantity != Quantity::time) {
+  if (measurement.quantity != MeasuredQuantity::time) {
     score.low = score.high = score.predicted;
   }
   return score;
@@ -76,11 +76,11 @@ Score score_of(const MeasuredRun& run, const Measurement& measurement, const Res
 void score_run(const MeasuredRun& run, const Result& result, std::vector<Score>& scores) {
   bool stated = false;
   for (const Measurement& measurement : run.measurements) {
-    stated = stated || measurement.quantity == Quantity::out_of_memory;
+    stated = stated || measurement.quantity == MeasuredQuantity::out_of_memory;
     scores.push_back(score_of(run, measurement, result));
   }
   if (!stated && !run.measurements.empty()) {
-    scores.push_back(score_of(run, {Quantity::out_of_memory, "fits", 0.0}, result));
+    scores.push_back(score_of(run, {MeasuredQuantity::out_of_memory, "fits", 0.0}, result));
   }
 }
 
@@ -110,7 +110,7 @@ ScoreSummary summary_of(const std::vector<const Score*>& scores) {
 }  // namespace
 
 double Score::error() const {
-  if (quantity == name_of(Quantity::out_of_memory)) {
+  if (quantity == name_of(MeasuredQuantity::out_of_memory)) {
     return measured == predicted ? 0.0 : 1.0;
   }
   return predicted / measured - 1.0;
@@ -137,7 +137,7 @@ DecisionScore score_decisions(const std::vector<Score>& scores) {
   constexpr double noticeable = 0.05;
   std::map<std::pair<std::string, std::string>, std::vector<const Score*>> groups;
   for (const Score& score : scores) {
-    if (score.quantity == name_of(Quantity::time) && !score.group.empty()) {
+    if (score.quantity == name_of(MeasuredQuantity::time) && !score.group.empty()) {
       groups[{score.source, score.group}].push_back(&score);
     }
   }

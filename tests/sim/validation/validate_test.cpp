@@ -74,7 +74,7 @@ TEST_CASE("only the most direct of several statements of one time is scored") {
                            "flop_convention: full, peak_reserved: 70 GiB}"));
   REQUIRE(run.measurements.size() == 2);
   CHECK(run.measurements[0].key == "step_time");
-  CHECK(run.measurements[1].quantity == Quantity::reserved);
+  CHECK(run.measurements[1].quantity == MeasuredQuantity::reserved);
 }
 
 TEST_CASE("a rate of unknown convention is not scored, and says so") {

@@ -1,0 +1,215 @@
+// Attention kernels by tiles; equations and symbols: docs/models/attention.md.
+#include <algorithm>
+#include <cmath>
+#include <queue>
+
+#include "sim/cost/kernel.h"
+#include "sim/cost/profile.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+constexpr std::int64_t exact_jobs = 4096;
+
+std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
+  return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
+}
+
+double exact_list_schedule(const std::vector<double>& costs, std::int64_t copies,
+                           std::int64_t servers) {
+  std::priority_queue<double, std::vector<double>, std::greater<>> free_at;
+  for (std::int64_t i = 0; i < servers; ++i) {
+    free_at.push(0.0);
+  }
+  double end = 0.0;
+  for (const double cost : costs) {
+    for (std::int64_t i = 0; i < copies; ++i) {
+      const double done = free_at.top() + cost;
+      free_at.pop();
+      free_at.push(done);
+      end = std::max(end, done);
+    }
+  }
+  return end;
+}
+
+// The backward kernel gives a CTA a tile of keys and walks over queries: the transposed problem.
+AttentionShape transposed(const AttentionShape& shape) {
+  AttentionShape other = shape;
+  std::swap(other.queries, other.keys);
+  other.band = {};
+  if (shape.band.upper) {
+    other.band.lower = -*shape.band.upper;
+  }
+  if (shape.band.lower) {
+    other.band.upper = -*shape.band.lower;
+  }
+  return other;
+}
+
+const AttentionCurve& curve_for(const std::vector<AttentionCurve>& curves,
+                                std::int64_t head_dim) {
+  for (const AttentionCurve& curve : curves) {
+    if (head_dim <= curve.head_dim) {
+      return curve;
+    }
+  }
+  return curves.back();
+}
+
+// FLOP that one SM's tensor cores do per second.
+double sm_rate(const Device& device, KernelType type) {
+  const FlopsPerSecond peak = type == KernelType::fp8 && device.peak_fp8.value() > 0
+                                  ? device.peak_fp8
+                              : type == KernelType::fp32 ? device.peak_fp32
+                                                         : device.peak_bf16;
+  return peak.value() / device.sms;
+}
+
+struct Pieces {
+  std::vector<double> costs;  // of the tiles of one head, longest first
+  bool any = false;
+};
+
+Pieces tiles_of(const AttentionShape& shape, const AttentionCurve& curve,
+                const AttentionPass& pass, double step, std::int64_t rows,
+                std::int64_t columns) {
+  Pieces pieces;
+  (void)curve;
+  for (std::int64_t first = 0; first < shape.queries; first += rows) {
+    const std::int64_t height = std::min(rows, shape.queries - first);
+    const TileSteps steps = tile_steps(shape.band, first, height, shape.keys, columns);
+    if (steps.whole + steps.masked == 0) {
+      continue;
+    }
+    pieces.costs.push_back(pass.tile_start.value() +
+                           step * (static_cast<double>(steps.whole) +
+                                   pass.masked_step * static_cast<double>(steps.masked)));
+    pieces.any = true;
+  }
+  std::sort(pieces.costs.begin(), pieces.costs.end(), std::greater<>());
+  return pieces;
+}
+
+double io_bytes(const AttentionShape& shape) {
+  const double query = static_cast<double>(shape.batch * shape.queries * shape.heads) *
+                       static_cast<double>(shape.head_dim);
+  const double key = static_cast<double>(shape.batch * shape.keys * shape.kv_heads) *
+                     static_cast<double>(shape.head_dim);
+  // Forward: read q, k, v, write o (2 bytes each). Backward: read q, k, v, do, write dq in fp32
+  // (added up, so read as well), dk, dv, and convert dq: 14 bytes per query element in all
+  // (docs/models/attention.md).
+  return shape.backward ? 14.0 * query + 8.0 * key : 4.0 * query + 4.0 * key;
+}
+
+// Unfused attention: two products through memory, scores written and read in between
+// (arXiv 2205.05198, figure 2: softmax input, dropout mask and output).
+double materialised_bytes(const AttentionShape& shape) {
+  const double scores = static_cast<double>(shape.batch * shape.heads) *
+                        static_cast<double>(shape.queries) * static_cast<double>(shape.keys);
+  return (shape.backward ? 14.0 : 9.0) * scores;
+}
+
+}  // namespace
+
+TileSteps tile_steps(const Band& band, std::int64_t first_row, std::int64_t rows,
+                     std::int64_t keys, std::int64_t columns) {
+  const std::int64_t last_row = first_row + rows - 1;
+  const std::int64_t low = band.lower ? std::max<std::int64_t>(0, first_row + *band.lower) : 0;
+  const std::int64_t high =
+      band.upper ? std::min(keys, last_row + *band.upper + 1) : keys;  // one past the last key seen
+  if (low >= high) {
+    return {};
+  }
+  const std::int64_t begin = low / columns;
+  const std::int64_t end = ceil_divide(high, columns);
+  // Whole tiles: every row sees every key of them.
+  std::int64_t whole_begin = begin;
+  std::int64_t whole_end = floor_divide(high, columns);
+  if (band.upper) {
+    whole_end = std::min(whole_end, floor_divide(first_row + *band.upper + 1, columns));
+  }
+  if (band.lower) {
+    whole_begin = std::max(whole_begin, ceil_divide(std::max<std::int64_t>(0, last_row + *band.lower),
+                                                    columns));
+  }
+  const std::int64_t whole = std::max<std::int64_t>(0, whole_end - whole_begin);
+  return {whole, end - begin - whole};
+}
+
+double list_schedule(const std::vector<double>& costs, std::int64_t copies,
+                     std::int64_t servers) {
+  if (costs.empty()) {
+    return 0.0;
+  }
+  const auto jobs = static_cast<std::int64_t>(costs.size()) * copies;
+  if (costs.front() == costs.back()) {
+    return costs.front() * static_cast<double>(ceil_divide(jobs, servers));
+  }
+  if (jobs <= exact_jobs) {
+    return exact_list_schedule(costs, copies, servers);
+  }
+  double total = 0.0;
+  for (const double cost : costs) {
+    total += cost;
+  }
+  const double even = total * static_cast<double>(copies) / static_cast<double>(servers);
+  return std::max(costs.front(), even + 0.5 * costs.back());
+}
+
+KernelTime KernelCosts::attention(const AttentionShape& given) const {
+  check(given.heads > 0 && given.kv_heads > 0 && given.head_dim > 0, "attention needs heads");
+  KernelTime result;
+  if (attended_pairs(given.band, given.queries, given.keys) <= 0.0) {
+    return result;
+  }
+  const AttentionFamily& family = *family_;
+  const AttentionPass& pass = given.backward ? family.backward : family.forward;
+  const bool masked = given.band.lower || given.band.upper;
+  const AttentionCurve& curve =
+      curve_for(masked ? pass.masked : pass.full, given.head_dim);
+  const AttentionShape shape = given.backward ? transposed(given) : given;
+  const std::int64_t rows = given.backward ? curve.columns : curve.rows;
+  const std::int64_t columns = given.backward ? curve.rows : curve.columns;
+  // One step: rows x columns scores, 2 (backward: 5) products of 2 FLOP per element and head_dim,
+  // and beta/16 cycles per score for exponentials and everything else.
+  const double products = (given.backward ? 10.0 : 4.0) * static_cast<double>(given.head_dim) /
+                          sm_rate(device_, given.type);
+  const double others = curve.beta / 16.0 / device_.boost_clock.value();
+  const double step = static_cast<double>(rows * columns) * (products + others);
+  const Pieces pieces = tiles_of(shape, curve, pass, step, rows, columns);
+  const double kernel = list_schedule(pieces.costs, given.batch * given.heads, device_.sms);
+  double bytes = io_bytes(given);
+  if (family.materialised) {
+    bytes += materialised_bytes(given);
+  }
+  const double memory = bytes / (device_.memory_bandwidth.value() * profile_->memory_efficiency);
+  // Flash kernels hide their traffic behind the products; unfused ones pay both.
+  const double body = family.materialised ? kernel + memory : std::max(kernel, memory);
+  result.time = pass.launch + Seconds::of(body / profile_->sustained);
+  result.relative_spread = pass.spread;
+  result.extrapolated = given.head_dim > 256 || given.type == KernelType::fp32;
+  return result;
+}
+
+Bytes KernelCosts::attention_workspace(const AttentionShape& shape) const {
+  const double rows = static_cast<double>(shape.batch * shape.heads * shape.queries);
+  if (family_->materialised) {
+    return Bytes::of(2.0 * rows * static_cast<double>(shape.keys));
+  }
+  if (!shape.backward) {
+    return Bytes();
+  }
+  // FlashAttention 2 and 3: dQ summed in fp32; with grouped heads also dK and dV in fp32.
+  double bytes = 4.0 * rows * static_cast<double>(shape.head_dim);
+  if (shape.kv_heads != shape.heads) {
+    bytes += 8.0 * static_cast<double>(shape.batch * shape.kv_heads * shape.keys) *
+             static_cast<double>(shape.head_dim);
+  }
+  return Bytes::of(bytes);
+}
+
+}  // namespace longhaul

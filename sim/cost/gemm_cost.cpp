@@ -1,0 +1,93 @@
+// Matrix products by tiles and waves, memory-bound kernels by bytes; docs/models/gemm.md and
+// memory_bound.md.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "sim/cost/kernel.h"
+#include "sim/cost/profile.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+double ceil_ratio(std::int64_t a, std::int64_t b) {
+  return static_cast<double>((a + b - 1) / b);
+}
+
+double peak_of(const Device& device, KernelType type) {
+  if (type == KernelType::fp8 && device.peak_fp8.value() > 0) {
+    return device.peak_fp8.value();
+  }
+  return type == KernelType::fp32 ? device.peak_fp32.value() : device.peak_bf16.value();
+}
+
+double element_bytes(KernelType type) {
+  return type == KernelType::fp8 ? 1.0 : type == KernelType::fp32 ? 4.0 : 2.0;
+}
+
+// Time of one tiling: waves of tiles over the SMs. The last wave of a large product is not
+// rounded up in full: its tiles share the caches and clocks of fewer neighbours, and libraries
+// split them along k. What is left of the staircase is half of it.
+double tiled_time(const Device& device, const KernelProfile& profile, const GemmTile& tile,
+                  const GemmShape& shape, std::int64_t split) {
+  const double tiles = ceil_ratio(shape.m, tile.rows) * ceil_ratio(shape.n, tile.columns) *
+                       static_cast<double>(shape.count * split);
+  const double depth = std::ceil(static_cast<double>(shape.k) / static_cast<double>(split));
+  const double rate = peak_of(device, shape.type) / device.sms * tile.efficiency;
+  const double work = 2.0 * static_cast<double>(tile.rows * tile.columns) * depth / rate;
+  const double one = work + profile.gemm_tile_start.value();
+  const double ratio = tiles / device.sms;
+  const double waves = std::max(1.0, 0.5 * (ratio + std::ceil(ratio)));
+  const double partial_sums =
+      split > 1 ? 8.0 * static_cast<double>(split) * static_cast<double>(shape.m) *
+                      static_cast<double>(shape.n) * static_cast<double>(shape.count) /
+                      device.memory_bandwidth.value()
+                : 0.0;
+  return waves * one + partial_sums;
+}
+
+}  // namespace
+
+KernelTime KernelCosts::gemm(const GemmShape& shape) const {
+  check(shape.m > 0 && shape.n > 0 && shape.k > 0 && shape.count > 0, "a gemm has sizes");
+  double best = std::numeric_limits<double>::infinity();
+  for (const GemmTile& tile : profile_->gemm_tiles) {
+    for (const std::int64_t split : {1, 2, 4, 8}) {
+      best = std::min(best, tiled_time(device_, *profile_, tile, shape, split));
+    }
+  }
+  const double m = static_cast<double>(shape.m);
+  const double n = static_cast<double>(shape.n);
+  const double k = static_cast<double>(shape.k);
+  const double bytes =
+      static_cast<double>(shape.count) * (element_bytes(shape.type) * (m * k + k * n) + 2.0 * m * n);
+  const double memory = bytes / (device_.memory_bandwidth.value() * profile_->memory_efficiency);
+  // Only long kernels reach the power limit; the shortest run at burst clocks.
+  const double body = std::max(best, memory) / profile_->sustained;
+  return {profile_->gemm_launch + Seconds::of(body), profile_->gemm_spread, false};
+}
+
+KernelTime KernelCosts::memory_bound(const MemoryShape& shape) const {
+  KernelTime result;
+  if (shape.launches == 0) {
+    return result;
+  }
+  const BytesPerSecond rate = device_.memory_bandwidth * profile_->memory_efficiency;
+  result.time = profile_->memory_launch * static_cast<double>(shape.launches) + shape.bytes / rate;
+  result.relative_spread = profile_->memory_spread;
+  return result;
+}
+
+double KernelCosts::interference(int sms_held) const {
+  if (sms_held <= 0) {
+    return 1.0;
+  }
+  const double left = 1.0 - static_cast<double>(sms_held) / static_cast<double>(device_.sms);
+  const double slowed = left > 0.0 ? (1.0 + profile_->interference) / left
+                                   : profile_->interference_limit;
+  return std::min(slowed, profile_->interference_limit);
+}
+
+}  // namespace longhaul
