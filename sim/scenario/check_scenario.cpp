@@ -199,7 +199,10 @@ void Checker::check_context_degrees() {
   const std::string& method = word_of(method_words, context.method);
   const auto refuse = [&](const std::string& key, std::int64_t degree, const char* help) {
     error("plan.context." + key, "not-used",
-          fmt::format("{} degree {} is given, but method {} has none", key, degree, method), help);
+          context.method == ContextMethod::none
+              ? fmt::format("{} degree {} is given without a method", key, degree)
+              : fmt::format("{} degree {} is given, but method {} has none", key, degree, method),
+          help);
     degrees_known_ = false;
   };
   if (context.ring > 1 && !has_ring(context.method)) {
@@ -211,8 +214,8 @@ void Checker::check_context_degrees() {
            context.method == ContextMethod::ring ? "write method: usp for both"
                                                  : "write method: ulysses");
   }
-  if (draft_.has("plan.context.order") && !has_ring(context.method)) {
-    warning("plan.context.order", "not-used", fmt::format("method {} has no order", method),
+  if (draft_.has("plan.context.order") && context.method == ContextMethod::ulysses) {
+    warning("plan.context.order", "not-used", "method ulysses has no order",
             "'order' is how a ring's or an all-gather's sequence is dealt");
   }
 }
@@ -374,9 +377,10 @@ void Checker::check_batch() {
   if (workload_.phase != Phase::train) {
     if (draft_.has("workload.global_batch") && workload_.global_batch != together) {
       error("workload.global_batch", "not-used",
-            fmt::format("phase {} runs micro_batch {} x data {} = {} sequences once, not {}",
-                        word_of(phase_words, workload_.phase), workload_.micro_batch, plan_.data,
-                        together, workload_.global_batch),
+            fmt::format("phase {} has no global batch of {}: it runs micro_batch {} x data {} "
+                        "sequences once",
+                        word_of(phase_words, workload_.phase), workload_.global_batch,
+                        workload_.micro_batch, plan_.data),
             "leave out 'global_batch'");
     }
     workload_.global_batch = together;
@@ -446,11 +450,34 @@ std::optional<Cluster> find_drafts_cluster(const ScenarioDraft& draft, Diagnosti
   return find_cluster(draft.cluster_name, size, draft.place("cluster"), diagnostics);
 }
 
+// A cluster that is too small is not the mistake of the cluster's file: points at the user's GPUs.
+void append_with_gpus(const ScenarioDraft& draft, const Diagnostics& from, Diagnostics& to) {
+  Diagnostics moved;
+  for (const Diagnostic& diagnostic : from.all()) {
+    const bool too_many = diagnostic.code == "too-many-gpus" && draft.has("gpus");
+    const Place place = too_many ? draft.place("gpus") : diagnostic.place;
+    switch (diagnostic.severity) {
+      case Severity::error:
+        moved.error(place, diagnostic.code, diagnostic.message, diagnostic.help);
+        break;
+      case Severity::warning:
+        moved.warning(place, diagnostic.code, diagnostic.message, diagnostic.help);
+        break;
+      case Severity::note:
+        moved.note(place, diagnostic.code, diagnostic.message, diagnostic.help);
+        break;
+    }
+  }
+  to.append(moved);
+}
+
 }  // namespace
 
 void resolve_cluster(ScenarioDraft& draft, Diagnostics& diagnostics) {
   if (!draft.cluster) {
-    draft.cluster = find_drafts_cluster(draft, diagnostics);
+    Diagnostics own;
+    draft.cluster = find_drafts_cluster(draft, own);
+    append_with_gpus(draft, own, diagnostics);
   }
   if (!draft.cluster) {
     return;
