@@ -19,7 +19,7 @@ Ledger::Ledger(const Program& program, bool record)
   for (std::size_t rank = 0; rank < holdings_.size(); ++rank) {
     hold(RankId(rank), MemoryCategory::framework, framework, SimTime());
     for (const Tensor& tensor : program.tensors) {
-      if (!tensor.persistent) {
+      if (!tensor.persistent || tensor.view) {
         continue;
       }
       const auto bytes =

@@ -100,6 +100,9 @@ struct Tensor {
   std::int64_t slots = 1;
   bool persistent = false;
   bool in_host_memory = false;              ///< offloaded: counted against the host, not the GPU
+  /// Persistent, but a view into another tensor's bytes, which count them (a summed gradient shard
+  /// inside the full gradient buffer). To whoever computes it is a tensor of its own.
+  bool view = false;
   Role role = Role::none;
 
   [[nodiscard]] std::int64_t elements() const;

@@ -38,6 +38,9 @@ struct Shapes {
   [[nodiscard]] std::int64_t replication() const;
 };
 
+/// The attention problem of a scenario, as its program states it.
+AttentionGeometry attention_geometry(const Scenario& scenario);
+
 /// What attention keeps from forward to backward.
 struct AttentionState {
   TensorRef q, k, v;   ///< what the kernels saw: [b, s, h, d] after any exchange

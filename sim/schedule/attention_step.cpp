@@ -19,8 +19,7 @@ Program lower_attention_step(const Scenario& scenario) {
   build.program().mesh = mesh_of(scenario);
   const Shapes shapes(scenario);
   const ContextAttention attention(scenario, shapes);
-  build.program().attention = {scenario.workload.sequence_length, shapes.ring,
-                               scenario.plan.context.order, scenario.workload.mask};
+  build.program().attention = attention_geometry(scenario);
   const TensorSpec query = shapes.heads_spec(shapes.heads);
   const TensorSpec key = shapes.heads_spec(shapes.kv_heads);
   const TensorRef q = held(build, "q", query, Role::input);

@@ -29,6 +29,8 @@ TensorRef ProgramBuilder::tensor(const std::string& name, const TensorSpec& spec
   made.slots = spec.slots;
   made.persistent = spec.persistent;
   made.role = spec.role;
+  made.view = spec.view;
+  check(!made.view || made.persistent, "only persistent tensors are views");
   ref.tensor = TensorId(program_.tensors.size());
   program_.tensors.push_back(std::move(made));
   by_name_.emplace(name, ref.tensor);

@@ -20,6 +20,7 @@ struct TensorSpec {
   std::int64_t slots = 1;
   bool persistent = false;
   Role role = Role::none;
+  bool view = false;
 };
 
 /// Builds one program. Declaring a name twice gives the same tensor, so a piece of schedule can be

@@ -10,27 +10,33 @@ Program lower_forward_step(const Scenario& scenario) {
   const TransformerBlock block(scenario);
   const Parameters parameters(build, scenario, block.shapes(), false);
   const ModelEnds ends(scenario, block, parameters);
-  build.program().attention = {scenario.workload.sequence_length, block.shapes().ring,
-                               scenario.plan.context.order, scenario.workload.mask};
+  build.program().attention = attention_geometry(scenario);
   parameters.gather_root();
   build.part(Part::forward);
   TensorSpec spec = block.stream_spec();
   spec.slots = 2;
   const TensorRef first = build.fresh("hidden", spec);
-  ends.embed(build, ends.ids(build, "tokens", Index::of(0)), first);
-  const LoopId loop = build.begin_loop("layers forward", scenario.model.layers, true);
-  const Index turn = Index::counter(loop, 1, 0, 2);
-  parameters.gather_layer(Index::counter(loop), turn);
-  const TensorRef input = build.tensor("hidden", spec, turn);
-  const TensorRef output = build.fresh("hidden", spec, Index::counter(loop, 1, 1, 2));
-  const LayerState state =
-      block.forward(build, parameters.layer(Index::counter(loop), turn), input, output, 1,
-                    Index::of(0), Index::counter(loop));
-  block.release_state(build, state);
-  build.release({input});
-  build.end_loop(loop);
+  if (has_ends(scenario.model)) {
+    ends.embed(build, ends.ids(build, "tokens", Index::of(0)), first);
+  } else {
+    ends.come_in(build, "x", first, Index::of(0));
+  }
+  parameters.each_layer("layers forward", LayerOrder::first_to_last, [&](Index layer, Index turn) {
+    const TensorRef input = build.tensor("hidden", spec, turn);
+    Index other = turn;
+    other.constant += 1;
+    const TensorRef output = build.fresh("hidden", spec, other);
+    const LayerState state = block.forward(build, parameters.layer(layer, turn), input, output, 1,
+                                           Index::of(0), layer);
+    block.release_state(build, state);
+    build.release({input});
+  });
   const TensorRef top = build.tensor("hidden", spec, Index::of(scenario.model.layers % 2));
-  ends.logits_only(build, top);
+  if (has_ends(scenario.model)) {
+    ends.logits_only(build, top);
+  } else {
+    ends.go_out(build, "y", top, Index::of(0));
+  }
   build.release({top});
   return build.finish();
 }

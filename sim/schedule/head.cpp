@@ -13,6 +13,30 @@ TensorRef ModelEnds::ids(ProgramBuilder& build, const std::string& name, Index s
   return build.tensor(name, spec, slot);
 }
 
+TensorRef ModelEnds::outside(ProgramBuilder& build, const std::string& name, Role role,
+                             Index slot) const {
+  TensorSpec spec = block_.stream_spec();
+  spec.slots = scenario_.workload.phase == Phase::train ? scenario_.micro_batches() : 1;
+  spec.persistent = true;
+  spec.view = true;
+  spec.role = role;
+  return build.tensor(name, spec, slot);
+}
+
+void ModelEnds::come_in(ProgramBuilder& build, const std::string& name, TensorRef stream,
+                        Index slot) const {
+  build.compute(Op::copy, "from outside: " + name,
+                {outside(build, name, Role::input, slot)}, {stream})
+      .fused = true;
+}
+
+void ModelEnds::go_out(ProgramBuilder& build, const std::string& name, TensorRef stream,
+                       Index slot) const {
+  build.compute(Op::copy, "to outside: " + name, {stream},
+                {outside(build, name, Role::output, slot)})
+      .fused = true;
+}
+
 void ModelEnds::embed(ProgramBuilder& build, TensorRef tokens, TensorRef hidden) const {
   const Weight table = parameters_.root("embedding");
   const auto group = build.group("tensor", {Axis::tensor});

@@ -13,6 +13,11 @@ class ModelEnds {
 
   /// Token ids (or labels) of micro-batch `slot`: [b, s], held from the start.
   TensorRef ids(ProgramBuilder& build, const std::string& name, Index slot) const;
+  /// For a model of layers alone: the first layer's input, and the gradient of the last one's
+  /// output, come from outside (`name`: "x", "dy"), and the gradient of the input goes there
+  /// ("dx"). They are views: their bytes are those of `stream`, whose contents they give or take.
+  void come_in(ProgramBuilder& build, const std::string& name, TensorRef stream, Index slot) const;
+  void go_out(ProgramBuilder& build, const std::string& name, TensorRef stream, Index slot) const;
   /// hidden = embedding(tokens).
   void embed(ProgramBuilder& build, TensorRef tokens, TensorRef hidden) const;
   void embed_backward(ProgramBuilder& build, TensorRef tokens, TensorRef d) const;
@@ -22,6 +27,7 @@ class ModelEnds {
   TensorRef loss_and_back(ProgramBuilder& build, TensorRef hidden, TensorRef labels) const;
 
  private:
+  TensorRef outside(ProgramBuilder& build, const std::string& name, Role role, Index slot) const;
   [[nodiscard]] TensorSpec logits_spec(DataType type) const;
   TensorRef loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const;
 

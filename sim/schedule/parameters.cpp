@@ -1,7 +1,5 @@
 #include "sim/schedule/parameters.h"
 
-#include <algorithm>
-
 #include "sim/units/check.h"
 
 namespace longhaul {
@@ -30,37 +28,60 @@ std::int64_t product(const std::vector<std::int64_t>& shape) {
 
 bool is_norm(const std::string& name) { return name.starts_with("norm_"); }
 
+// Gradients that kernels only ever add to, so fresh ones must start at zero: norms, lookups, and
+// what no kernel of the program writes.
+bool is_added_to(const std::string& name) {
+  return is_norm(name) || name == "embedding" || name == "position_embedding" || name == "biases";
+}
+
+Index next(Index index, std::int64_t step = 1) {
+  index.constant += step;
+  return index;
+}
+
 }  // namespace
 
 Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Shapes& shapes,
                        bool training)
     : build_(build), scenario_(scenario), shapes_(shapes), training_(training) {
-  const bool over_context = scenario.plan.shard_over_context;
-  shard_axes_ = token_axes(build.program().mesh, over_context, true);
-  other_axes_ = token_axes(build.program().mesh, !over_context, false);
   stage_ = training || scenario.plan.zero == 3 ? scenario.plan.zero : 0;
-  shards_ = stage_ > 0 ? group_size(build.program().mesh, {"", shard_axes_}) : 1;
-  const Model& model = scenario.model;
+  const bool over_context = stage_ == 0 || scenario.plan.shard_over_context;
+  const Mesh& mesh = build.program().mesh;
+  shard_axes_ = token_axes(mesh, over_context, true);
+  other_axes_ = token_axes(mesh, !over_context, false);
+  shards_ = stage_ > 0 ? group_size(mesh, {"", shard_axes_}) : 1;
+  store_all();
+}
+
+void Parameters::store_all() {
+  const Model& model = scenario_.model;
   const std::vector<Shard> by_vocab =
-      shapes.tensor > 1 ? std::vector<Shard>{{Axis::tensor, SequenceOrder::contiguous}}
-                        : std::vector<Shard>{};
+      shapes_.tensor > 1 ? std::vector<Shard>{{Axis::tensor, SequenceOrder::contiguous}}
+                         : std::vector<Shard>{};
   // A vocabulary that the tensor group does not divide is padded, as Megatron-LM does.
-  const std::int64_t vocab = (model.vocab + shapes.tensor - 1) / shapes.tensor;
-  store({"embedding", {vocab, model.hidden}, {by_vocab, {}}, 0}, false);
-  if (model.positions == PositionEmbedding::learned) {
-    store({"position_embedding", {model.max_positions, model.hidden}, {{}, {}}, 0}, false);
+  const std::int64_t vocab = (model.vocab + shapes_.tensor - 1) / shapes_.tensor;
+  if (has_ends(model)) {
+    store({"embedding", {vocab, model.hidden}, {by_vocab, {}}, 0}, false);
+    if (model.positions == PositionEmbedding::learned) {
+      store({"position_embedding", {model.max_positions, model.hidden}, {{}, {}}, 0}, false);
+    }
   }
   std::int64_t small = 0;
-  for (const WeightShape& shape : layer_weight_shapes(model, shapes)) {
+  for (const WeightShape& shape : layer_weight_shapes(model, shapes_)) {
     store(shape, true);
     small += shape.extra_elements;
   }
   if (small > 0) {
     store({"biases", {small}, {{}}, 0}, true);
   }
-  store({"norm_final", {model.hidden}, {{}}, 0}, false);
-  if (!model.tied_embeddings) {
-    store({"head", {vocab, model.hidden}, {by_vocab, {}}, 0}, false);
+  if (has_ends(model)) {
+    store({"norm_final", {model.hidden}, {{}}, 0}, false);
+    if (model.norm == Norm::layer_norm) {
+      store({"norm_final_bias", {model.hidden}, {{}}, 0}, false);
+    }
+    if (!model.tied_embeddings) {
+      store({"head", {vocab, model.hidden}, {by_vocab, {}}, 0}, false);
+    }
   }
 }
 
@@ -102,9 +123,10 @@ void Parameters::store(const WeightShape& shape, bool of_layer) {
   parameter.role = Role::parameter;
   stored.shard = build_.tensor(shape.name, parameter);
   stored.full = stored.shard;
-  if (stage_ == 3 && shards_ > 1) {
+  if (gathers()) {
     TensorSpec gathered = full_spec(stored);
     gathered.slots = of_layer ? 2 : 1;
+    gathered.category = MemoryCategory::communication;
     stored.full = build_.tensor(shape.name + "_gathered", gathered);
   }
   if (training_) {
@@ -114,13 +136,15 @@ void Parameters::store(const WeightShape& shape, bool of_layer) {
   stored_.push_back(stored);
 }
 
-// Stage 0: full gradients, summed in place. Stage 1: full gradients and this rank's sum of them.
-// Stages 2, 3: gradients of two layers at a time, and this rank's sums.
+// Stage 0: full gradients, summed in place. Stage 1: full gradients, of which this rank's summed
+// part is a view, as Megatron-LM's distributed optimizer reduces in place. Stages 2, 3: full
+// gradients of two layers at a time, and this rank's sums.
 void Parameters::store_gradient(Stored& stored) {
   TensorSpec sum = stage_ > 0 ? shard_spec(stored) : full_spec(stored);
   sum.type = scenario_.precision.gradients;
   sum.category = MemoryCategory::gradients;
   sum.role = Role::gradient;
+  sum.view = stage_ == 1 && shards_ > 1;
   stored.gradient = build_.tensor("grad." + stored.shape.name, sum);
   stored.local = stored.gradient;
   if (shards_ == 1) {
@@ -146,12 +170,22 @@ void Parameters::store_optimizer(Stored& stored) {
   stored.moment2 = build_.tensor("moment2." + stored.shape.name, spec);
 }
 
-std::vector<const Parameters::Stored*> Parameters::of_layers(bool layers) const {
-  std::vector<const Stored*> found;
+Parameters::Some Parameters::some(bool of_layers) const {
+  Some found;
   for (const Stored& stored : stored_) {
-    if (stored.of_layer == layers) {
+    if (stored.of_layer == of_layers) {
       found.push_back(&stored);
     }
+  }
+  return found;
+}
+
+std::vector<TensorRef> Parameters::refs(const Some& stored, TensorRef Stored::*which,
+                                        Index slot) const {
+  std::vector<TensorRef> found;
+  found.reserve(stored.size());
+  for (const Stored* each : stored) {
+    found.push_back(build_.at(each->*which, slot));
   }
   return found;
 }
@@ -161,27 +195,34 @@ std::optional<GroupId> Parameters::shard_group() const {
 }
 
 Weight Parameters::weight(const Stored& stored, Index layer, Index turn) const {
-  const bool gathers = stored.full.tensor != stored.shard.tensor;
-  const bool fresh = training_ && stored.local.tensor != stored.gradient.tensor && stage_ >= 2;
+  const Index root = Index::of(0);
   Weight made;
-  made.name = stored.shape.name;
-  made.value = build_.at(stored.full, !stored.of_layer ? Index::of(0) : gathers ? turn : layer);
-  made.gradient = build_.at(stored.local, !stored.of_layer ? Index::of(0) : fresh ? turn : layer);
+  made.value = build_.at(stored.full, !stored.of_layer ? root : gathers() ? turn : layer);
+  if (training_) {
+    made.gradient =
+        build_.at(stored.local, !stored.of_layer ? root : fresh_gradients() ? turn : layer);
+  }
   return made;
 }
 
 LayerWeights Parameters::layer(Index layer, Index turn) const {
   LayerWeights weights;
-  for (const Stored* stored : of_layers(true)) {
+  for (const Stored* stored : some(true)) {
     const Weight made = weight(*stored, layer, turn);
     const std::string& name = stored->shape.name;
-    (name == "norm_attention" ? weights.norm_attention
-     : name == "w_qkv"        ? weights.qkv
-     : name == "w_o"          ? weights.output
-     : name == "norm_mlp"     ? weights.norm_mlp
-     : name == "w_down"       ? weights.down
-                              : weights.up) =
-        name == "biases" ? weights.up : made;
+    if (name == "norm_attention") {
+      weights.norm_attention = made;
+    } else if (name == "w_qkv") {
+      weights.qkv = made;
+    } else if (name == "w_o") {
+      weights.output = made;
+    } else if (name == "norm_mlp") {
+      weights.norm_mlp = made;
+    } else if (name == "w_gate_up" || name == "w_up") {
+      weights.up = made;
+    } else if (name == "w_down") {
+      weights.down = made;
+    }
   }
   return weights;
 }
@@ -196,130 +237,135 @@ Weight Parameters::root(const std::string& name) const {
   return root("embedding");  // tied
 }
 
-void Parameters::gather_layer(Index layer, Index turn) const {
-  if (stage_ != 3 || shards_ == 1) {
-    return;
+void Parameters::each_layer(const std::string& name, LayerOrder order,
+                            const std::function<void(Index, Index)>& body) const {
+  const std::int64_t layers = scenario_.model.layers;
+  const std::int64_t step = order == LayerOrder::first_to_last ? 1 : -1;
+  const std::int64_t first = step == 1 ? 0 : layers - 1;
+  const std::int64_t in_loop = gathers() ? layers - 1 : layers;
+  Index last_turn = Index::of(in_loop % 2);
+  last_turn.modulus = 2;
+  if (gathers()) {
+    gather(some(true), "gather layer weights", Index::of(first), Index::of(0));
   }
-  std::vector<TensorRef> shards;
-  std::vector<TensorRef> full;
-  for (const Stored* stored : of_layers(true)) {
-    shards.push_back(build_.at(stored->shard, layer));
-    full.push_back(build_.at(stored->full, turn));
+  if (in_loop > 0) {
+    const LoopId loop = build_.begin_loop(name, in_loop, true);
+    const Index layer = Index::counter(loop, step, first);
+    const Index turn = Index::counter(loop, 1, 0, 2);
+    if (gathers()) {
+      gather(some(true), "gather layer weights", next(layer, step), next(turn));
+    }
+    body(layer, turn);
+    build_.end_loop(loop);
+  }
+  if (gathers()) {
+    body(Index::of(layers - 1 - first), last_turn);
+  }
+}
+
+// All weights of a layer travel as one message, as FSDP's flat parameters do.
+void Parameters::gather(const Some& stored, const std::string& label, Index layer,
+                        Index turn) const {
+  if (stored.empty()) {
+    return;
   }
   const Part before = build_.part();
   build_.part(Part::parameter_gather);
-  build_.collective(Op::all_gather, Stream::data, *shard_group(), "gather layer weights", shards,
-                    full);
+  build_.collective(Op::all_gather, Stream::data, *shard_group(), label,
+                    refs(stored, &Stored::shard, layer), refs(stored, &Stored::full, turn));
   build_.part(before);
 }
 
 void Parameters::gather_root() const {
-  if (stage_ != 3 || shards_ == 1) {
-    return;
+  if (gathers()) {
+    gather(some(false), "gather embedding and head", Index::of(0), Index::of(0));
   }
-  std::vector<TensorRef> shards;
-  std::vector<TensorRef> full;
-  for (const Stored* stored : of_layers(false)) {
-    shards.push_back(stored->shard);
-    full.push_back(stored->full);
+}
+
+void Parameters::zero(const Some& stored, Index slot) const {
+  if (!stored.empty()) {
+    // Stage 1 adds up micro-batches in the full buffer and sums it over replicas once.
+    const bool full = stage_ == 1;
+    build_.compute(Op::zero, "zero gradients", {},
+                   refs(stored, full ? &Stored::local : &Stored::gradient, slot));
   }
-  build_.part(Part::parameter_gather);
-  build_.collective(Op::all_gather, Stream::data, *shard_group(), "gather embedding and head",
-                    shards, full);
 }
 
 void Parameters::zero_gradients() const {
   build_.part(Part::forward);
-  const auto zero = [&](const std::vector<const Stored*>& all, Index slot) {
-    std::vector<TensorRef> refs;
-    for (const Stored* stored : all) {
-      refs.push_back(build_.at(stored->gradient, slot));
-      if (stage_ == 1 && shards_ > 1) {
-        refs.push_back(build_.at(stored->local, slot));
-      }
-    }
-    build_.compute(Op::zero, "zero gradients", {}, refs);
-  };
   const LoopId loop = build_.begin_loop("zero gradients", scenario_.model.layers, true);
-  zero(of_layers(true), Index::counter(loop));
+  zero(some(true), Index::counter(loop));
   build_.end_loop(loop);
-  zero(of_layers(false), Index::of(0));
+  zero(some(false), Index::of(0));
 }
 
 void Parameters::prepare_layer_gradients(Index turn) const {
-  if (stage_ < 2 || shards_ == 1) {
+  if (!fresh_gradients()) {
     return;
   }
-  for (const Stored* stored : of_layers(true)) {
+  for (const Stored* stored : some(true)) {
     const TensorRef local = build_.at(stored->local, turn);
     build_.allocate(local);
-    if (is_norm(stored->shape.name) || stored->shape.name == "biases") {
-      build_.compute(Op::zero, "zero " + stored->shape.name, {}, {local});
+    if (is_added_to(stored->shape.name)) {
+      build_.compute(Op::zero, "zero gradient of " + stored->shape.name, {}, {local});
     }
   }
 }
 
-// Embedding and norm gradients are added to, so they start at zero; the head's is written.
 void Parameters::prepare_root_gradients() const {
-  if (stage_ < 2 || shards_ == 1) {
+  if (!fresh_gradients()) {
     return;
   }
-  for (const Stored* stored : of_layers(false)) {
+  for (const Stored* stored : some(false)) {
     build_.allocate(stored->local);
-    if (stored->shape.name != "head") {
-      build_.compute(Op::zero, "zero " + stored->shape.name, {}, {stored->local});
+    if (is_added_to(stored->shape.name)) {
+      build_.compute(Op::zero, "zero gradient of " + stored->shape.name, {}, {stored->local});
     }
   }
 }
 
 // Under sequence parallelism every rank of the tensor group has seen only its tokens' part of the
 // norms' gradients.
-void Parameters::sum_norms_over_tensor(const std::vector<const Stored*>& stored,
-                                       Index slot) const {
+void Parameters::sum_norms_over_tensor(const Some& stored, Index slot) const {
   const auto group = build_.group("tensor", {Axis::tensor});
   if (!group || !scenario_.plan.sequence_parallel) {
     return;
   }
-  std::vector<TensorRef> norms;
+  Some norms;
   for (const Stored* each : stored) {
     if (is_norm(each->shape.name)) {
-      norms.push_back(build_.at(each->local, slot));
+      norms.push_back(each);
     }
   }
-  build_.collective(Op::all_reduce, Stream::tensor, *group, "sum norm gradients", norms, norms);
+  const std::vector<TensorRef> gradients = refs(norms, &Stored::local, slot);
+  build_.collective(Op::all_reduce, Stream::tensor, *group, "sum norm gradients", gradients,
+                    gradients);
 }
 
-void Parameters::reduce(const std::vector<const Stored*>& stored, Index layer, Index turn,
-                        bool last) const {
-  const bool each_micro_batch = stage_ >= 2 && shards_ > 1;
-  if (!last && !each_micro_batch) {
+void Parameters::reduce(const Some& stored, Index layer, Index turn, bool last) const {
+  if (stored.empty() || (!last && !fresh_gradients())) {
     return;
   }
   const Part before = build_.part();
   build_.part(Part::gradient_reduction);
-  const Index local_slot = each_micro_batch ? turn : layer;
+  const Index local_slot = fresh_gradients() ? turn : layer;
   sum_norms_over_tensor(stored, local_slot);
-  std::vector<TensorRef> local;
-  std::vector<TensorRef> sum;
-  for (const Stored* each : stored) {
-    local.push_back(build_.at(each->local, local_slot));
-    sum.push_back(build_.at(each->gradient, layer));
-  }
-  if (const auto others = build_.group("context", other_axes_); others && !other_axes_.empty()) {
-    build_.collective(Op::all_reduce, Stream::data, *others, "sum gradients over context", local,
-                      local);
-  }
-  if (const auto group = shard_group()) {
-    if (shards_ == 1) {
-      build_.collective(Op::all_reduce, Stream::data, *group, "sum gradients", local, local);
-    } else {
-      build_
-          .collective(Op::reduce_scatter, Stream::data, *group, "sum and scatter gradients", local,
-                      sum)
-          .accumulate = true;
+  const std::vector<TensorRef> local = refs(stored, &Stored::local, local_slot);
+  if (!other_axes_.empty()) {
+    if (const auto others = build_.group("context", other_axes_)) {
+      build_.collective(Op::all_reduce, Stream::data, *others, "sum gradients over context", local,
+                        local);
     }
   }
-  if (each_micro_batch) {
+  if (const auto group = shard_group(); group && shards_ == 1) {
+    build_.collective(Op::all_reduce, Stream::data, *group, "sum gradients", local, local);
+  } else if (group) {
+    build_
+        .collective(Op::reduce_scatter, Stream::data, *group, "sum and scatter gradients", local,
+                    refs(stored, &Stored::gradient, layer))
+        .accumulate = fresh_gradients();
+  }
+  if (fresh_gradients()) {
     for (const TensorRef& ref : local) {
       build_.release({ref});
     }
@@ -328,46 +374,58 @@ void Parameters::reduce(const std::vector<const Stored*>& stored, Index layer, I
 }
 
 void Parameters::reduce_layer(Index layer, Index turn, bool last) const {
-  reduce(of_layers(true), layer, turn, last);
+  reduce(some(true), layer, turn, last);
 }
 
 void Parameters::reduce_root(bool last) const {
-  reduce(of_layers(false), Index::of(0), Index::of(0), last);
+  reduce(some(false), Index::of(0), Index::of(0), last);
 }
 
-void Parameters::optimize_one(const Stored& stored, Index slot) const {
-  const auto here = [&](const TensorRef& ref) { return build_.at(ref, slot); };
-  build_.compute(Op::adam, "adam " + stored.shape.name,
-                 {here(stored.master), here(stored.gradient), here(stored.moment1),
-                  here(stored.moment2)},
-                 {here(stored.master), here(stored.moment1), here(stored.moment2)});
-  if (stage_ == 3 || shards_ == 1) {
-    build_.compute(Op::copy, "update " + stored.shape.name, {here(stored.master)},
-                   {here(stored.shard)});
-    return;
+// The fp32 master weights take the step; the weights that kernels read are their copy.
+void Parameters::optimize_some(const Some& stored, Index slot) const {
+  const bool sharded_copy = shards_ > 1 && stage_ < 3;
+  for (const Stored* each : stored) {
+    const auto here = [&](const TensorRef& ref) { return build_.at(ref, slot); };
+    build_.compute(Op::adam, "adam " + each->shape.name,
+                   {here(each->master), here(each->gradient), here(each->moment1),
+                    here(each->moment2)},
+                   {here(each->master), here(each->moment1), here(each->moment2)});
+    if (!sharded_copy) {
+      build_.compute(Op::copy, "update " + each->shape.name, {here(each->master)},
+                     {here(each->shard)});
+    }
   }
-  TensorSpec spec = shard_spec(stored);
-  spec.category = MemoryCategory::communication;
-  spec.slots = 1;
-  spec.persistent = false;
-  const TensorRef updated = build_.fresh("updated." + stored.shape.name, spec);
-  build_.compute(Op::copy, "update " + stored.shape.name, {here(stored.master)}, {updated});
+  if (sharded_copy && !stored.empty()) {
+    gather_updated(stored, slot);
+  }
+}
+
+// Stages 1 and 2: everyone's updated shards become the full weights.
+void Parameters::gather_updated(const Some& stored, Index slot) const {
+  std::vector<TensorRef> updated;
+  for (const Stored* each : stored) {
+    TensorSpec spec = shard_spec(*each);
+    spec.category = MemoryCategory::communication;
+    spec.slots = 1;
+    spec.persistent = false;
+    updated.push_back(build_.fresh("updated." + each->shape.name, spec));
+    build_.compute(Op::copy, "update " + each->shape.name, {build_.at(each->master, slot)},
+                   {updated.back()});
+  }
   build_.part(Part::parameter_gather);
   build_.collective(Op::all_gather, Stream::data, *shard_group(), "gather updated weights",
-                    {updated}, {here(stored.full)});
+                    updated, refs(stored, &Stored::full, slot));
   build_.part(Part::optimizer);
-  build_.release({updated});
+  for (const TensorRef& ref : updated) {
+    build_.release({ref});
+  }
 }
 
 void Parameters::optimize() const {
   build_.part(Part::optimizer);
-  for (const Stored* stored : of_layers(false)) {
-    optimize_one(*stored, Index::of(0));
-  }
+  optimize_some(some(false), Index::of(0));
   const LoopId loop = build_.begin_loop("optimizer", scenario_.model.layers, true);
-  for (const Stored* stored : of_layers(true)) {
-    optimize_one(*stored, Index::counter(loop));
-  }
+  optimize_some(some(true), Index::counter(loop));
   build_.end_loop(loop);
 }
 

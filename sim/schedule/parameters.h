@@ -2,7 +2,7 @@
 // ZeRO stages 0-3 (arXiv 1910.02054) over data and, if asked, context ranks.
 #pragma once
 
-#include <map>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -10,19 +10,28 @@
 
 namespace longhaul {
 
+/// The order in which a pass goes through the layers.
+enum class LayerOrder { first_to_last, last_to_first };
+
 /// The weights of a model under a plan: storage, gathering (ZeRO 3), gradient reduction, Adam.
+/// Biases, the small norms of heads and a learned position table are stored, reduced and updated
+/// with the rest; their arithmetic is part of the kernels next to them.
 class Parameters {
  public:
   Parameters(ProgramBuilder& build, const Scenario& scenario, const Shapes& shapes, bool training);
 
+  /// Emits `body` for every layer, as a loop. `layer` counts layers, `turn` is 0, 1, 0, ... in the
+  /// order of the pass. Under ZeRO 3 the weights of the next layer are gathered while a layer
+  /// runs (FSDP's prefetch), so the last layer is written out behind the loop.
+  void each_layer(const std::string& name, LayerOrder order,
+                  const std::function<void(Index layer, Index turn)>& body) const;
   /// Layer weights for layer `layer`; `turn` chooses the buffers that hold gathered weights and
   /// fresh gradients (two of each, used in turn).
   [[nodiscard]] LayerWeights layer(Index layer, Index turn) const;
   /// Weights outside the layers: "embedding", "norm_final", "head".
   [[nodiscard]] Weight root(const std::string& name) const;
 
-  /// ZeRO 3: gathers the weights of a layer (nothing otherwise).
-  void gather_layer(Index layer, Index turn) const;
+  /// ZeRO 3: gathers the weights outside the layers (nothing otherwise).
   void gather_root() const;
   /// Sets summed gradients to zero at the beginning of a step.
   void zero_gradients() const;
@@ -35,8 +44,9 @@ class Parameters {
   void reduce_root(bool last) const;
   /// One Adam step on what this rank owns, and the updated weights back to everyone.
   void optimize() const;
-  /// True if each micro-batch's gradients are written, not added up (ZeRO 2, 3).
-  [[nodiscard]] bool fresh_gradients() const { return stage_ >= 2; }
+  /// True if each micro-batch's gradients are written, not added up (ZeRO 2, 3): they are summed
+  /// over replicas and added to this rank's shard at once.
+  [[nodiscard]] bool fresh_gradients() const { return stage_ >= 2 && shards_ > 1; }
 
  private:
   struct Stored {
@@ -46,28 +56,38 @@ class Parameters {
     TensorRef shard;     ///< what this rank owns (ZeRO 3: the parameter)
     TensorRef local;     ///< gradient as kernels write it
     TensorRef gradient;  ///< summed over replicas (ZeRO >= 1: this rank's shard)
-    TensorRef master, moment1, moment2, updated;
+    TensorRef master, moment1, moment2;
   };
+  /// Several weights, of the layers or outside them.
+  using Some = std::vector<const Stored*>;
+  void store_all();
   void store(const WeightShape& shape, bool of_layer);
   void store_gradient(Stored& stored);
   void store_optimizer(Stored& stored);
   [[nodiscard]] TensorSpec full_spec(const Stored& stored) const;
   [[nodiscard]] TensorSpec shard_spec(const Stored& stored) const;
-  void reduce(const std::vector<const Stored*>& stored, Index layer, Index turn, bool last) const;
-  void sum_norms_over_tensor(const std::vector<const Stored*>& stored, Index slot) const;
-  void optimize_one(const Stored& stored, Index slot) const;
+  void gather(const Some& stored, const std::string& label, Index layer, Index turn) const;
+  void zero(const Some& stored, Index slot) const;
+  void reduce(const Some& stored, Index layer, Index turn, bool last) const;
+  void sum_norms_over_tensor(const Some& stored, Index slot) const;
+  void optimize_some(const Some& stored, Index slot) const;
+  void gather_updated(const Some& stored, Index slot) const;
   [[nodiscard]] Weight weight(const Stored& stored, Index layer, Index turn) const;
-  [[nodiscard]] std::vector<const Stored*> of_layers(bool layers) const;
+  [[nodiscard]] Some some(bool of_layers) const;
+  [[nodiscard]] std::vector<TensorRef> refs(const Some& stored, TensorRef Stored::*which,
+                                            Index slot) const;
   [[nodiscard]] std::optional<GroupId> shard_group() const;
+  /// True if kernels read weights that were gathered for them.
+  [[nodiscard]] bool gathers() const { return stage_ == 3 && shards_ > 1; }
 
   ProgramBuilder& build_;
   const Scenario& scenario_;
   Shapes shapes_;
   bool training_;
   int stage_ = 0;
-  std::int64_t shards_ = 1;              ///< ranks a state is cut over
-  std::vector<Axis> shard_axes_;         ///< fastest first
-  std::vector<Axis> other_axes_;         ///< further axes to sum gradients over
+  std::int64_t shards_ = 1;       ///< ranks a state is cut over
+  std::vector<Axis> shard_axes_;  ///< fastest first
+  std::vector<Axis> other_axes_;  ///< further axes to sum gradients over
   std::vector<Stored> stored_;
 };
 

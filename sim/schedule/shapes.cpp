@@ -41,6 +41,13 @@ Shapes::Shapes(const Scenario& scenario)
   }
 }
 
+AttentionGeometry attention_geometry(const Scenario& scenario) {
+  const ContextPlan& context = scenario.plan.context;
+  // Without a ring nothing is dealt out of order, whatever order the plan names.
+  const SequenceOrder order = context.ring > 1 ? context.order : SequenceOrder::contiguous;
+  return {scenario.workload.sequence_length, context.ring, order, scenario.workload.mask};
+}
+
 TensorSpec Shapes::heads_spec(std::int64_t head_count) const {
   TensorSpec spec;
   spec.shape = {batch, tokens, head_count, head_dim};

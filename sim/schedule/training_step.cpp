@@ -19,9 +19,7 @@ class TrainingStep {
         layers_(scenario.model.layers),
         full_(scenario.plan.recompute == Recompute::full),
         selective_(scenario.plan.recompute == Recompute::selective) {
-    const Shapes& shapes = block_.shapes();
-    build_.program().attention = {scenario.workload.sequence_length, shapes.ring,
-                                  scenario.plan.context.order, scenario.workload.mask};
+    build_.program().attention = attention_geometry(scenario);
   }
 
   Program program() {
@@ -48,8 +46,9 @@ class TrainingStep {
   [[nodiscard]] Index saved_slot(Index layer) const { return full_ ? Index::of(0) : layer; }
 
   void micro_batch(Index slot, bool last);
-  void forward_layers();
-  void backward_layers(TensorRef d, bool last);
+  TensorRef loss_and_back(TensorRef top, Index slot);
+  void forward_layer(Index layer, Index turn);
+  void backward_layer(Index layer, Index turn, TensorRef d, bool last);
 
   const Scenario& scenario_;
   ProgramBuilder build_;
@@ -65,29 +64,47 @@ class TrainingStep {
 void TrainingStep::micro_batch(Index slot, bool last) {
   parameters_.gather_root();
   build_.part(Part::forward);
-  const TensorRef tokens = ends_.ids(build_, "tokens", slot);
-  const TensorRef labels = ends_.ids(build_, "labels", slot);
   const TensorRef first = hidden(Index::of(0));
   build_.allocate(first);
-  ends_.embed(build_, tokens, first);
-  forward_layers();
+  if (has_ends(scenario_.model)) {
+    ends_.embed(build_, ends_.ids(build_, "tokens", slot), first);
+  } else {
+    ends_.come_in(build_, "x", first, slot);
+  }
+  parameters_.each_layer("layers forward", LayerOrder::first_to_last,
+                         [&](Index layer, Index turn) { forward_layer(layer, turn); });
   parameters_.prepare_root_gradients();
   const TensorRef top = hidden(Index::of(layers_));
-  const TensorRef d = ends_.loss_and_back(build_, top, labels);
+  const TensorRef d = loss_and_back(top, slot);
   build_.release({top});
-  backward_layers(d, last);
+  parameters_.each_layer("layers backward", LayerOrder::last_to_first,
+                         [&](Index layer, Index turn) { backward_layer(layer, turn, d, last); });
   build_.part(Part::backward);
-  ends_.embed_backward(build_, tokens, d);
+  if (has_ends(scenario_.model)) {
+    ends_.embed_backward(build_, ends_.ids(build_, "tokens", slot), d);
+  } else {
+    ends_.go_out(build_, "dx", d, slot);
+  }
   build_.release({d});
   parameters_.reduce_root(last);
 }
 
-void TrainingStep::forward_layers() {
-  const LoopId loop = build_.begin_loop("layers forward", layers_, true);
-  const Index layer = Index::counter(loop);
-  const Index turn = Index::counter(loop, 1, 0, 2);
-  parameters_.gather_layer(layer, turn);
-  const TensorRef output = hidden(Index::counter(loop, 1, 1));
+// The gradient of the last layer's output, allocated here.
+TensorRef TrainingStep::loss_and_back(TensorRef top, Index slot) {
+  if (has_ends(scenario_.model)) {
+    return ends_.loss_and_back(build_, top, ends_.ids(build_, "labels", slot));
+  }
+  ends_.go_out(build_, "y", top, slot);
+  build_.part(Part::backward);
+  const TensorRef d = build_.fresh("d_hidden", block_.stream_spec());
+  ends_.come_in(build_, "dy", d, slot);
+  return d;
+}
+
+void TrainingStep::forward_layer(Index layer, Index turn) {
+  Index above = layer;
+  above.constant += 1;
+  const TensorRef output = hidden(above);
   build_.allocate(output);
   saved_ = block_.forward(build_, parameters_.layer(layer, turn), hidden(layer), output,
                           saved_slots(), saved_slot(layer), layer);
@@ -96,7 +113,6 @@ void TrainingStep::forward_layers() {
   } else if (selective_) {
     block_.forget_attention(build_, saved_);
   }
-  build_.end_loop(loop);
 }
 
 // The same tensors at another slot.
@@ -116,11 +132,7 @@ LayerState moved(const ProgramBuilder& build, LayerState state, TensorRef input,
   return state;
 }
 
-void TrainingStep::backward_layers(TensorRef d, bool last) {
-  const LoopId loop = build_.begin_loop("layers backward", layers_, true);
-  const Index layer = Index::counter(loop, -1, layers_ - 1);
-  const Index turn = Index::counter(loop, 1, 0, 2);
-  parameters_.gather_layer(layer, turn);
+void TrainingStep::backward_layer(Index layer, Index turn, TensorRef d, bool last) {
   const LayerWeights weights = parameters_.layer(layer, turn);
   const TensorRef input = hidden(layer);
   LayerState state = moved(build_, saved_, input, layer);
@@ -135,7 +147,6 @@ void TrainingStep::backward_layers(TensorRef d, bool last) {
   block_.backward(build_, weights, state, d, selective_, parameters_.fresh_gradients());
   build_.release({input});
   parameters_.reduce_layer(layer, turn, last);
-  build_.end_loop(loop);
 }
 
 }  // namespace

@@ -236,8 +236,9 @@ void TransformerBlock::mlp_backward(ProgramBuilder& build, const LayerWeights& w
                 "mlp activation backward", {state.up, d_activation}, {d_up});
   build.release({d_activation, state.up});
   const TensorRef partial = build.fresh("d_normed_mlp", gathered_spec());
-  build.gemm("up projection dgrad", d_up, weights.up.value, partial, false, true);
+  // The input is gathered again, for wgrad, while dgrad runs; dgrad's sum travels during wgrad.
   const TensorRef tokens = gather_tokens(build, "normed_mlp", state.norm_mlp);
+  build.gemm("up projection dgrad", d_up, weights.up.value, partial, false, true);
   const TensorRef d_norm = sum_over_tensor(build, "d_normed_mlp", partial);
   build.gemm("up projection wgrad", tokens, d_up, weights.up.gradient, true, false, !fresh);
   drop_gathered(build, tokens, state.norm_mlp);
@@ -289,8 +290,8 @@ void TransformerBlock::attention_backward(ProgramBuilder& build, const LayerWeig
   const TensorRef d_qkv = qkv_backward(build, state, d_o);
   build.release({state.o});
   const TensorRef partial = build.fresh("d_normed_attention", gathered_spec());
-  build.gemm("qkv projection dgrad", d_qkv, weights.qkv.value, partial, false, true);
   const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
+  build.gemm("qkv projection dgrad", d_qkv, weights.qkv.value, partial, false, true);
   const TensorRef d_norm = sum_over_tensor(build, "d_normed_attention", partial);
   build.gemm("qkv projection wgrad", tokens, d_qkv, weights.qkv.gradient, true, false, !fresh);
   drop_gathered(build, tokens, state.norm_attention);

@@ -10,9 +10,11 @@
 
 namespace longhaul {
 
+/// True if the model has an embedding and an LM head: not when published benchmarks run layers alone.
+inline bool has_ends(const Model& model) { return model.vocab > 0; }
+
 /// A weight of the model: where it stands in the program and where its gradient is summed.
 struct Weight {
-  std::string name;
   TensorRef value;
   TensorRef gradient;
 };
