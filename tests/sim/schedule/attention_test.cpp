@@ -1,0 +1,168 @@
+// What methods of context parallelism exchange, against the counts of their papers.
+#include <catch2/catch.hpp>
+
+#include "sim/program/attention_calls.h"
+#include "sim/schedule/lower.h"
+#include "tests/sim/schedule/small_scenarios.h"
+#include "tests/sim/schedule/walk.h"
+
+using namespace longhaul;
+using namespace longhaul::test;
+
+namespace {
+
+// Of a rank before any exchange, in bf16: [2 sequences, 64 / ranks tokens, heads, 4].
+std::int64_t bytes_of_heads(std::int64_t heads, std::int64_t ranks) {
+  return 2 * (64 / ranks) * heads * 4 * 2;
+}
+
+Walk walk_attention(ContextMethod method, std::int64_t ring, std::int64_t ulysses,
+                    const Model& model = small_llama(), const std::string& software = "ideal") {
+  Scenario scenario = scenario_of(model, Phase::attention, plan_of(method, ring, ulysses));
+  scenario.software = software;
+  const Program program = lower(scenario);
+  return Walk(program);
+}
+
+}  // namespace
+
+TEST_CASE("attention on one GPU is one kernel each way and sends nothing") {
+  const Walk walk = walk_attention(ContextMethod::none, 1, 1);
+  CHECK(walk.count(Op::attend) == 1);
+  CHECK(walk.count(Op::attend_backward) == 1);
+  CHECK(walk.count(Op::merge_attention) == 0);
+  CHECK(walk.count(Op::send_receive) + walk.count(Op::all_to_all) + walk.count(Op::all_gather) ==
+        0);
+}
+
+TEST_CASE("a ring of R attends R times and sends keys and values R - 1 times") {
+  // Forward: R - 1 hops of k and v. Backward: the same again, and R hops of their gradients in
+  // fp32, the last of which brings them home. Only the 4 key/value heads travel, never the 8
+  // query heads.
+  for (const std::int64_t ring : {2, 4, 8}) {
+    const Walk walk = walk_attention(ContextMethod::ring, ring, 1);
+    const std::int64_t pair = 2 * bytes_of_heads(4, ring);
+    CAPTURE(ring);
+    CHECK(walk.count(Op::attend) == ring);
+    CHECK(walk.count(Op::attend_backward) == ring);
+    CHECK(walk.count(Op::merge_attention) == ring - 1);
+    CHECK(walk.count(Op::send_receive) == 2 * (ring - 1) + ring);
+    CHECK(walk.sent(Op::send_receive) == 2 * (ring - 1) * pair + ring * 2 * pair);
+  }
+}
+
+TEST_CASE("Megatron sends travelling gradients in the compute type, half of fp32") {
+  const Walk walk = walk_attention(ContextMethod::ring, 4, 1, small_llama(), "megatron");
+  const std::int64_t pair = 2 * bytes_of_heads(4, 4);
+  CHECK(walk.sent(Op::send_receive) == (2 * 3 + 4) * pair);
+}
+
+TEST_CASE("a ring visits every key shard exactly once, beginning with its own") {
+  for (const std::int64_t ring : {2, 3, 5}) {
+    Scenario scenario = scenario_of(small_llama(), Phase::attention,
+                                    plan_of(ContextMethod::ring, ring, 1,
+                                            SequenceOrder::contiguous));
+    scenario.workload.sequence_length = 30;
+    const Program program = lower(scenario);
+    for (std::int64_t rank = 0; rank < ring; ++rank) {
+      std::map<Op, std::vector<std::int64_t>> seen;
+      const Walk walk(program, static_cast<std::size_t>(rank),
+                      [&](const Walk& at, const Instruction& instruction) {
+                        if (instruction.block) {
+                          const RankId me(static_cast<std::size_t>(rank));
+                          CHECK(evaluate(instruction.block->query_owner, program.mesh, me,
+                                         at.counters()) == rank);
+                          seen[instruction.op].push_back(
+                              evaluate(*instruction.block->key_owner, program.mesh, me,
+                                       at.counters()));
+                        }
+                      });
+      std::vector<std::int64_t> backwards_from_me;
+      for (std::int64_t step = 0; step < ring; ++step) {
+        backwards_from_me.push_back((rank + ring - step) % ring);
+      }
+      CHECK(seen[Op::attend] == backwards_from_me);
+      CHECK(seen[Op::attend_backward] == backwards_from_me);
+    }
+  }
+}
+
+TEST_CASE("Ulysses exchanges q, k, v and o, and their four gradients: (P-1)/P of each") {
+  // arXiv 2309.14509, section 3.2: 4 all-to-alls of N h / P each way for multi-head attention.
+  for (const std::int64_t ulysses : {2, 4}) {
+    const Walk walk = walk_attention(ContextMethod::ulysses, 1, ulysses);
+    const std::int64_t once = 2 * bytes_of_heads(8, ulysses) + 2 * bytes_of_heads(4, ulysses);
+    CAPTURE(ulysses);
+    CHECK(walk.count(Op::all_to_all) == 8);
+    CHECK(walk.sent(Op::all_to_all) == 2 * once * (ulysses - 1) / ulysses);
+    CHECK(walk.count(Op::repeat_heads) == 0);
+  }
+}
+
+TEST_CASE("Ulysses over more ranks than key/value heads replicates them and sums their gradients") {
+  // 8 ranks, 2 key/value heads: each is sent four times, as if there were 8.
+  const Walk walk = walk_attention(ContextMethod::ulysses, 1, 8, small_llama(8, 2));
+  CHECK(walk.count(Op::repeat_heads) == 2);
+  CHECK(walk.count(Op::sum_heads) == 2);
+  CHECK(walk.sent(Op::all_to_all) == 2 * 4 * bytes_of_heads(8, 8) * 7 / 8);
+}
+
+TEST_CASE("a hybrid sends 1/ulysses of the key/value heads around a ring of ring ranks") {
+  // After the all-to-all a rank holds the tokens of its ring shard, 64/4, with 4/2 KV heads.
+  const Walk walk = walk_attention(ContextMethod::usp, 4, 2);
+  const std::int64_t pair = 2 * bytes_of_heads(2, 4);
+  CHECK(walk.count(Op::all_to_all) == 8);
+  CHECK(walk.count(Op::attend) == 4);
+  CHECK(walk.sent(Op::send_receive) == 2 * 3 * pair + 4 * 2 * pair);
+}
+
+TEST_CASE("all-gather context parallelism gathers keys and values both ways and scatters once") {
+  const Walk walk = walk_attention(ContextMethod::all_gather, 4, 1);
+  const std::int64_t pair = 2 * bytes_of_heads(4, 4);
+  CHECK(walk.count(Op::attend) == 1);
+  CHECK(walk.sent(Op::all_gather) == 2 * 3 * pair);
+  CHECK(walk.sent(Op::reduce_scatter) == 3 * pair);
+}
+
+TEST_CASE("the inner of two context axes sits on neighbouring ranks") {
+  Plan plan = plan_of(ContextMethod::usp, 4, 2);
+  const auto first_two = [&](InnerPlacement inner) {
+    plan.context.inner = inner;
+    const Mesh mesh = lower(scenario_of(small_llama(), Phase::attention, plan)).mesh;
+    return std::pair(mesh.coordinate(RankId(1), Axis::ulysses),
+                     mesh.coordinate(RankId(1), Axis::ring));
+  };
+  CHECK(first_two(InnerPlacement::ulysses) == std::pair<std::int64_t, std::int64_t>(1, 0));
+  CHECK(first_two(InnerPlacement::ring) == std::pair<std::int64_t, std::int64_t>(0, 1));
+}
+
+TEST_CASE("the next step's keys arrive while a step attends: the hop never touches the pair in use") {
+  const Program program =
+      lower(scenario_of(small_llama(), Phase::attention, plan_of(ContextMethod::ring, 4, 1)));
+  bool in_forward_loop = false;
+  int hops = 0;
+  const Instruction* hop = nullptr;
+  for (const Instruction& instruction : program.code) {
+    if (instruction.op == Op::loop_begin || instruction.op == Op::loop_end) {
+      in_forward_loop = instruction.op == Op::loop_begin && instruction.label == "ring steps";
+    }
+    if (in_forward_loop && instruction.op == Op::send_receive) {
+      hop = &instruction;
+      CHECK(instruction.stream == Stream::context);
+    }
+    if (in_forward_loop && instruction.op == Op::attend) {
+      REQUIRE(hop != nullptr);  // issued before the kernel it overlaps
+      for (std::int64_t turn = 0; turn < 2; ++turn) {
+        const std::vector<std::int64_t> counters(program.loops.size(), turn);
+        const auto slot = [&](const TensorRef& ref) {
+          return evaluate(ref.slot, program.mesh, RankId(0), counters);
+        };
+        CHECK(hop->writes[0].tensor == instruction.reads[1].tensor);
+        CHECK(slot(hop->writes[0]) != slot(instruction.reads[1]));
+        CHECK(slot(hop->reads[0]) == slot(instruction.reads[1]));
+      }
+      ++hops;
+    }
+  }
+  CHECK(hops == 1);
+}

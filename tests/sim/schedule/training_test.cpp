@@ -1,0 +1,218 @@
+// A training step's structure: exchanges per layer, memory of states and of what is saved.
+#include <catch2/catch.hpp>
+
+#include "sim/schedule/lower.h"
+#include "sim/units/check.h"
+#include "tests/sim/schedule/small_scenarios.h"
+#include "tests/sim/schedule/walk.h"
+
+using namespace longhaul;
+using namespace longhaul::test;
+
+namespace {
+
+struct States {
+  std::int64_t parameters = 0, gradients = 0, optimizer = 0;
+};
+
+States states_of(const Scenario& scenario) {
+  const Program program = lower(scenario);
+  States states;
+  for (const Tensor& tensor : program.tensors) {
+    const auto bytes = static_cast<std::int64_t>(tensor.slot_bytes().value()) * tensor.slots;
+    if (tensor.persistent && !tensor.view) {
+      states.parameters += tensor.category == MemoryCategory::parameters ? bytes : 0;
+      states.gradients += tensor.category == MemoryCategory::gradients ? bytes : 0;
+      states.optimizer += tensor.category == MemoryCategory::optimizer ? bytes : 0;
+    }
+  }
+  return states;
+}
+
+Plan plain(std::int64_t data, int zero) {
+  Plan plan;
+  plan.data = data;
+  plan.zero = zero;
+  return plan;
+}
+
+// Activations held when the loss is computed: everything the forward pass saved.
+std::int64_t saved_at_loss(const Scenario& scenario) {
+  std::int64_t saved = 0;
+  const Program program = lower(scenario);
+  const Walk walk(program, 0, [&](const Walk& at, const Instruction& instruction) {
+    if (instruction.op == Op::loss) {
+      saved = at.held(MemoryCategory::activations);
+    }
+  });
+  return saved;
+}
+
+Walk walk_training(const Model& model, const Plan& plan) {
+  const Program program = lower(scenario_of(model, Phase::train, plan));
+  return Walk(program);
+}
+
+}  // namespace
+
+TEST_CASE("every parameter of a model is stored, with its gradient and three optimizer states") {
+  // bf16 weights, fp32 gradients, fp32 master weights and two moments: 2 + 4 + 12 bytes each.
+  Model qwen = small_llama();
+  qwen.attention_bias = qwen.qk_norm = true;
+  for (const Model& model : {small_llama(), small_gpt(), qwen}) {
+    const std::int64_t count = count_parameters(model).total;
+    const States states = states_of(scenario_of(model, Phase::train, plain(1, 1)));
+    CHECK(states.parameters == 2 * count);
+    CHECK(states.gradients == 4 * count);
+    CHECK(states.optimizer == 12 * count);
+  }
+}
+
+TEST_CASE("ZeRO cuts optimizer states, then gradients, then parameters by the ranks that share them") {
+  // arXiv 1910.02054, figure 1, with fp32 gradients; 4 ranks, every size divides.
+  const std::int64_t count = count_parameters(small_llama()).total;
+  const auto states = [](int zero) {
+    return states_of(scenario_of(small_llama(), Phase::train, plain(4, zero)));
+  };
+  CHECK(states(0).optimizer == 12 * count);
+  CHECK(states(1).optimizer == 12 * count / 4);
+  CHECK(states(1).gradients == 4 * count);
+  CHECK(states(1).parameters == 2 * count);
+  CHECK(states(2).gradients == 4 * count / 4);
+  CHECK(states(2).parameters == 2 * count);
+  CHECK(states(3).parameters == 2 * count / 4);
+  CHECK(states(3).gradients == 4 * count / 4);
+  CHECK(states(3).optimizer == 12 * count / 4);
+}
+
+TEST_CASE("context ranks share optimizer states only if the plan says so") {
+  const std::int64_t count = count_parameters(small_llama()).total;
+  Plan plan = plan_of(ContextMethod::ring, 4, 1);
+  plan.data = 2;
+  CHECK(states_of(scenario_of(small_llama(), Phase::train, plan)).optimizer == 12 * count / 8);
+  plan.shard_over_context = false;
+  CHECK(states_of(scenario_of(small_llama(), Phase::train, plan)).optimizer == 12 * count / 2);
+}
+
+TEST_CASE("Megatron sequence parallelism gathers 6 and scatters 4 times per layer") {
+  // arXiv 2205.05198: 2 all-gathers and 2 reduce-scatters forward, as many backward, and the two
+  // inputs of the column-parallel products gathered again for their weight gradients. At the
+  // ends: the embedding scatters and gathers; the head gathers, scatters, and gathers statistics.
+  Plan plan;
+  plan.tensor = 4;
+  plan.sequence_parallel = true;
+  const Walk walk = walk_training(small_llama(), plan);
+  const std::int64_t stream = 2 * 64 * 32 * 2;  // [2, 64, 32] in bf16
+  const std::int64_t share = stream * 3 / 4;    // (T - 1)/T of it
+  const std::int64_t statistics = 3 * (2 * 64 * 3 * 4);
+  CHECK(walk.sent(Op::all_gather, Stream::tensor) == (3 * 6 + 2) * share + statistics);
+  CHECK(walk.sent(Op::reduce_scatter, Stream::tensor) == (3 * 4 + 2) * share);
+}
+
+TEST_CASE("tensor parallelism alone sums 4 times per layer, twice each way") {
+  // arXiv 1909.08053, section 3; besides, the embedding's output and the head's input gradient.
+  Plan plan;
+  plan.tensor = 2;
+  const Walk walk = walk_training(small_llama(), plan);
+  CHECK(walk.count(Op::all_reduce) == 3 * 4 + 2);
+  CHECK(walk.count(Op::reduce_scatter) == 0);
+}
+
+TEST_CASE("without recompute a layer saves its residual streams, norms, heads and MLP") {
+  // Per token of a Llama layer, in bf16: the residual stream before attention and before the MLP
+  // and both norms' outputs, 4m; q and o, 2 h d; k and v, 2 g d; gate, up and their product, 3f;
+  // and an fp32 log-sum-exp per head. Besides: the last layer's output and the final norm's, and
+  // the token's id and label.
+  const Model m = small_llama();
+  const std::int64_t layer = 2 * (4 * m.hidden + 2 * m.heads * m.head_dim +
+                                  2 * m.kv_heads * m.head_dim + 3 * m.ffn) + 4 * m.heads;
+  const std::int64_t ends = 2 * 2 * m.hidden + 2 * 8;
+  const Scenario scenario = scenario_of(m, Phase::train, Plan());
+  CHECK(saved_at_loss(scenario) == 2 * 64 * (m.layers * layer + ends));
+}
+
+TEST_CASE("full recompute saves only the residual stream before each layer") {
+  // And after the last one, the final norm's output, and ids and labels.
+  const Model m = small_llama();
+  Scenario scenario = scenario_of(m, Phase::train, Plan());
+  scenario.plan.recompute = Recompute::full;
+  CHECK(saved_at_loss(scenario) == 2 * 64 * (2 * (m.layers + 2) * m.hidden + 2 * 8));
+}
+
+TEST_CASE("selective recompute gives back attention's statistics and attends again") {
+  const Model m = small_llama();
+  Scenario scenario = scenario_of(m, Phase::train, Plan());
+  const std::int64_t none = saved_at_loss(scenario);
+  scenario.plan.recompute = Recompute::selective;
+  CHECK(none - saved_at_loss(scenario) == 2 * 64 * m.layers * 4 * m.heads);
+  const Program program = lower(scenario);
+  CHECK(Walk(program).count(Op::attend) == 2 * m.layers);
+}
+
+TEST_CASE("twice the context ranks halve what is saved") {
+  for (const ContextMethod method : {ContextMethod::ring, ContextMethod::ulysses,
+                                     ContextMethod::all_gather}) {
+    const auto saved = [&](std::int64_t degree) {
+      const bool rings = method != ContextMethod::ulysses;
+      return saved_at_loss(scenario_of(small_llama(), Phase::train,
+                                       plan_of(method, rings ? degree : 1, rings ? 1 : degree)));
+    };
+    CHECK(saved(2) == 2 * saved(4));
+  }
+}
+
+TEST_CASE("gradients are summed over replicas once a step below ZeRO 2, else every micro-batch") {
+  const auto reductions = [](int zero) {
+    Scenario scenario = scenario_of(small_llama(), Phase::train, plain(4, zero));
+    scenario.workload.global_batch = 2 * 4 * 3;  // three micro-batches
+    const Program program = lower(scenario);
+    const Walk walk(program);
+    return walk.count(Op::all_reduce) + walk.count(Op::reduce_scatter);
+  };
+  const std::int64_t once = 3 + 1;  // layers, and what is outside them
+  CHECK(reductions(0) == once);
+  CHECK(reductions(1) == once);
+  CHECK(reductions(2) == 3 * once);
+  CHECK(reductions(3) == 3 * once);
+}
+
+TEST_CASE("ZeRO 3 gathers every layer once forward and once backward in each micro-batch") {
+  const Walk walk = walk_training(small_llama(), plain(4, 3));
+  const std::int64_t count = count_parameters(small_llama()).total;
+  const std::int64_t layers = count - 2 * 64 * 32 - 32;
+  CHECK(walk.count(Op::all_gather) == 1 + 2 * 3);
+  CHECK(walk.sent(Op::all_gather, Stream::data) ==
+        2 * (2 * layers + (count - layers)) * 3 / 4);
+}
+
+TEST_CASE("loops over layers are uniform, so that the engine may skip their turns") {
+  const Program program =
+      lower(scenario_of(small_llama(), Phase::train, plan_of(ContextMethod::ring, 4, 1)));
+  for (const Loop& loop : program.loops) {
+    CHECK(loop.uniform == !loop.name.starts_with("ring steps"));
+  }
+}
+
+TEST_CASE("a program does not grow with layers, micro-batches or ring ranks") {
+  const auto length = [](std::int64_t layers, std::int64_t ring, std::int64_t micro_batches) {
+    Scenario scenario =
+        scenario_of(small_llama(), Phase::train, plan_of(ContextMethod::ring, ring, 1));
+    scenario.model.layers = layers;
+    scenario.workload.global_batch *= micro_batches;
+    return lower(scenario).code.size();
+  };
+  CHECK(length(3, 4, 2) == length(48, 16, 9));
+}
+
+TEST_CASE("what has no schedule is refused") {
+  Plan plan;
+  plan.pipeline = 2;
+  CHECK_THROWS_AS(lower(scenario_of(small_llama(), Phase::train, plan)), BugError);
+  plan = Plan();
+  plan.offload = {Offload::optimizer};
+  CHECK_THROWS_AS(lower(scenario_of(small_llama(), Phase::train, plan)), BugError);
+  CHECK_THROWS_AS(lower(scenario_of(small_llama(), Phase::decode, Plan())), BugError);
+  CHECK_THROWS_AS(lower(scenario_of(small_llama(), Phase::train,
+                                    plan_of(ContextMethod::double_ring, 2, 1))),
+                  BugError);
+}
