@@ -14,8 +14,8 @@ class AllGatherAttention : public AttentionCore {
 
   void forward(ProgramBuilder& build, const AttentionState& state) const override {
     const Pair all = gather(build, state);
-    build.compute(Op::attend, "attention to all keys", {state.q, all.k, all.v},
-                  {state.o, state.lse})
+    build
+        .compute(Op::attend, "attention to all keys", {state.q, all.k, all.v}, {state.o, state.lse})
         .block = block();
     build.release({all.k, all.v});
   }
@@ -60,8 +60,9 @@ class AllGatherAttention : public AttentionCore {
     const GroupId group = *build.group("ring", {Axis::ring});
     const Pair shards{build.fresh("gathered_k", gathered(natural())),
                       build.fresh("gathered_v", gathered(natural()))};
-    build.collective(Op::all_gather, Stream::context, group, "gather keys and values",
-                     {state.k, state.v}, {shards.k, shards.v})
+    build
+        .collective(Op::all_gather, Stream::context, group, "gather keys and values",
+                    {state.k, state.v}, {shards.k, shards.v})
         .dim = 1;
     if (!reorders_) {
       return shards;
@@ -77,8 +78,9 @@ class AllGatherAttention : public AttentionCore {
                TensorRef dv) const {
     const GroupId group = *build.group("ring", {Axis::ring});
     if (!reorders_) {
-      build.collective(Op::reduce_scatter, Stream::context, group, "scatter key gradients",
-                       {dk_all, dv_all}, {dk, dv})
+      build
+          .collective(Op::reduce_scatter, Stream::context, group, "scatter key gradients",
+                      {dk_all, dv_all}, {dk, dv})
           .dim = 1;
       build.release({dk_all, dv_all});
       return;
@@ -88,8 +90,9 @@ class AllGatherAttention : public AttentionCore {
     build.compute(Op::reorder, "key gradients into shards", {dk_all}, {shards.k}).inverse = true;
     build.compute(Op::reorder, "value gradients into shards", {dv_all}, {shards.v}).inverse = true;
     build.release({dk_all, dv_all});
-    build.collective(Op::reduce_scatter, Stream::context, group, "scatter key gradients",
-                     {shards.k, shards.v}, {dk, dv})
+    build
+        .collective(Op::reduce_scatter, Stream::context, group, "scatter key gradients",
+                    {shards.k, shards.v}, {dk, dv})
         .dim = 1;
     build.release({shards.k, shards.v});
   }

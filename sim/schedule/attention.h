@@ -11,19 +11,19 @@ namespace longhaul {
 /// Sizes and layouts every part of a schedule needs; all counts are local to a rank.
 struct Shapes {
   explicit Shapes(const Scenario& scenario);
-  std::int64_t batch = 1;        ///< sequences per micro-batch
-  std::int64_t tokens = 0;       ///< tokens of a sequence on a rank: S / (ring x ulysses)
-  std::int64_t heads = 0;        ///< query heads after tensor parallelism
+  std::int64_t batch = 1;   ///< sequences per micro-batch
+  std::int64_t tokens = 0;  ///< tokens of a sequence on a rank: S / (ring x ulysses)
+  std::int64_t heads = 0;   ///< query heads after tensor parallelism
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
   std::int64_t ring = 1;
   std::int64_t ulysses = 1;
   std::int64_t tensor = 1;
-  DataType type = DataType::bf16;       ///< activations
-  DataType travelling = DataType::fp32; ///< key/value gradients on their way around a ring
-  std::vector<Shard> token_shards;      ///< of the token dimension on a rank
-  std::vector<Shard> ring_shards;       ///< of the token dimension after Ulysses' all-to-all
-  std::vector<Shard> head_shards;       ///< of the head dimension
+  DataType type = DataType::bf16;          ///< activations
+  DataType travelling = DataType::fp32;    ///< key/value gradients on their way around a ring
+  std::vector<Shard> token_shards;         ///< of the token dimension on a rank
+  std::vector<Shard> ring_shards;          ///< of the token dimension after Ulysses' all-to-all
+  std::vector<Shard> head_shards;          ///< of the head dimension
   std::vector<Shard> ulysses_head_shards;  ///< of the head dimension after the all-to-all
 
   /// [batch, tokens, heads, head_dim] as a rank holds it before any exchange.
@@ -43,9 +43,9 @@ AttentionGeometry attention_geometry(const Scenario& scenario);
 
 /// What attention keeps from forward to backward.
 struct AttentionState {
-  TensorRef q, k, v;   ///< what the kernels saw: [b, s, h, d] after any exchange
-  TensorRef o;         ///< the kernels' output, same layout as q
-  TensorRef lse;       ///< [b, h, s]
+  TensorRef q, k, v;  ///< what the kernels saw: [b, s, h, d] after any exchange
+  TensorRef o;        ///< the kernels' output, same layout as q
+  TensorRef lse;      ///< [b, h, s]
 };
 
 /// The part of a method that runs on ring-local tokens: local, ring or all-gather.
@@ -61,13 +61,12 @@ class AttentionCore {
 
 std::unique_ptr<AttentionCore> make_local_attention(const Shapes& shapes);
 std::unique_ptr<AttentionCore> make_ring_attention(const Shapes& shapes);
-std::unique_ptr<AttentionCore> make_all_gather_attention(const Shapes& shapes,
-                                                         SequenceOrder order);
+std::unique_ptr<AttentionCore> make_all_gather_attention(const Shapes& shapes, SequenceOrder order);
 
 /// The plain list of methods: the core that a plan's context method runs.
 std::unique_ptr<AttentionCore> make_core(const Scenario& scenario, const Shapes& shapes);
 
-/// The whole of attention on a rank: Ulysses' exchanges around the core (docs/models/ulysses.md).
+/// The whole of attention on a rank: Ulysses' exchanges around the core (docs/models/context_parallelism.md).
 class ContextAttention {
  public:
   ContextAttention(const Scenario& scenario, const Shapes& shapes);

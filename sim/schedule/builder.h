@@ -40,7 +40,10 @@ class ProgramBuilder {
   void allocate(const TensorRef& ref);
   void release(std::initializer_list<TensorRef> refs);
   [[nodiscard]] const Tensor& of(const TensorRef& ref) const { return program_.tensor(ref.tensor); }
-  [[nodiscard]] static TensorRef at(TensorRef ref, Index slot) { ref.slot = slot; return ref; }
+  [[nodiscard]] static TensorRef at(TensorRef ref, Index slot) {
+    ref.slot = slot;
+    return ref;
+  }
 
   // ---- groups: nothing when the group has one member
   std::optional<GroupId> group(const std::string& name, std::vector<Axis> axes);

@@ -26,8 +26,8 @@ Program lower_forward_step(const Scenario& scenario) {
     Index other = turn;
     other.constant += 1;
     const TensorRef output = build.fresh("hidden", spec, other);
-    const LayerState state = block.forward(build, parameters.layer(layer, turn), input, output, 1,
-                                           Index::of(0), layer);
+    const LayerState state =
+        block.forward(build, parameters.layer(layer, turn), input, output, 1, Index::of(0), layer);
     block.release_state(build, state);
     build.release({input});
   });

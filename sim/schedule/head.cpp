@@ -25,15 +25,17 @@ TensorRef ModelEnds::outside(ProgramBuilder& build, const std::string& name, Rol
 
 void ModelEnds::come_in(ProgramBuilder& build, const std::string& name, TensorRef stream,
                         Index slot) const {
-  build.compute(Op::copy, "from outside: " + name,
-                {outside(build, name, Role::input, slot)}, {stream})
+  build
+      .compute(Op::copy, "from outside: " + name, {outside(build, name, Role::input, slot)},
+               {stream})
       .fused = true;
 }
 
 void ModelEnds::go_out(ProgramBuilder& build, const std::string& name, TensorRef stream,
                        Index slot) const {
-  build.compute(Op::copy, "to outside: " + name, {stream},
-                {outside(build, name, Role::output, slot)})
+  build
+      .compute(Op::copy, "to outside: " + name, {stream},
+               {outside(build, name, Role::output, slot)})
       .fused = true;
 }
 
@@ -52,8 +54,9 @@ void ModelEnds::embed(ProgramBuilder& build, TensorRef tokens, TensorRef hidden)
   }
   const TensorRef partial = build.fresh("embedding_output", block_.gathered_spec());
   build.compute(Op::embed, "embedding", {tokens, table.value}, {partial});
-  build.collective(Op::reduce_scatter, Stream::tensor, *group, "sum and scatter embedding",
-                   {partial}, {hidden})
+  build
+      .collective(Op::reduce_scatter, Stream::tensor, *group, "sum and scatter embedding",
+                  {partial}, {hidden})
       .dim = 1;
   build.release({partial});
 }

@@ -61,26 +61,27 @@ void Parameters::store_all() {
   // A vocabulary that the tensor group does not divide is padded, as Megatron-LM does.
   const std::int64_t vocab = (model.vocab + shapes_.tensor - 1) / shapes_.tensor;
   if (has_ends(model)) {
-    store({"embedding", {vocab, model.hidden}, {by_vocab, {}}, 0}, false);
+    store({"embedding", {vocab, model.hidden}, {by_vocab, {}}, 0}, Section::bottom);
     if (model.positions == PositionEmbedding::learned) {
-      store({"position_embedding", {model.max_positions, model.hidden}, {{}, {}}, 0}, false);
+      store({"position_embedding", {model.max_positions, model.hidden}, {{}, {}}, 0},
+            Section::bottom);
     }
   }
   std::int64_t small = 0;
   for (const WeightShape& shape : layer_weight_shapes(model, shapes_)) {
-    store(shape, true);
+    store(shape, Section::layers);
     small += shape.extra_elements;
   }
   if (small > 0) {
-    store({"biases", {small}, {{}}, 0}, true);
+    store({"biases", {small}, {{}}, 0}, Section::layers);
   }
   if (has_ends(model)) {
-    store({"norm_final", {model.hidden}, {{}}, 0}, false);
+    store({"norm_final", {model.hidden}, {{}}, 0}, Section::top);
     if (model.norm == Norm::layer_norm) {
-      store({"norm_final_bias", {model.hidden}, {{}}, 0}, false);
+      store({"norm_final_bias", {model.hidden}, {{}}, 0}, Section::top);
     }
     if (!model.tied_embeddings) {
-      store({"head", {vocab, model.hidden}, {by_vocab, {}}, 0}, false);
+      store({"head", {vocab, model.hidden}, {by_vocab, {}}, 0}, Section::top);
     }
   }
 }
@@ -90,7 +91,7 @@ TensorSpec Parameters::full_spec(const Stored& stored) const {
   spec.shape = stored.shape.shape;
   spec.shards = stored.shape.shards;
   spec.type = shapes_.type;
-  spec.slots = stored.of_layer ? scenario_.model.layers : 1;
+  spec.slots = stored.of_layer() ? scenario_.model.layers : 1;
   spec.persistent = true;
   spec.category = MemoryCategory::parameters;
   return spec;
@@ -115,17 +116,17 @@ TensorSpec Parameters::shard_spec(const Stored& stored) const {
   return spec;
 }
 
-void Parameters::store(const WeightShape& shape, bool of_layer) {
+void Parameters::store(const WeightShape& shape, Section section) {
   Stored stored;
   stored.shape = shape;
-  stored.of_layer = of_layer;
+  stored.section = section;
   TensorSpec parameter = stage_ == 3 ? shard_spec(stored) : full_spec(stored);
   parameter.role = Role::parameter;
   stored.shard = build_.tensor(shape.name, parameter);
   stored.full = stored.shard;
   if (gathers()) {
     TensorSpec gathered = full_spec(stored);
-    gathered.slots = of_layer ? 2 : 1;
+    gathered.slots = stored.of_layer() ? 2 : 1;
     gathered.category = MemoryCategory::communication;
     stored.full = build_.tensor(shape.name + "_gathered", gathered);
   }
@@ -155,7 +156,7 @@ void Parameters::store_gradient(Stored& stored) {
   if (stage_ == 1) {
     local.type = scenario_.precision.gradients;
   } else {
-    local.slots = stored.of_layer ? 2 : 1;
+    local.slots = stored.of_layer() ? 2 : 1;
     local.persistent = false;
   }
   stored.local = build_.tensor("local_grad." + stored.shape.name, local);
@@ -170,10 +171,10 @@ void Parameters::store_optimizer(Stored& stored) {
   stored.moment2 = build_.tensor("moment2." + stored.shape.name, spec);
 }
 
-Parameters::Some Parameters::some(bool of_layers) const {
+Parameters::Some Parameters::some(Section section) const {
   Some found;
   for (const Stored& stored : stored_) {
-    if (stored.of_layer == of_layers) {
+    if (stored.section == section) {
       found.push_back(&stored);
     }
   }
@@ -197,17 +198,18 @@ std::optional<GroupId> Parameters::shard_group() const {
 Weight Parameters::weight(const Stored& stored, Index layer, Index turn) const {
   const Index root = Index::of(0);
   Weight made;
-  made.value = build_.at(stored.full, !stored.of_layer ? root : gathers() ? turn : layer);
+  made.value = build_.at(stored.full, !stored.of_layer() ? root : gathers() ? turn : layer);
   if (training_) {
-    made.gradient =
-        build_.at(stored.local, !stored.of_layer ? root : fresh_gradients() ? turn : layer);
+    made.gradient = build_.at(stored.local, !stored.of_layer()  ? root
+                                            : fresh_gradients() ? turn
+                                                                : layer);
   }
   return made;
 }
 
 LayerWeights Parameters::layer(Index layer, Index turn) const {
   LayerWeights weights;
-  for (const Stored* stored : some(true)) {
+  for (const Stored* stored : some(Section::layers)) {
     const Weight made = weight(*stored, layer, turn);
     const std::string& name = stored->shape.name;
     if (name == "norm_attention") {
@@ -229,7 +231,7 @@ LayerWeights Parameters::layer(Index layer, Index turn) const {
 
 Weight Parameters::root(const std::string& name) const {
   for (const Stored& stored : stored_) {
-    if (!stored.of_layer && stored.shape.name == name) {
+    if (!stored.of_layer() && stored.shape.name == name) {
       return weight(stored, Index::of(0), Index::of(0));
     }
   }
@@ -246,14 +248,14 @@ void Parameters::each_layer(const std::string& name, LayerOrder order,
   Index last_turn = Index::of(in_loop % 2);
   last_turn.modulus = 2;
   if (gathers()) {
-    gather(some(true), "gather layer weights", Index::of(first), Index::of(0));
+    gather(some(Section::layers), "gather layer weights", Index::of(first), Index::of(0));
   }
   if (in_loop > 0) {
     const LoopId loop = build_.begin_loop(name, in_loop, true);
     const Index layer = Index::counter(loop, step, first);
     const Index turn = Index::counter(loop, 1, 0, 2);
     if (gathers()) {
-      gather(some(true), "gather layer weights", next(layer, step), next(turn));
+      gather(some(Section::layers), "gather layer weights", next(layer, step), next(turn));
     }
     body(layer, turn);
     build_.end_loop(loop);
@@ -278,7 +280,10 @@ void Parameters::gather(const Some& stored, const std::string& label, Index laye
 
 void Parameters::gather_root() const {
   if (gathers()) {
-    gather(some(false), "gather embedding and head", Index::of(0), Index::of(0));
+    Some root = some(Section::bottom);
+    const Some top = some(Section::top);
+    root.insert(root.end(), top.begin(), top.end());
+    gather(root, "gather embedding and head", Index::of(0), Index::of(0));
   }
 }
 
@@ -294,32 +299,21 @@ void Parameters::zero(const Some& stored, Index slot) const {
 void Parameters::zero_gradients() const {
   build_.part(Part::forward);
   const LoopId loop = build_.begin_loop("zero gradients", scenario_.model.layers, true);
-  zero(some(true), Index::counter(loop));
+  zero(some(Section::layers), Index::counter(loop));
   build_.end_loop(loop);
-  zero(some(false), Index::of(0));
+  zero(some(Section::bottom), Index::of(0));
+  zero(some(Section::top), Index::of(0));
 }
 
-void Parameters::prepare_layer_gradients(Index turn) const {
+void Parameters::prepare_gradients(Section section, Index turn) const {
   if (!fresh_gradients()) {
     return;
   }
-  for (const Stored* stored : some(true)) {
+  for (const Stored* stored : some(section)) {
     const TensorRef local = build_.at(stored->local, turn);
     build_.allocate(local);
     if (is_added_to(stored->shape.name)) {
       build_.compute(Op::zero, "zero gradient of " + stored->shape.name, {}, {local});
-    }
-  }
-}
-
-void Parameters::prepare_root_gradients() const {
-  if (!fresh_gradients()) {
-    return;
-  }
-  for (const Stored* stored : some(false)) {
-    build_.allocate(stored->local);
-    if (is_added_to(stored->shape.name)) {
-      build_.compute(Op::zero, "zero gradient of " + stored->shape.name, {}, {stored->local});
     }
   }
 }
@@ -337,19 +331,15 @@ void Parameters::sum_norms_over_tensor(const Some& stored, Index slot) const {
       norms.push_back(each);
     }
   }
+  if (norms.empty()) {
+    return;
+  }
   const std::vector<TensorRef> gradients = refs(norms, &Stored::local, slot);
   build_.collective(Op::all_reduce, Stream::tensor, *group, "sum norm gradients", gradients,
                     gradients);
 }
 
-void Parameters::reduce(const Some& stored, Index layer, Index turn, bool last) const {
-  if (stored.empty() || (!last && !fresh_gradients())) {
-    return;
-  }
-  const Part before = build_.part();
-  build_.part(Part::gradient_reduction);
-  const Index local_slot = fresh_gradients() ? turn : layer;
-  sum_norms_over_tensor(stored, local_slot);
+void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index layer) const {
   const std::vector<TensorRef> local = refs(stored, &Stored::local, local_slot);
   if (!other_axes_.empty()) {
     if (const auto others = build_.group("context", other_axes_)) {
@@ -357,7 +347,8 @@ void Parameters::reduce(const Some& stored, Index layer, Index turn, bool last) 
                         local);
     }
   }
-  if (const auto group = shard_group(); group && shards_ == 1) {
+  const auto group = shard_group();
+  if (group && shards_ == 1) {
     build_.collective(Op::all_reduce, Stream::data, *group, "sum gradients", local, local);
   } else if (group) {
     build_
@@ -365,20 +356,24 @@ void Parameters::reduce(const Some& stored, Index layer, Index turn, bool last) 
                     refs(stored, &Stored::gradient, layer))
         .accumulate = fresh_gradients();
   }
+}
+
+void Parameters::reduce_gradients(Section section, Index layer, Index turn, bool last) const {
+  const Some stored = some(section);
+  if (stored.empty() || (!last && !fresh_gradients())) {
+    return;
+  }
+  const Part before = build_.part();
+  build_.part(Part::gradient_reduction);
+  const Index local_slot = fresh_gradients() ? turn : layer;
+  sum_norms_over_tensor(stored, local_slot);
+  sum_over_replicas(stored, local_slot, layer);
   if (fresh_gradients()) {
-    for (const TensorRef& ref : local) {
+    for (const TensorRef& ref : refs(stored, &Stored::local, local_slot)) {
       build_.release({ref});
     }
   }
   build_.part(before);
-}
-
-void Parameters::reduce_layer(Index layer, Index turn, bool last) const {
-  reduce(some(true), layer, turn, last);
-}
-
-void Parameters::reduce_root(bool last) const {
-  reduce(some(false), Index::of(0), Index::of(0), last);
 }
 
 // The fp32 master weights take the step; the weights that kernels read are their copy.
@@ -386,10 +381,10 @@ void Parameters::optimize_some(const Some& stored, Index slot) const {
   const bool sharded_copy = shards_ > 1 && stage_ < 3;
   for (const Stored* each : stored) {
     const auto here = [&](const TensorRef& ref) { return build_.at(ref, slot); };
-    build_.compute(Op::adam, "adam " + each->shape.name,
-                   {here(each->master), here(each->gradient), here(each->moment1),
-                    here(each->moment2)},
-                   {here(each->master), here(each->moment1), here(each->moment2)});
+    build_.compute(
+        Op::adam, "adam " + each->shape.name,
+        {here(each->master), here(each->gradient), here(each->moment1), here(each->moment2)},
+        {here(each->master), here(each->moment1), here(each->moment2)});
     if (!sharded_copy) {
       build_.compute(Op::copy, "update " + each->shape.name, {here(each->master)},
                      {here(each->shard)});
@@ -413,8 +408,8 @@ void Parameters::gather_updated(const Some& stored, Index slot) const {
                    {updated.back()});
   }
   build_.part(Part::parameter_gather);
-  build_.collective(Op::all_gather, Stream::data, *shard_group(), "gather updated weights",
-                    updated, refs(stored, &Stored::full, slot));
+  build_.collective(Op::all_gather, Stream::data, *shard_group(), "gather updated weights", updated,
+                    refs(stored, &Stored::full, slot));
   build_.part(Part::optimizer);
   for (const TensorRef& ref : updated) {
     build_.release({ref});
@@ -423,9 +418,10 @@ void Parameters::gather_updated(const Some& stored, Index slot) const {
 
 void Parameters::optimize() const {
   build_.part(Part::optimizer);
-  optimize_some(some(false), Index::of(0));
+  optimize_some(some(Section::bottom), Index::of(0));
+  optimize_some(some(Section::top), Index::of(0));
   const LoopId loop = build_.begin_loop("optimizer", scenario_.model.layers, true);
-  optimize_some(some(true), Index::counter(loop));
+  optimize_some(some(Section::layers), Index::counter(loop));
   build_.end_loop(loop);
 }
 

@@ -10,6 +10,9 @@
 
 namespace longhaul {
 
+/// Where a weight is used: before the layers (embedding), in them, or after (final norm, head).
+enum class Section { bottom, layers, top };
+
 /// The order in which a pass goes through the layers.
 enum class LayerOrder { first_to_last, last_to_first };
 
@@ -35,13 +38,12 @@ class Parameters {
   void gather_root() const;
   /// Sets summed gradients to zero at the beginning of a step.
   void zero_gradients() const;
-  /// Makes room for the gradients of one layer (ZeRO 2 and 3, whose full gradients do not stay).
-  void prepare_layer_gradients(Index turn) const;
-  void prepare_root_gradients() const;
-  /// Sums a layer's gradients over replicas, as the stage does; `last`: of the step's last
+  /// Makes room for the gradients of a section, of one layer in Section::layers (ZeRO 2 and 3,
+  /// whose full gradients do not stay). Those of a tied head are the embedding's.
+  void prepare_gradients(Section section, Index turn) const;
+  /// Sums these gradients over replicas, as ZeRO's stage does; `last`: of the step's last
   /// micro-batch.
-  void reduce_layer(Index layer, Index turn, bool last) const;
-  void reduce_root(bool last) const;
+  void reduce_gradients(Section section, Index layer, Index turn, bool last) const;
   /// One Adam step on what this rank owns, and the updated weights back to everyone.
   void optimize() const;
   /// True if each micro-batch's gradients are written, not added up (ZeRO 2, 3): they are summed
@@ -51,7 +53,8 @@ class Parameters {
  private:
   struct Stored {
     WeightShape shape;
-    bool of_layer = true;
+    Section section = Section::layers;
+    [[nodiscard]] bool of_layer() const { return section == Section::layers; }
     TensorRef full;      ///< what kernels read
     TensorRef shard;     ///< what this rank owns (ZeRO 3: the parameter)
     TensorRef local;     ///< gradient as kernels write it
@@ -61,19 +64,19 @@ class Parameters {
   /// Several weights, of the layers or outside them.
   using Some = std::vector<const Stored*>;
   void store_all();
-  void store(const WeightShape& shape, bool of_layer);
+  void store(const WeightShape& shape, Section section);
   void store_gradient(Stored& stored);
   void store_optimizer(Stored& stored);
   [[nodiscard]] TensorSpec full_spec(const Stored& stored) const;
   [[nodiscard]] TensorSpec shard_spec(const Stored& stored) const;
   void gather(const Some& stored, const std::string& label, Index layer, Index turn) const;
   void zero(const Some& stored, Index slot) const;
-  void reduce(const Some& stored, Index layer, Index turn, bool last) const;
+  void sum_over_replicas(const Some& stored, Index local_slot, Index layer) const;
   void sum_norms_over_tensor(const Some& stored, Index slot) const;
   void optimize_some(const Some& stored, Index slot) const;
   void gather_updated(const Some& stored, Index slot) const;
   [[nodiscard]] Weight weight(const Stored& stored, Index layer, Index turn) const;
-  [[nodiscard]] Some some(bool of_layers) const;
+  [[nodiscard]] Some some(Section section) const;
   [[nodiscard]] std::vector<TensorRef> refs(const Some& stored, TensorRef Stored::*which,
                                             Index slot) const;
   [[nodiscard]] std::optional<GroupId> shard_group() const;

@@ -42,8 +42,8 @@ class RingAttention : public AttentionCore {
   void attend_and_merge(ProgramBuilder& build, const AttentionState& state, TensorRef o,
                         const Pair& pair, const AttentionBlock& block) const;
   void backward_step(ProgramBuilder& build, const AttentionState& state,
-                     const BackwardTensors& tensors, const Pair& pair,
-                     const AttentionBlock& block, const Pair& sum) const;
+                     const BackwardTensors& tensors, const Pair& pair, const AttentionBlock& block,
+                     const Pair& sum) const;
 
   Shapes shapes_;
   std::int64_t ring_;
@@ -87,7 +87,8 @@ TensorSpec RingAttention::rows(DataType type) const {
 
 void RingAttention::allocate_both(ProgramBuilder& build, bool gradient) const {
   for (const std::int64_t slot : {0, 1}) {
-    const Pair pair = gradient ? gradients(build, Index::of(slot)) : buffers(build, Index::of(slot));
+    const Pair pair =
+        gradient ? gradients(build, Index::of(slot)) : buffers(build, Index::of(slot));
     build.allocate(pair.k);
     build.allocate(pair.v);
   }
@@ -95,7 +96,8 @@ void RingAttention::allocate_both(ProgramBuilder& build, bool gradient) const {
 
 void RingAttention::release_both(ProgramBuilder& build, bool gradient) const {
   for (const std::int64_t slot : {0, 1}) {
-    const Pair pair = gradient ? gradients(build, Index::of(slot)) : buffers(build, Index::of(slot));
+    const Pair pair =
+        gradient ? gradients(build, Index::of(slot)) : buffers(build, Index::of(slot));
     build.release({pair.k, pair.v});
   }
 }
@@ -115,9 +117,8 @@ void RingAttention::attend_and_merge(ProgramBuilder& build, const AttentionState
   const TensorRef lse_block = build.tensor("ring_lse_block", rows(DataType::fp32));
   build.compute(Op::attend, "ring attention", {state.q, pair.k, pair.v}, {o_block, lse_block})
       .block = which;
-  Instruction& merge =
-      build.compute(Op::merge_attention, "combine partial attention", {o_block, lse_block},
-                    {o, state.lse});
+  Instruction& merge = build.compute(Op::merge_attention, "combine partial attention",
+                                     {o_block, lse_block}, {o, state.lse});
   merge.block = which;
   merge.accumulate = true;
 }
@@ -153,10 +154,10 @@ void RingAttention::forward(ProgramBuilder& build, const AttentionState& state) 
 void RingAttention::backward_step(ProgramBuilder& build, const AttentionState& state,
                                   const BackwardTensors& tensors, const Pair& pair,
                                   const AttentionBlock& which, const Pair& sum) const {
-  Instruction& kernel = build.compute(
-      Op::attend_backward, "ring attention backward",
-      {state.q, pair.k, pair.v, tensors.d_o, state.lse, tensors.delta},
-      {tensors.dq, tensors.dk_block, tensors.dv_block});
+  Instruction& kernel =
+      build.compute(Op::attend_backward, "ring attention backward",
+                    {state.q, pair.k, pair.v, tensors.d_o, state.lse, tensors.delta},
+                    {tensors.dq, tensors.dk_block, tensors.dv_block});
   kernel.block = which;
   kernel.accumulate = true;
   build.compute(Op::add, "sum key gradients", {sum.k, tensors.dk_block}, {sum.k});
@@ -199,8 +200,8 @@ void RingAttention::backward(ProgramBuilder& build, const AttentionState& state,
     build.end_loop(loop);
   }
   const Pair last_sum = gradients(build, Index::of((ring_ - 1) % 2));
-  backward_step(build, state, tensors, buffers(build, Index::of((ring_ - 2) % 2)),
-                block(ring_ - 1), last_sum);
+  backward_step(build, state, tensors, buffers(build, Index::of((ring_ - 2) % 2)), block(ring_ - 1),
+                last_sum);
   // One more hop brings every pair's gradients home.
   const Pair home = gradients(build, Index::of(ring_ % 2));
   send(build, "ring gradient exchange", last_sum, home);

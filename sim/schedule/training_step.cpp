@@ -18,7 +18,8 @@ class TrainingStep {
         ends_(scenario, block_, parameters_),
         layers_(scenario.model.layers),
         full_(scenario.plan.recompute == Recompute::full),
-        selective_(scenario.plan.recompute == Recompute::selective) {
+        selective_(scenario.plan.recompute == Recompute::selective),
+        tied_(scenario.model.tied_embeddings) {
     build_.program().attention = attention_geometry(scenario);
   }
 
@@ -58,6 +59,7 @@ class TrainingStep {
   std::int64_t layers_;
   bool full_;
   bool selective_;
+  bool tied_;
   LayerState saved_;  ///< where the forward loop left the activations, by layer counter
 };
 
@@ -73,20 +75,28 @@ void TrainingStep::micro_batch(Index slot, bool last) {
   }
   parameters_.each_layer("layers forward", LayerOrder::first_to_last,
                          [&](Index layer, Index turn) { forward_layer(layer, turn); });
-  parameters_.prepare_root_gradients();
+  const Index only = Index::of(0);
+  if (tied_) {
+    parameters_.prepare_gradients(Section::bottom, only);  // the head adds to the embedding's
+  }
+  parameters_.prepare_gradients(Section::top, only);
   const TensorRef top = hidden(Index::of(layers_));
   const TensorRef d = loss_and_back(top, slot);
   build_.release({top});
+  parameters_.reduce_gradients(Section::top, only, only, last);
   parameters_.each_layer("layers backward", LayerOrder::last_to_first,
                          [&](Index layer, Index turn) { backward_layer(layer, turn, d, last); });
   build_.part(Part::backward);
+  if (!tied_) {
+    parameters_.prepare_gradients(Section::bottom, only);
+  }
   if (has_ends(scenario_.model)) {
     ends_.embed_backward(build_, ends_.ids(build_, "tokens", slot), d);
   } else {
     ends_.go_out(build_, "dx", d, slot);
   }
   build_.release({d});
-  parameters_.reduce_root(last);
+  parameters_.reduce_gradients(Section::bottom, only, only, last);
 }
 
 // The gradient of the last layer's output, allocated here.
@@ -122,10 +132,9 @@ LayerState moved(const ProgramBuilder& build, LayerState state, TensorRef input,
       ref.slot = slot;
     }
   };
-  for (TensorRef* ref :
-       {&state.norm_attention, &state.attention.q, &state.attention.k, &state.attention.v,
-        &state.attention.o, &state.attention.lse, &state.o, &state.middle, &state.norm_mlp,
-        &state.up, &state.activation}) {
+  for (TensorRef* ref : {&state.norm_attention, &state.attention.q, &state.attention.k,
+                         &state.attention.v, &state.attention.o, &state.attention.lse, &state.o,
+                         &state.middle, &state.norm_mlp, &state.up, &state.activation}) {
     move(*ref);
   }
   state.input = input;
@@ -143,10 +152,10 @@ void TrainingStep::backward_layer(Index layer, Index turn, TensorRef d, bool las
     build_.release({again});
   }
   build_.part(Part::backward);
-  parameters_.prepare_layer_gradients(turn);
+  parameters_.prepare_gradients(Section::layers, turn);
   block_.backward(build_, weights, state, d, selective_, parameters_.fresh_gradients());
   build_.release({input});
-  parameters_.reduce_layer(layer, turn, last);
+  parameters_.reduce_gradients(Section::layers, layer, turn, last);
 }
 
 }  // namespace

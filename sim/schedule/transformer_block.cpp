@@ -20,12 +20,13 @@ std::vector<WeightShape> layer_weight_shapes(const Model& model, const Shapes& s
   const std::int64_t group = model.heads / model.kv_heads + 2;
   const auto split = tensor_shards(shapes);
   const std::int64_t norm_extra = model.norm == Norm::layer_norm ? m : 0;
-  const std::int64_t qkv_bias =
-      model.attention_bias ? (shapes.heads + 2 * shapes.kv_heads) * d : 0;
+  const std::int64_t qkv_bias = model.attention_bias ? (shapes.heads + 2 * shapes.kv_heads) * d : 0;
   const std::int64_t up_width = model.gated_mlp ? 2 : 1;
   return {
       {"norm_attention", {m}, {{}}, norm_extra},
-      {"w_qkv", {m, shapes.kv_heads, group, d}, {{}, split, {}, {}},
+      {"w_qkv",
+       {m, shapes.kv_heads, group, d},
+       {{}, split, {}, {}},
        qkv_bias + (model.qk_norm ? 2 * d : 0)},
       {"w_o", {shapes.heads, d, m}, {split, {}, {}}, model.output_bias ? m : 0},
       {"norm_mlp", {m}, {{}}, norm_extra},
@@ -96,14 +97,14 @@ TensorRef TransformerBlock::gather_tokens(ProgramBuilder& build, const std::stri
   TensorSpec spec = gathered_spec();
   spec.category = MemoryCategory::communication;
   const TensorRef all = build.fresh(name + "_gathered", spec);
-  build.collective(Op::all_gather, Stream::tensor, *build.group("tensor", {Axis::tensor}),
-                   "gather tokens of " + name, {x}, {all})
+  build
+      .collective(Op::all_gather, Stream::tensor, *build.group("tensor", {Axis::tensor}),
+                  "gather tokens of " + name, {x}, {all})
       .dim = 1;
   return all;
 }
 
-void TransformerBlock::drop_gathered(ProgramBuilder& build, TensorRef gathered,
-                                     TensorRef x) const {
+void TransformerBlock::drop_gathered(ProgramBuilder& build, TensorRef gathered, TensorRef x) const {
   if (gathered.tensor != x.tensor) {
     build.release({gathered});
   }
@@ -120,8 +121,9 @@ TensorRef TransformerBlock::sum_over_tensor(ProgramBuilder& build, const std::st
     return partial;
   }
   const TensorRef sum = build.fresh(name + "_sum", stream_spec());
-  build.collective(Op::reduce_scatter, Stream::tensor, *group, "sum and scatter " + name,
-                   {partial}, {sum})
+  build
+      .collective(Op::reduce_scatter, Stream::tensor, *group, "sum and scatter " + name, {partial},
+                  {sum})
       .dim = 1;
   build.release({partial});
   return sum;
@@ -257,8 +259,8 @@ TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerState
   const TensorRef dk = build.fresh("dk", shapes_.heads_spec(shapes_.kv_heads));
   const TensorRef dv = build.fresh("dv", shapes_.heads_spec(shapes_.kv_heads));
   attention_.backward(build, state.attention, d_o, dq, dk, dv);
-  build.release({d_o, state.attention.q, state.attention.k, state.attention.v,
-                 state.attention.lse});
+  build.release(
+      {d_o, state.attention.q, state.attention.k, state.attention.v, state.attention.lse});
   if (attention_.exchanges()) {
     build.release({state.attention.o});
   }

@@ -10,7 +10,8 @@
 
 namespace longhaul {
 
-/// True if the model has an embedding and an LM head: not when published benchmarks run layers alone.
+/// True if the model has an embedding and an LM head: not when published benchmarks run layers
+/// alone.
 inline bool has_ends(const Model& model) { return model.vocab > 0; }
 
 /// A weight of the model: where it stands in the program and where its gradient is summed.
@@ -29,20 +30,21 @@ struct WeightShape {
   std::string name;
   std::vector<std::int64_t> shape;
   std::vector<std::vector<Shard>> shards;
-  std::int64_t extra_elements = 0;  ///< biases and small norms that ride along: counted, not computed
+  std::int64_t extra_elements =
+      0;  ///< biases and small norms that ride along: counted, not computed
 };
 std::vector<WeightShape> layer_weight_shapes(const Model& model, const Shapes& shapes);
 
 /// What a layer keeps for its backward pass.
 struct LayerState {
-  TensorRef input;          ///< [b, s, m], the residual stream
-  TensorRef norm_attention; ///< input of the qkv projection
+  TensorRef input;           ///< [b, s, m], the residual stream
+  TensorRef norm_attention;  ///< input of the qkv projection
   AttentionState attention;
-  TensorRef o;              ///< input of the output projection
-  TensorRef middle;         ///< residual stream after attention
-  TensorRef norm_mlp;       ///< input of the up projection
-  TensorRef up;             ///< its output
-  TensorRef activation;     ///< input of the down projection
+  TensorRef o;           ///< input of the output projection
+  TensorRef middle;      ///< residual stream after attention
+  TensorRef norm_mlp;    ///< input of the up projection
+  TensorRef up;          ///< its output
+  TensorRef activation;  ///< input of the down projection
 };
 
 /// Emits layers. Holds no state of its own besides sizes.

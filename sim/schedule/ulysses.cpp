@@ -29,8 +29,8 @@ TensorRef ContextAttention::replicated(ProgramBuilder& build, const std::string&
 }
 
 TensorRef ContextAttention::exchanged(ProgramBuilder& build, const std::string& name,
-                                      TensorRef from, std::int64_t head_count,
-                                      std::int64_t slots, Index slot) const {
+                                      TensorRef from, std::int64_t head_count, std::int64_t slots,
+                                      Index slot) const {
   TensorSpec spec = shapes_.core_spec(head_count);
   spec.slots = slots;
   const TensorRef to = build.fresh(name + "_exchanged", spec, slot);
@@ -93,8 +93,8 @@ void ContextAttention::recompute(ProgramBuilder& build, const AttentionState& st
   core_->forward(build, state);
 }
 
-AttentionState ContextAttention::given(ProgramBuilder& build, TensorRef q, TensorRef k,
-                                       TensorRef v, TensorRef o) const {
+AttentionState ContextAttention::given(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v,
+                                       TensorRef o) const {
   AttentionState state{q, k, v, o, {}};
   const auto held = [&](const std::string& name, std::int64_t heads) {
     TensorSpec spec = shapes_.core_spec(heads);
@@ -117,17 +117,16 @@ AttentionState ContextAttention::given(ProgramBuilder& build, TensorRef q, Tenso
 TensorSpec ContextAttention::statistics_spec(std::int64_t slots) const {
   TensorSpec rows;
   rows.shape = {shapes_.batch, shapes_.core_heads(), shapes_.core_tokens()};
-  rows.shards = {{{Axis::data, SequenceOrder::contiguous}},
-                 shapes_.ulysses_head_shards,
-                 shapes_.ring_shards};
+  rows.shards = {
+      {{Axis::data, SequenceOrder::contiguous}}, shapes_.ulysses_head_shards, shapes_.ring_shards};
   rows.type = DataType::fp32;
   rows.slots = slots;
   return rows;
 }
 
 // A gradient with the kernels' layout, exchanged back and summed over replicas.
-void ContextAttention::gradient_home(ProgramBuilder& build, const std::string& name,
-                                     TensorRef from, TensorRef to) const {
+void ContextAttention::gradient_home(ProgramBuilder& build, const std::string& name, TensorRef from,
+                                     TensorRef to) const {
   if (shapes_.replication() == 1 || name == "dq") {
     exchange_back(build, "all-to-all " + name, from, to);
     return;
@@ -148,10 +147,8 @@ void ContextAttention::backward(ProgramBuilder& build, const AttentionState& sta
   }
   const TensorRef d_o_core = exchanged(build, "do", d_o, shapes_.core_heads(), 1, Index::of(0));
   const TensorRef dq_core = build.fresh("dq_exchanged", shapes_.core_spec(shapes_.core_heads()));
-  const TensorRef dk_core =
-      build.fresh("dk_exchanged", shapes_.core_spec(shapes_.core_kv_heads()));
-  const TensorRef dv_core =
-      build.fresh("dv_exchanged", shapes_.core_spec(shapes_.core_kv_heads()));
+  const TensorRef dk_core = build.fresh("dk_exchanged", shapes_.core_spec(shapes_.core_kv_heads()));
+  const TensorRef dv_core = build.fresh("dv_exchanged", shapes_.core_spec(shapes_.core_kv_heads()));
   core_->backward(build, state, d_o_core, dq_core, dk_core, dv_core);
   gradient_home(build, "dq", dq_core, dq);
   gradient_home(build, "dk", dk_core, dk);

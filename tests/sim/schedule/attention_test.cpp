@@ -59,9 +59,9 @@ TEST_CASE("Megatron sends travelling gradients in the compute type, half of fp32
 
 TEST_CASE("a ring visits every key shard exactly once, beginning with its own") {
   for (const std::int64_t ring : {2, 3, 5}) {
-    Scenario scenario = scenario_of(small_llama(), Phase::attention,
-                                    plan_of(ContextMethod::ring, ring, 1,
-                                            SequenceOrder::contiguous));
+    Scenario scenario =
+        scenario_of(small_llama(), Phase::attention,
+                    plan_of(ContextMethod::ring, ring, 1, SequenceOrder::contiguous));
     scenario.workload.sequence_length = 30;
     const Program program = lower(scenario);
     for (std::int64_t rank = 0; rank < ring; ++rank) {
@@ -72,9 +72,8 @@ TEST_CASE("a ring visits every key shard exactly once, beginning with its own") 
                           const RankId me(static_cast<std::size_t>(rank));
                           CHECK(evaluate(instruction.block->query_owner, program.mesh, me,
                                          at.counters()) == rank);
-                          seen[instruction.op].push_back(
-                              evaluate(*instruction.block->key_owner, program.mesh, me,
-                                       at.counters()));
+                          seen[instruction.op].push_back(evaluate(*instruction.block->key_owner,
+                                                                  program.mesh, me, at.counters()));
                         }
                       });
       std::vector<std::int64_t> backwards_from_me;
@@ -136,7 +135,8 @@ TEST_CASE("the inner of two context axes sits on neighbouring ranks") {
   CHECK(first_two(InnerPlacement::ring) == std::pair<std::int64_t, std::int64_t>(0, 1));
 }
 
-TEST_CASE("the next step's keys arrive while a step attends: the hop never touches the pair in use") {
+TEST_CASE(
+    "the next step's keys arrive while a step attends: the hop never touches the pair in use") {
   const Program program =
       lower(scenario_of(small_llama(), Phase::attention, plan_of(ContextMethod::ring, 4, 1)));
   bool in_forward_loop = false;
