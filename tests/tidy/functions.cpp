@@ -29,7 +29,8 @@ std::string without_template(const std::string& header) {
   int depth = 0;
   for (std::size_t at = 0; at < header.size(); ++at) {
     if (header[at] == '<') ++depth;
-    if (header[at] == '>' && --depth == 0) return without_template(header.substr(header.find_first_not_of(' ', at + 1)));
+    if (header[at] == '>' && --depth == 0)
+      return without_template(header.substr(header.find_first_not_of(' ', at + 1)));
   }
   return header;
 }
@@ -116,8 +117,8 @@ class FunctionFinder {
   }
 
   std::vector<Function> functions_;
-  std::string header_;           // code since the last ';', '{' or '}', outside functions
-  int header_line_ = 0;          // where it begins
+  std::string header_;   // code since the last ';', '{' or '}', outside functions
+  int header_line_ = 0;  // where it begins
   int line_ = 0;
   int depth_ = 0;                // of braces in a function; 0 outside
   bool after_function_ = false;  // nothing but `header_` since a function's '}'
@@ -131,9 +132,9 @@ std::vector<Finding> check_function_length(const Tree& tree) {
     for (const Function& function : FunctionFinder().find(file.code)) {
       const int length = function.last_line - function.first_line + 1;
       if (length <= longest_function) continue;
-      findings.push_back({file.path, function.first_line,
-                          fmt::format("function of {} lines; split it at {}", length,
-                                      longest_function)});
+      findings.push_back(
+          {file.path, function.first_line,
+           fmt::format("function of {} lines; split it at {}", length, longest_function)});
     }
   }
   return findings;

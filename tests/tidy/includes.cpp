@@ -43,9 +43,9 @@ void check_room_order(const Rooms& rooms, std::vector<Finding>& findings) {
   for (const std::string& name : rooms.names) {
     for (const std::string& used : rooms.uses.at(name)) {
       if (declared.count(used) != 0) continue;
-      findings.push_back({"sim/CMakeLists.txt", 1,
-                          fmt::format("room {} uses {}, which is not declared before it", name,
-                                      used)});
+      findings.push_back(
+          {"sim/CMakeLists.txt", 1,
+           fmt::format("room {} uses {}, which is not declared before it", name, used)});
     }
     declared.insert(name);
   }
@@ -157,10 +157,10 @@ std::vector<Finding> check_third_party(const Tree& tree) {
       for (const ThirdParty& third_party : third_parties) {
         if (include.quoted || !include.target.starts_with(third_party.prefix)) continue;
         if (is_home(third_party, file.path)) continue;
-        findings.push_back({file.path, include.line,
-                            fmt::format("{} is used only in {} (includes <{}>)",
-                                        third_party.library, third_party.homes[0],
-                                        include.target)});
+        findings.push_back(
+            {file.path, include.line,
+             fmt::format("{} is used only in {} (includes <{}>)", third_party.library,
+                         third_party.homes[0], include.target)});
       }
     }
   }

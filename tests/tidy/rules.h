@@ -53,6 +53,9 @@ std::vector<Finding> check_words(const Tree& tree);
 /// A Markdown document has exactly one title.
 std::vector<Finding> check_markdown(const Tree& tree);
 
+/// The table of rooms in docs/architecture.md (if there is such a page) says what CMake says.
+std::vector<Finding> check_architecture(const Tree& tree, const Rooms& rooms);
+
 /// All rules, in the order above.
 std::vector<Finding> check_all(const Tree& tree, const Rooms& rooms);
 

@@ -11,9 +11,28 @@ namespace longhaul::tidy {
 namespace {
 
 // Written in two halves, so that this file keeps its own rule.
-constexpr const char* banned_words[] = {"TO" "DO", "FIX" "ME", "XX" "X", "HA" "CK"};
-constexpr const char* machine_folders[] = {"/ho" "me/", "/ro" "ot/", "/wo" "rk/", "/Us" "ers/",
-                                           "/mn" "t/",  "/tm" "p/"};
+constexpr const char* banned_words[] = {
+    "TO"
+    "DO",
+    "FIX"
+    "ME",
+    "XX"
+    "X",
+    "HA"
+    "CK"};
+constexpr const char* machine_folders[] = {
+    "/ho"
+    "me/",
+    "/ro"
+    "ot/",
+    "/wo"
+    "rk/",
+    "/Us"
+    "ers/",
+    "/mn"
+    "t/",
+    "/tm"
+    "p/"};
 
 bool is_word_character(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
@@ -83,7 +102,8 @@ std::vector<Finding> check_markdown(const Tree& tree) {
   for (const TextFile& file : tree) {
     if (!file.path.ends_with(".md")) continue;
     const std::vector<int> titles = titles_of(file);
-    if (titles.empty()) findings.push_back({file.path, 1, "a document without a title (\"# ...\")"});
+    if (titles.empty())
+      findings.push_back({file.path, 1, "a document without a title (\"# ...\")"});
     for (std::size_t i = 1; i < titles.size(); ++i) {
       findings.push_back({file.path, titles[i], "a second title: use \"## ...\""});
     }

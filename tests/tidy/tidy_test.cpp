@@ -47,15 +47,17 @@ std::string tidy(const Files& files) {
 Files clean() {
   return {
       {"README.md", "# longhaul\n\n## Use\n```sh\n# a comment, not a title\n```\n"},
-      {"sim/CMakeLists.txt", "sim_room(units SOURCES parse.cpp)\n"
-                             "sim_room(input SOURCES yaml.cpp\n  USES units)\n"
-                             "add_library(more cost/kernel.cpp)  # cost/old.cpp\n"},
+      {"sim/CMakeLists.txt",
+       "sim_room(units SOURCES parse.cpp)\n"
+       "sim_room(input SOURCES yaml.cpp\n  USES units)\n"
+       "add_library(more cost/kernel.cpp)  # cost/old.cpp\n"},
       {"sim/units/parse.h", "int parse();\n"},
       {"sim/units/parse.cpp", "#include \"sim/units/parse.h\"\nint parse() { return 1; }\n"},
       {"sim/input/yaml.h", "int read_yaml();\n"},
-      {"sim/input/yaml.cpp", "#include <yaml-cpp/yaml.h>\n"
-                             "#include \"sim/input/yaml.h\"\n"
-                             "#include \"sim/units/parse.h\"\n"},
+      {"sim/input/yaml.cpp",
+       "#include <yaml-cpp/yaml.h>\n"
+       "#include \"sim/input/yaml.h\"\n"
+       "#include \"sim/units/parse.h\"\n"},
       {"sim/cost/kernel.cpp", "#include \"sim/units/parse.h\"\n#include \"sim/input/yaml.h\"\n"},
   };
 }
@@ -192,22 +194,23 @@ TEST_CASE("the header counts, from its first line") {
 }
 
 TEST_CASE("long functions are found in every form") {
-  const std::string head = GENERATE(
-      "namespace a { namespace b { void f()", "struct S { public: S(int x)",
-      "template <class T, class U = int> auto f(T t) -> decltype(t)",
-      "S& S::operator=(const S& s) noexcept", "TEST_CASE(\"a name: {(\", \"[tag]\")",
-      "auto lambda = [](int a)", "S::S(int a) : a_{a}, b_{1}", "S::S(int a) : a_(a)",
-      "inline constexpr int f(int a = 1)", "const char* brace = \"{\"; int f()",
-      "int million = 1'000'000; int f()", "const char* raw = R\"x({)\" )x\"; int f()",
-      "#define OPEN {\nint f()", "/* { */ int f() const // {\n");
+  const std::string head =
+      GENERATE("namespace a { namespace b { void f()", "struct S { public: S(int x)",
+               "template <class T, class U = int> auto f(T t) -> decltype(t)",
+               "S& S::operator=(const S& s) noexcept", "TEST_CASE(\"a name: {(\", \"[tag]\")",
+               "auto lambda = [](int a)", "S::S(int a) : a_{a}, b_{1}", "S::S(int a) : a_(a)",
+               "inline constexpr int f(int a = 1)", "const char* brace = \"{\"; int f()",
+               "int million = 1'000'000; int f()", "const char* raw = R\"x({)\" )x\"; int f()",
+               "#define OPEN {\nint f()", "/* { */ int f() const // {\n");
   CAPTURE(head);
   CHECK(function_findings(function_of_lines(head, 69)).empty());
   CHECK_FALSE(function_findings(function_of_lines(head, 72)).empty());
 }
 
 TEST_CASE("classes, namespaces and tables may be long") {
-  const std::string head = GENERATE("struct S", "namespace a", "enum class E : int", "class S final : B<int(int)>",
-                                    "template <class T> struct S", "constexpr int table[] =");
+  const std::string head =
+      GENERATE("struct S", "namespace a", "enum class E : int", "class S final : B<int(int)>",
+               "template <class T> struct S", "constexpr int table[] =");
   CAPTURE(head);
   CHECK(function_findings(head + " {\n" + repeated("  int f();\n", 100) + "};\n").empty());
 }
@@ -243,18 +246,40 @@ TEST_CASE("a header that only includes itself, or that nobody includes, is repor
 // ---- texts
 
 TEST_CASE("notes of unfinished work are reported in every kind of text") {
-  const std::string word = GENERATE("TO" "DO", "FIX" "ME", "XX" "X", "HA" "CK");
+  const std::string word = GENERATE(
+      "TO"
+      "DO",
+      "FIX"
+      "ME",
+      "XX"
+      "X",
+      "HA"
+      "CK");
   const std::string path = GENERATE("scripts/a.sh", "models/a.yaml", "cmake/a.cmake", ".ci/run");
   CHECK(tidy(clean_with(path, "one\ntwo # " + word + ": later\n")) ==
         path + ":2: error: " + word + ": finish it, or write the limit down in the docs\n");
 }
 
 TEST_CASE("a longer word that holds a banned one is fine") {
-  CHECK(tidy(clean_with("scripts/a.sh", std::string("HA" "CKNEY and MAS" "TO" "DON\n"))).empty());
+  CHECK(tidy(clean_with("scripts/a.sh", std::string("HA"
+                                                    "CKNEY and MAS"
+                                                    "TO"
+                                                    "DON\n")))
+            .empty());
 }
 
 TEST_CASE("a path of one machine is reported, a relative one is not") {
-  const std::string folder = GENERATE("ho" "me", "ro" "ot", "wo" "rk", "Us" "ers", "tm" "p");
+  const std::string folder = GENERATE(
+      "ho"
+      "me",
+      "ro"
+      "ot",
+      "wo"
+      "rk",
+      "Us"
+      "ers",
+      "tm"
+      "p");
   CHECK(tidy(clean_with("scripts/a.sh", "cd /" + folder + "/me\n")) ==
         "scripts/a.sh:1: error: /" + folder + "/... is a path of one machine only\n");
   CHECK(tidy(clean_with("scripts/a.sh", "cd a/" + folder + "/me ../" + folder + "/me\n")).empty());
@@ -267,6 +292,27 @@ TEST_CASE("a Markdown document has one title") {
         "docs/a.md:3: error: a second title: use \"## ...\"\n");
 }
 
+// ---- the page on architecture
+
+TEST_CASE("the table of rooms says what CMake says, in any order of the rooms used") {
+  const std::string table =
+      "# A\n| room | uses | what |\n|---|---|---|\n| units |  | a |\n| input | units | b |\n"
+      "| cost | input units | c |\n| engine | units cost | d |\n";
+  CHECK(tidy(clean_with("docs/architecture.md", table)).empty());
+}
+
+TEST_CASE("a room missing, changed or invented in the table is reported") {
+  const std::string table =
+      "# A\n| room | uses | what |\n|---|---|---|\n| units | input | a |\n| input | units | b |\n"
+      "| cellar | units | c |\n| engine | units cost | d |\n\n| term | meaning |\n";
+  CHECK(tidy(clean_with("docs/architecture.md", table)) ==
+        "docs/architecture.md:4: error: room units uses (), not (input): sim/CMakeLists.txt\n"
+        "docs/architecture.md:6: error: there is no room cellar\n"
+        "docs/architecture.md:1: error: the table of rooms lacks cost\n");
+}
+
+// ---- the tree
+
 TEST_CASE("build folders, .git and node_modules are not read") {
   const std::string folder = GENERATE("build/", ".git/", "sim/page/node_modules/");
   CHECK(tidy(clean_with(folder + "a.cpp", "#include \"nothing.h\"\n")).empty());
@@ -274,8 +320,8 @@ TEST_CASE("build folders, .git and node_modules are not read") {
 
 TEST_CASE("findings of all rules come out of one run") {
   auto files = clean();
-  files["sim/units/parse.cpp"] = "#include <Eigen/Dense>\n#include \"sim/input/yaml.h\"\n" +
-                                 function_of_lines("int f()", 80);
+  files["sim/units/parse.cpp"] =
+      "#include <Eigen/Dense>\n#include \"sim/input/yaml.h\"\n" + function_of_lines("int f()", 80);
   files["README.md"] = "no title\n";
   const TemporaryTree tree(files);
   CHECK(check_all(tree.read(), parse_rooms(rooms_text)).size() == 4);

@@ -53,8 +53,8 @@ class Blanker {
   void end_line(const std::string& line);
 
   State state_ = State::code;
-  std::string raw_end_;         // )delimiter" of the raw string being read
-  bool in_directive_ = false;   // in a preprocessor directive, perhaps continued
+  std::string raw_end_;        // )delimiter" of the raw string being read
+  bool in_directive_ = false;  // in a preprocessor directive, perhaps continued
 };
 
 std::string Blanker::next_line(const std::string& line) {
@@ -152,6 +152,7 @@ bool is_cpp(std::string_view path) {
 std::vector<std::string> blank_to_code(const std::vector<std::string>& lines) {
   Blanker blanker;
   std::vector<std::string> code;
+  code.reserve(lines.size());
   for (const std::string& line : lines) code.push_back(blanker.next_line(line));
   return code;
 }
