@@ -37,8 +37,13 @@ Instruction zero_of(std::size_t tensor) {
 // outer x 2 { zero; inner x 3 { zero } }
 Program nested_loops() {
   Program program;
-  program.tensors.push_back({"x", {1}, {{}}, DataType::fp32, MemoryCategory::activations, 1, true,
-                             false, Role::none});
+  Tensor x;
+  x.name = "x";
+  x.shape = {1};
+  x.shards = {{}};
+  x.type = DataType::fp32;
+  x.persistent = true;
+  program.tensors.push_back(x);
   program.loops = {{"outer", 2, false}, {"inner", 3, false}};
   program.code = {marker(Op::loop_begin, 0), zero_of(0), marker(Op::loop_begin, 1), zero_of(0),
                   marker(Op::loop_end, 1), marker(Op::loop_end, 0)};
