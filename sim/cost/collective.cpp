@@ -8,6 +8,7 @@
 #include <map>
 
 #include "sim/cost/transport.h"
+#include "sim/topology/cluster_spec.h"
 #include "sim/units/check.h"
 
 namespace longhaul {
@@ -79,7 +80,9 @@ double TransportCosts::efficiency(LinkKind kind) const {
     case LinkKind::nvlink: return nvlink_->ring;
     case LinkKind::pcie: return profile_->pcie;
     case LinkKind::network: return profile_->network;
-    default: break;
+    case LinkKind::c2c: return profile_->c2c;
+    case LinkKind::host_memory: return profile_->host_memory;
+    case LinkKind::cpu_bus: break;
   }
   return profile_->cpu_bus;
 }
@@ -99,7 +102,7 @@ BytesPerSecond TransportCosts::route_rate(const Route& route) const {
   for (const LinkId id : route.links) {
     const Link& link = cluster_.links()[id.index];
     double reached = link.bandwidth.value() * efficiency(link.kind);
-    if (link.kind == LinkKind::pcie && route.path_class == PathClass::cross_socket) {
+    if (link.kind == LinkKind::pcie && route.path_class == PathClass::host_staged) {
       reached = std::min(reached, link.bandwidth.value() * profile_->host_staged);
     }
     rate = std::min(rate, reached);
@@ -224,7 +227,7 @@ CollectivePlan TransportCosts::two_node_tree(const CollectiveRequest& request) c
     for (std::size_t i = 0; i < members.size(); ++i) {
       const GpuId peer = placement.nodes[1 - node][i];
       add_flow(plan, members[i], peer, request.bytes.value() / k,
-               cluster_.nic_bandwidth().value() * profile_->network_tree);
+               rail_bandwidth(cluster_.spec().node).value() * profile_->network_tree);
       if (members.size() > 1) {
         add_flow(plan, members[i], members[(i + 1) % members.size()],
                  2.0 * request.bytes.value() * (k - 1.0) / k, unlimited);
@@ -254,7 +257,7 @@ CollectivePlan TransportCosts::pairwise(const CollectiveRequest& request) const 
       const Route& route = cluster_.route(request.gpus[i], to);
       double cap = unlimited;
       if (is_network(route)) {
-        cap = cluster_.nic_bandwidth().value() * profile_->network_all_to_all /
+        cap = rail_bandwidth(cluster_.spec().node).value() * profile_->network_all_to_all /
               static_cast<double>(remote);
       } else if (route.path_class == PathClass::nvlink) {
         cap = cluster_.device().nvlink_bandwidth.value() * nvlink_->all_to_all /

@@ -56,6 +56,8 @@ void read_efficiencies(MapReader& root, TransportProfile& profile, Diagnostics& 
     MapReader reader(*value, "efficiency", diagnostics);
     profile.pcie = reader.number("pcie", 0.01, 1.0);
     profile.cpu_bus = reader.number("cpu_bus", 0.01, 1.0);
+    profile.c2c = reader.number("c2c", 0.01, 1.0);
+    profile.host_memory = reader.number("host_memory", 0.01, 1.0);
     profile.host_staged = reader.number("host_staged", 0.01, 1.0);
     profile.network = reader.number("network", 0.01, 1.0);
     profile.network_all_to_all = reader.number("network_all_to_all", 0.01, 1.0);

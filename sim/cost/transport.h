@@ -35,6 +35,8 @@ struct TransportProfile {
   std::map<std::string, NvlinkEfficiency> nvlink;  ///< by GPU architecture; "other" for the rest
   double pcie = 0.85;
   double cpu_bus = 0.8;
+  double c2c = 0.9;
+  double host_memory = 0.7;
   double host_staged = 0.6;         ///< PCIe links of a route through host memory
   double network = 0.95;
   double network_all_to_all = 0.8;  ///< of a NIC when many peers talk at once

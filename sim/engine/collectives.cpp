@@ -77,17 +77,19 @@ void Machine::post(RankId rank, std::uint32_t index) {
   ++occurrence.arrived;
   task.state = TaskState::posted;
   task.started = now_;
-  occurrence.sms_held = plan_for(id, task.place, member).sms_held;
-  change_sms(rank, occurrence.sms_held);
+  // A kernel that sends to one neighbour and receives from another needs what the busier side does.
+  const std::uint32_t source = shifted(member, -instruction.shift, members);
+  task.sms_held = std::max(plan_for(id, task.place, member).sms_held,
+                           plan_for(id, task.place, source).sms_held);
+  change_sms(rank, task.sms_held);
   if (instruction.op == Op::send_receive) {
     task.transfers = 2;
-    const std::uint32_t before = shifted(member, -instruction.shift, members);
     const std::uint32_t after = shifted(member, instruction.shift, members);
     if (occurrence.task_of[after]) {
       start_transfers(id, instruction.stream, sequence, member);
     }
-    if (before != member && occurrence.task_of[before]) {
-      start_transfers(id, instruction.stream, sequence, before);
+    if (source != member && occurrence.task_of[source]) {
+      start_transfers(id, instruction.stream, sequence, source);
     }
   } else if (occurrence.arrived == static_cast<std::int32_t>(members)) {
     start_collective(id, instruction.stream, sequence);
@@ -185,7 +187,7 @@ void Machine::finish_member(Communicator& communicator, Occurrence& occurrence,
   state.tasks[index].blame = occurrence.blame;
   state.last_transfer = occurrence.blame;
   --occurrence.members_left;
-  change_sms(rank, -occurrence.sms_held);
+  change_sms(rank, -state.tasks[index].sms_held);
   complete(rank, index);
 }
 

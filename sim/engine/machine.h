@@ -38,6 +38,7 @@ struct Task {
   TaskState state = TaskState::waiting;
   std::int32_t blockers = 0;     ///< unfinished tasks it waits for
   std::int32_t transfers = 0;    ///< send_receive: flows it still waits for
+  std::int32_t sms_held = 0;     ///< by its communication kernel
   std::vector<Use> uses;
   std::vector<std::int64_t> counters;      ///< loop turns at issue
   std::vector<std::uint32_t> dependents;   ///< tasks of the same rank waiting for this one
@@ -76,7 +77,6 @@ struct Occurrence {
   std::int32_t flows_left = 0;
   std::int32_t members_left = 0;          ///< members whose task has not finished
   bool started = false;
-  int sms_held = 0;
   Blame blame;
   std::vector<std::optional<std::uint32_t>> task_of;  ///< by member
   std::vector<FlowId> flows;              ///< in progress, in start order
