@@ -1,0 +1,116 @@
+#include "sim/reference/trace.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "sim/program/cursor.h"
+
+namespace longhaul {
+
+namespace {
+
+std::string where(const Program& program, const Cursor& cursor, const Tensor& tensor) {
+  return std::string(name_of(cursor.instruction().op)) + " '" + cursor.instruction().label +
+         "' (instruction " + std::to_string(cursor.place()) + " of '" + program.name +
+         "') names " + tensor.name;
+}
+
+Operand resolve(const Program& program, RankId rank, const Cursor& cursor, const TensorRef& ref) {
+  const Tensor& tensor = program.tensor(ref.tensor);
+  Operand operand;
+  operand.tensor = ref.tensor;
+  operand.slot = evaluate(ref.slot, program.mesh, rank, cursor.counters());
+  if (operand.slot < 0 || operand.slot >= tensor.slots) {
+    throw ReferenceError(where(program, cursor, tensor) + " slot " + std::to_string(operand.slot) +
+                         " of " + std::to_string(tensor.slots));
+  }
+  if (!ref.slice_dim) {
+    return operand;
+  }
+  operand.dim = ref.slice_dim;
+  operand.begin = evaluate(ref.slice_begin, program.mesh, rank, cursor.counters());
+  operand.length = ref.slice_length;
+  const std::int64_t size = tensor.shape[static_cast<std::size_t>(*ref.slice_dim)];
+  if (operand.begin < 0 || operand.begin + operand.length > size) {
+    throw ReferenceError(where(program, cursor, tensor) + " beyond its end");
+  }
+  return operand;
+}
+
+// What happened to a slot so far.
+struct SlotHistory {
+  std::vector<std::size_t> readers;  ///< since the last writer
+  std::size_t writer = 0;
+  bool written = false;
+};
+
+}  // namespace
+
+std::vector<Step> trace(const Program& program, RankId rank,
+                        const std::vector<std::size_t>& left_out) {
+  std::vector<Step> steps;
+  std::vector<std::int64_t> meetings(program.groups.size(), 0);
+  for (Cursor cursor(program, rank); !cursor.done(); cursor.advance()) {
+    if (std::find(left_out.begin(), left_out.end(), cursor.place()) != left_out.end()) {
+      continue;
+    }
+    const Instruction& instruction = cursor.instruction();
+    Step step;
+    step.place = cursor.place();
+    step.counters = cursor.counters();
+    for (const TensorRef& ref : instruction.reads) {
+      step.reads.push_back(resolve(program, rank, cursor, ref));
+    }
+    for (const TensorRef& ref : instruction.writes) {
+      step.writes.push_back(resolve(program, rank, cursor, ref));
+    }
+    if (is_collective(instruction.op)) {
+      step.meeting = meetings[instruction.group->index]++;
+    }
+    steps.push_back(std::move(step));
+  }
+  return steps;
+}
+
+void order_as_listed(std::vector<Step>& steps) {
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    steps[i].after = i == 0 ? std::vector<std::size_t>{} : std::vector<std::size_t>{i - 1};
+  }
+}
+
+void order_by_dependence(const Program& program, std::vector<Step>& steps) {
+  std::map<std::pair<TensorId, std::int64_t>, SlotHistory> history;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    Step& step = steps[i];
+    step.after.clear();
+    const bool ends_slots = program.code[step.place].op == Op::release;
+    const auto read = [&](const Operand& operand) {
+      SlotHistory& slot = history[{operand.tensor, operand.slot}];
+      if (slot.written) {
+        step.after.push_back(slot.writer);
+      }
+      slot.readers.push_back(i);
+    };
+    const auto write = [&](const Operand& operand) {
+      SlotHistory& slot = history[{operand.tensor, operand.slot}];
+      if (slot.written && slot.writer != i) {
+        step.after.push_back(slot.writer);
+      }
+      for (const std::size_t reader : slot.readers) {
+        if (reader != i) {
+          step.after.push_back(reader);
+        }
+      }
+      slot = {{}, i, true};
+    };
+    for (const Operand& operand : step.reads) {
+      ends_slots ? write(operand) : read(operand);
+    }
+    for (const Operand& operand : step.writes) {
+      write(operand);
+    }
+  }
+}
+
+}  // namespace longhaul
