@@ -18,6 +18,6 @@ for sequence in 128k 512k 1M; do
   echo
   echo "\$ longhaul compare llama3-8b dgx-h100 --gpus 32 --seq $sequence"
   # Exit code 1 is an answer too: nothing fits.
-  build/release/sim/cli/longhaul compare llama3-8b dgx-h100 --gpus 32 --seq "$sequence" ||
+  build/release/longhaul compare llama3-8b dgx-h100 --gpus 32 --seq "$sequence" ||
     [ $? -eq 1 ]
 done

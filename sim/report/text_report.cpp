@@ -41,14 +41,18 @@ std::string workload_text(const Scenario& scenario) {
   out += fmt::format(", {} tokens, {}", format_tokens(workload.sequence_length),
                      mask_text(workload.mask));
   if (workload.phase == Phase::train) {
-    const std::int64_t count = scenario.micro_batches();
-    return out + fmt::format(", global batch {} ({} micro-batch{} of {} on {} replica{})",
-                             workload.global_batch, count, count == 1 ? "" : "es",
-                             workload.micro_batch, scenario.plan.data,
-                             scenario.plan.data == 1 ? "" : "s");
+    return out + fmt::format(", global batch {}", workload.global_batch);
   }
   return out + fmt::format(", {} sequence{}", workload.global_batch,
                            workload.global_batch == 1 ? "" : "s");
+}
+
+// How the plan deals the batch.
+std::string batches_text(const Scenario& scenario) {
+  const std::int64_t count = scenario.micro_batches();
+  return fmt::format("{} micro-batch{} of {} on {} replica{}", count, count == 1 ? "" : "es",
+                     scenario.workload.micro_batch, scenario.plan.data,
+                     scenario.plan.data == 1 ? "" : "s");
 }
 
 std::string memory_plan_text(const Scenario& scenario) {
@@ -173,8 +177,8 @@ std::string trust_text(const Result& result) {
 std::string result_text(const Scenario& scenario, const Result& result, TextStyle style) {
   std::string out = scenario_text(scenario);
   const std::string memory_plan = memory_plan_text(scenario);
-  out += fmt::format("plan: {}{}{}\n\n", plan_text(scenario.plan),
-                     memory_plan.empty() ? "" : ", ", memory_plan);
+  out += fmt::format("plan: {}{}{}; {}\n\n", plan_text(scenario.plan),
+                     memory_plan.empty() ? "" : ", ", memory_plan, batches_text(scenario));
   out += heading("time", style) + figures_table(result);
   out += "\n" + heading("where the step of the slowest GPU goes", style) + causes_table(result);
   out += "\n" +

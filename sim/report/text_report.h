@@ -15,7 +15,8 @@ struct TextStyle {
   bool colour = false;
 };
 
-/// "llama3-8b, 8.03 B parameters, on 32 x NVIDIA H100 ... (cluster dgx-h100)" and the workload.
+/// "llama3-8b, 8.03 B parameters, on 32 x NVIDIA H100 ... (cluster dgx-h100)" and a line with the
+/// workload; nothing of the plan, so that it can head a table of plans.
 std::string scenario_text(const Scenario& scenario);
 
 /// One prediction in full: what was run, time, where the time goes, memory, bottleneck, trust.

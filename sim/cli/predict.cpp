@@ -1,0 +1,73 @@
+// longhaul predict: one scenario in full.
+#include "sim/search/predict.h"
+
+#include "sim/cli/command.h"
+#include "sim/cli/scenario_flags.h"
+#include "sim/model/read_model.h"
+#include "sim/report/json_report.h"
+#include "sim/report/text_report.h"
+
+namespace longhaul {
+
+namespace {
+
+class Predict : public Command {
+ public:
+  [[nodiscard]] std::string name() const override { return "predict"; }
+  [[nodiscard]] std::string summary() const override {
+    return "memory per GPU and step time of one scenario, and why";
+  }
+  void declare(CLI::App& app) override {
+    app.add_option("input", words_, "FILE (a scenario; - is standard input), or MODEL CLUSTER")
+        ->type_name("");
+    flags_.declare(app);
+  }
+  Outcome run(Session& session) override;
+
+ private:
+  ScenarioDraft read(Diagnostics& diagnostics) const;
+  std::vector<std::string> words_;
+  ScenarioFlags flags_;
+};
+
+ScenarioDraft Predict::read(Diagnostics& diagnostics) const {
+  const char* example = "for example: longhaul predict llama3-8b dgx-h100 --gpus 8 --seq 128k "
+                        "--method ring";
+  if (words_.empty() || words_.size() > 2) {
+    fail_usage("predict takes a scenario FILE, or a MODEL and a CLUSTER", example);
+  }
+  if (words_.size() == 1 && names_model(words_[0])) {
+    fail_usage("predict: model " + words_[0] + " on which cluster?", example);
+  }
+  ScenarioDraft draft = words_.size() == 1 ? read_scenario_file(words_[0], diagnostics)
+                                           : draft_of(words_[0], words_[1], diagnostics);
+  flags_.apply(draft, diagnostics);
+  const std::vector<std::string> lengths = flags_.lengths();
+  if (lengths.size() > 1) {
+    fail_usage("predict takes one sequence length", "compare takes several: --seq 128k,1M");
+  }
+  if (!lengths.empty()) {
+    read_setting(draft, "workload.sequence_length", lengths[0], false, "--seq " + lengths[0],
+                 diagnostics);
+  }
+  return draft;
+}
+
+Outcome Predict::run(Session& session) {
+  // The text becomes a draft; every mistake is recorded with its place.
+  const ScenarioDraft draft = read(session.diagnostics);
+  // The draft is checked as a whole: from here on the input cannot be wrong.
+  const std::optional<Scenario> scenario = check_scenario(draft, session.diagnostics);
+  session.diagnostics.throw_if_errors();
+  // The scenario is lowered, simulated and summarized.
+  const Result result = predict(*scenario, session.diagnostics);
+  // What does not fit is a result, and the answer is no.
+  return {result.memory.fits ? exit_code::done : exit_code::answer_is_no,
+          result_text(*scenario, result, session.style), result_json(*scenario, result)};
+}
+
+}  // namespace
+
+std::unique_ptr<Command> make_predict() { return std::make_unique<Predict>(); }
+
+}  // namespace longhaul
