@@ -17,17 +17,25 @@ bool in_compute_order(Op op) { return op != Op::release && !is_collective(op); }
 
 }  // namespace
 
+// Ranks only touch each other through collectives, whose outcome does not depend on the order in
+// which simultaneous members post; the ranks are sorted so that accounts come out the same anyway.
 void Machine::progress_all() {
-  bool again = true;
-  while (again) {
-    again = false;
-    for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
-      if (ranks_[rank].dirty) {
-        ranks_[rank].dirty = false;
-        progress(RankId(rank));
-        again = true;
-      }
+  std::vector<std::uint32_t> ranks;
+  while (!dirty_.empty()) {
+    ranks.swap(dirty_);
+    std::sort(ranks.begin(), ranks.end());
+    for (const std::uint32_t rank : ranks) {
+      ranks_[rank].dirty = false;
+      progress(RankId(rank));
     }
+    ranks.clear();
+  }
+}
+
+void Machine::mark_dirty(RankState& state) {
+  if (!state.dirty) {
+    state.dirty = true;
+    dirty_.push_back(static_cast<std::uint32_t>(&state - ranks_.data()));
   }
 }
 
@@ -60,6 +68,7 @@ std::uint32_t Machine::new_task(RankState& state) {
   task.state = TaskState::waiting;
   task.blockers = 0;
   task.transfers = 0;
+  task.sms_held = 0;
   task.uses.clear();
   task.dependents.clear();
   task.work_left = 0.0;
@@ -73,6 +82,7 @@ void Machine::issue(RankId rank) {
   RankState& state = ranks_[rank.index];
   const std::uint32_t index = new_task(state);
   Task& task = state.tasks[index];
+  task.serial = ++state.issued;
   task.place = static_cast<std::uint32_t>(state.cursor.place());
   task.counters = state.cursor.counters();
   const Instruction& instruction = program_.code[task.place];
@@ -117,23 +127,49 @@ void Machine::add_uses(RankId rank, Task& task, const Instruction& instruction) 
   }
 }
 
-// An earlier unfinished task that touches the same slot comes first, unless both only read it.
+void Machine::wait_for(RankState& state, const TaskRef& earlier, std::uint32_t index) {
+  if (earlier.serial == 0 || earlier.index == index) {
+    return;
+  }
+  Task& other = state.tasks[earlier.index];
+  if (other.serial == earlier.serial && other.state != TaskState::done) {
+    other.dependents.push_back(index);
+    ++state.tasks[index].blockers;
+  }
+}
+
+// An earlier unfinished task that touches the same slot comes first, unless both only read it. Who
+// reads waits for the last writer; who writes waits for the readers since, too, and they for it.
 void Machine::add_dependences(RankState& state, std::uint32_t index) {
-  Task& task = state.tasks[index];
-  for (const std::uint32_t other : state.live) {
-    Task& earlier = state.tasks[other];
-    if (earlier.state == TaskState::done) {
+  for (const Use& use : state.tasks[index].uses) {
+    SlotUsers& users = state.slots[use.key];
+    wait_for(state, users.writer, index);
+    if (use.write) {
+      for (const TaskRef& reader : users.readers) {
+        wait_for(state, reader, index);
+      }
+    }
+  }
+  note_uses(state, index);
+}
+
+void Machine::note_uses(RankState& state, std::uint32_t index) {
+  const Task& task = state.tasks[index];
+  for (const Use& use : task.uses) {
+    SlotUsers& users = state.slots[use.key];
+    if (use.write) {
+      users.writer = {index, task.serial};
+      users.readers.clear();
       continue;
     }
-    const bool conflict = std::any_of(task.uses.begin(), task.uses.end(), [&](const Use& mine) {
-      return std::any_of(earlier.uses.begin(), earlier.uses.end(), [&](const Use& theirs) {
-        return mine.key == theirs.key && (mine.write || theirs.write);
-      });
-    });
-    if (conflict) {
-      earlier.dependents.push_back(index);
-      ++task.blockers;
+    if (users.writer.index == index && users.writer.serial == task.serial) {
+      continue;  // reads what it writes itself
     }
+    std::erase_if(users.readers, [&](const TaskRef& reader) {
+      const Task& other = state.tasks[reader.index];
+      return other.serial != reader.serial || other.state == TaskState::done;
+    });
+    users.readers.push_back({index, task.serial});
   }
 }
 
@@ -191,7 +227,6 @@ void Machine::complete(RankId rank, std::uint32_t index) {
   }
   std::vector<std::uint32_t> dependents;
   dependents.swap(task.dependents);
-  state.free_tasks.push_back(index);
   const Blame blame = task.blame;
   for (const std::uint32_t waiting : dependents) {
     Task& next = state.tasks[waiting];
@@ -201,7 +236,10 @@ void Machine::complete(RankId rank, std::uint32_t index) {
       complete(rank, waiting);
     }
   }
-  state.dirty = true;
+  dependents.clear();
+  state.tasks[index].dependents.swap(dependents);  // keeps the room for the next task
+  state.free_tasks.push_back(index);
+  mark_dirty(state);
 }
 
 }  // namespace longhaul

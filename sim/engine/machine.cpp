@@ -46,6 +46,8 @@ Machine::Machine(const Program& program, const Cluster& cluster, const KernelCos
   }
   for (std::size_t rank = 0; rank < static_cast<std::size_t>(program.mesh.ranks()); ++rank) {
     ranks_.emplace_back(Cursor(program, RankId(rank)));
+    ranks_.back().slots.resize(key);
+    dirty_.push_back(static_cast<std::uint32_t>(rank));
   }
   make_communicators();
   hold_communicator_memory(cluster);

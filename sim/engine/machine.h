@@ -32,8 +32,21 @@ struct Use {
 
 enum class TaskState : std::uint8_t { waiting, posted, running, done };
 
+/// A task of a rank, told apart from later tasks in the same place of the pool.
+struct TaskRef {
+  std::uint32_t index = 0;
+  std::uint32_t serial = 0;  ///< 0: none
+};
+
+/// The unfinished tasks that a new user of a tensor slot must wait for.
+struct SlotUsers {
+  TaskRef writer;                ///< the last one to write it
+  std::vector<TaskRef> readers;  ///< those that read it since
+};
+
 /// One issued instruction of one rank.
 struct Task {
+  std::uint32_t serial = 0;      ///< of the task that now has this place in the pool
   std::uint32_t place = 0;
   TaskState state = TaskState::waiting;
   std::int32_t blockers = 0;     ///< unfinished tasks it waits for
@@ -55,6 +68,8 @@ struct RankState {
   Cursor cursor;
   std::vector<Task> tasks;                ///< pool
   std::vector<std::uint32_t> free_tasks;
+  std::uint32_t issued = 0;               ///< tasks so far; the serial of the last one
+  std::vector<SlotUsers> slots;           ///< by key
   std::vector<std::uint32_t> live;        ///< unfinished tasks in issue order
   std::deque<std::uint32_t> queues[stream_count];
   std::optional<std::uint32_t> last_compute;  ///< last unfinished task issued to the compute stream
@@ -145,6 +160,9 @@ class Machine {
   std::uint32_t new_task(RankState& state);
   void add_uses(RankId rank, Task& task, const Instruction& instruction) const;
   void add_dependences(RankState& state, std::uint32_t index);
+  static void wait_for(RankState& state, const TaskRef& earlier, std::uint32_t index);
+  static void note_uses(RankState& state, std::uint32_t index);
+  void mark_dirty(RankState& state);
   [[nodiscard]] std::uint32_t key_of(const TensorRef& ref, RankId rank,
                                      const std::vector<std::int64_t>& counters) const;
   bool start_heads(RankId rank);
@@ -201,6 +219,7 @@ class Machine {
   SimTime now_;
   std::uint64_t boundaries_ = 0;          ///< uniform loops in which rank 0 has just begun a turn
   std::vector<std::vector<Snapshot>> history_;               ///< by loop
+  std::vector<std::uint32_t> dirty_;      ///< ranks to look at, in no particular order
   Timeline result_;
 };
 

@@ -215,6 +215,12 @@ void Machine::shift_rank(RankState& state, LoopId loop, std::int64_t turns, SimT
       add_uses(rank, task, program_.code[task.place]);
     }
   }
+  for (SlotUsers& users : state.slots) {
+    users = SlotUsers();
+  }
+  for (const std::uint32_t index : state.live) {
+    note_uses(state, index);
+  }
 }
 
 }  // namespace longhaul
