@@ -1,4 +1,5 @@
 #include "sim/search/compare.h"
+#include "sim/search/memory_bound.h"
 
 #include <fmt/format.h>
 
@@ -221,22 +222,29 @@ Alternative run_with(ScenarioDraft draft, const MemoryPlan& memory, const Predic
   return row;
 }
 
-// The fastest memory plan that fits; the leanest one if none does. The leanest goes first: where it
-// does not fit, nothing else needs to be tried.
+// True if a plan may fit: simulating one that cannot would be work for nothing.
+bool may_fit(ScenarioDraft draft, const MemoryPlan& memory) {
+  draft.plan.zero = memory.zero;
+  draft.plan.recompute = memory.recompute;
+  Diagnostics unheard;  // run() says what is wrong with a draft
+  const auto scenario = check_scenario(draft, unheard);
+  return !scenario || memory_lower_bound(*scenario) <= scenario->cluster.device().memory;
+}
+
+// The fastest memory plan that fits; the leanest one if none does.
 Alternative best_memory_plan(const ScenarioDraft& draft, const Predictor& predictor,
                              Diagnostics& diagnostics) {
   const std::vector<MemoryPlan> plans = memory_plans_of(draft);
-  Alternative leanest = run_with(draft, plans.back(), predictor, diagnostics);
-  if (!leanest.fits()) {
-    return leanest;
-  }
   for (std::size_t i = 0; i + 1 < plans.size(); ++i) {
+    if (!may_fit(draft, plans[i])) {
+      continue;
+    }
     Alternative row = run_with(draft, plans[i], predictor, diagnostics);
-    if (row.fits()) {
+    if (row.fits() || !row.result) {
       return row;
     }
   }
-  return leanest;
+  return run_with(draft, plans.back(), predictor, diagnostics);
 }
 
 void rank(std::vector<Alternative>& rows) {

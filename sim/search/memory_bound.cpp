@@ -1,0 +1,42 @@
+#include "sim/search/memory_bound.h"
+
+#include <algorithm>
+
+#include "sim/program/cursor.h"
+#include "sim/schedule/lower.h"
+
+namespace longhaul {
+
+namespace {
+
+bool counts(const Tensor& tensor) { return !tensor.in_host_memory && !tensor.view; }
+
+}  // namespace
+
+Bytes memory_lower_bound(const Scenario& scenario) {
+  const Program program = lower(scenario);
+  double held = program.framework_memory.value();
+  for (const Tensor& tensor : program.tensors) {
+    if (tensor.persistent && counts(tensor)) {
+      held += tensor.slot_bytes().value() * static_cast<double>(tensor.slots);
+    }
+  }
+  double peak = held;
+  for (Cursor cursor(program, RankId(0)); !cursor.done(); cursor.advance()) {
+    const Instruction& instruction = cursor.instruction();
+    if (instruction.op != Op::allocate && instruction.op != Op::release) {
+      continue;
+    }
+    const bool allocates = instruction.op == Op::allocate;
+    for (const TensorRef& ref : allocates ? instruction.writes : instruction.reads) {
+      const Tensor& tensor = program.tensor(ref.tensor);
+      if (counts(tensor)) {
+        held += (allocates ? 1.0 : -1.0) * tensor.slot_bytes().value();
+      }
+    }
+    peak = std::max(peak, held);
+  }
+  return Bytes::of(peak);
+}
+
+}  // namespace longhaul
