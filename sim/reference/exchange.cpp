@@ -56,7 +56,7 @@ std::vector<Array> shifted(const Instruction& instruction, const std::vector<Arr
 
 }  // namespace
 
-std::vector<Array> exchange(const Instruction& instruction, const std::vector<Array>& parts) {
+std::vector<Array> exchange_parts(const Instruction& instruction, const std::vector<Array>& parts) {
   switch (instruction.op) {
     case Op::all_gather: return std::vector<Array>(parts.size(), join(parts, instruction.dim));
     case Op::reduce_scatter: return cut(sum(parts), instruction.dim, parts.size());

@@ -74,6 +74,6 @@ void compute_loss(Call& call);
 
 /// exchange.cpp: one operand of a collective, from the parts of all members (in the group's order)
 /// to what each member writes.
-std::vector<Array> exchange(const Instruction& instruction, const std::vector<Array>& parts);
+std::vector<Array> exchange_parts(const Instruction& instruction, const std::vector<Array>& parts);
 
 }  // namespace longhaul
