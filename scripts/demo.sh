@@ -16,8 +16,8 @@ fi
 
 for sequence in 128k 512k 1M; do
   echo
-  echo "\$ longhaul compare llama3-8b dgx-h100 --gpus 32 --seq $sequence"
+  echo "\$ longhaul compare llama3-8b dgx-h100 --gpus 32 --global-batch 1 --seq $sequence"
   # Exit code 1 is an answer too: nothing fits.
-  build/release/longhaul compare llama3-8b dgx-h100 --gpus 32 --seq "$sequence" ||
+  build/release/longhaul compare llama3-8b dgx-h100 --gpus 32 --global-batch 1 --seq "$sequence" ||
     [ $? -eq 1 ]
 done

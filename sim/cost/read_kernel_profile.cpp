@@ -1,6 +1,7 @@
 // Kernel profiles from YAML, and finding the one for a device.
 #include <algorithm>
 #include <map>
+#include <mutex>
 
 #include "sim/cost/profile.h"
 #include "sim/input/presets.h"
@@ -162,6 +163,8 @@ std::shared_ptr<const KernelProfile> read_profile_for(const Device& device,
 
 // Embedded profiles never change while the program runs, so each device's is read once.
 std::shared_ptr<const KernelProfile> profile_for(const Device& device, Diagnostics& diagnostics) {
+  static std::mutex guard;
+  const std::lock_guard lock(guard);
   static std::map<std::string, std::shared_ptr<const KernelProfile>> known;
   const auto found = known.find(device.name);
   if (found != known.end()) {

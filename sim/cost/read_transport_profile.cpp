@@ -1,5 +1,6 @@
 // Transport profiles from YAML, and finding the one for a cluster.
 #include <map>
+#include <mutex>
 
 #include "sim/cost/transport.h"
 #include "sim/input/presets.h"
@@ -125,6 +126,8 @@ std::optional<TransportProfile> read_transport_profile(const SourcePtr& source,
 
 TransportCosts find_transport_costs(const Cluster& cluster, Diagnostics& diagnostics) {
   // Embedded profiles never change while the program runs, so each is read once.
+  static std::mutex guard;
+  const std::lock_guard lock(guard);
   static std::map<std::string, std::shared_ptr<const TransportProfile>> known;
   const std::string path = std::string(folder) + "/" + cluster.transport() + ".yaml";
   auto found = known.find(path);

@@ -1,13 +1,16 @@
 #include "sim/search/compare.h"
-#include "sim/search/memory_bound.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <future>
 #include <numeric>
+#include <thread>
 
 #include "sim/scenario/words.h"
+#include "sim/search/memory_bound.h"
 #include "sim/units/check.h"
 
 namespace longhaul {
@@ -299,6 +302,40 @@ std::vector<Split> find_splits(const ScenarioDraft& draft, Diagnostics& diagnost
   return Enumeration(draft, ranks).splits();
 }
 
+// Every split with its best memory plan, in the order of the splits, on all cores. A worker builds
+// the cluster anew, because a cluster remembers routes as they are asked for.
+std::vector<Alternative> predict_splits(const ScenarioDraft& draft, const ScenarioDraft& user,
+                                        const std::vector<Split>& splits,
+                                        const Predictor& predictor, Diagnostics& diagnostics) {
+  std::vector<Alternative> rows(splits.size());
+  std::vector<Diagnostics> said(splits.size());
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    ScenarioDraft mine = draft;
+    Diagnostics unheard;  // the same words were heard when the cluster was first built
+    mine.cluster = user.cluster;
+    resolve_cluster(mine, unheard);
+    for (std::size_t i = next++; i < splits.size(); i = next++) {
+      rows[i] = best_memory_plan(draft_of(mine, splits[i]), predictor, said[i]);
+    }
+  };
+  const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  // A cluster that came ready-made is shared by all rows, so one worker has it.
+  const std::size_t workers = user.cluster ? 1 : std::min(cores, splits.size());
+  std::vector<std::future<void>> others;
+  for (std::size_t i = 1; i < workers; ++i) {
+    others.push_back(std::async(std::launch::async, work));
+  }
+  work();
+  for (auto& other : others) {
+    other.get();
+  }
+  for (const Diagnostics& own : said) {
+    diagnostics.append(own);
+  }
+  return rows;
+}
+
 }  // namespace
 
 std::vector<Alternative> compare_methods(const ScenarioDraft& user, const Predictor& predictor,
@@ -318,10 +355,7 @@ std::vector<Alternative> compare_methods(const ScenarioDraft& user, const Predic
     draft.workload.global_batch = common_batch(draft, splits);
     draft.open.global_batch = false;
   }
-  std::vector<Alternative> rows;
-  for (const Split& split : splits) {
-    rows.push_back(best_memory_plan(draft_of(draft, split), predictor, diagnostics));
-  }
+  std::vector<Alternative> rows = predict_splits(draft, user, splits, predictor, diagnostics);
   if (rejected_alike(rows)) {
     const auto same_again = check_scenario(draft_of(draft, splits.front()), diagnostics);
     if (same_again) {  // it was the prediction that refused
