@@ -78,12 +78,13 @@ TEST_CASE("an empty mask costs nothing, and no kernel is launched") {
   CHECK(costs("h100-sxm-80gb").attention(shape).time.value() > 0.0);
 }
 
-TEST_CASE("causal attention costs between a half and all of full attention") {
+TEST_CASE("causal attention costs about half of full attention") {
   for (const char* device : {"a100-sxm-80gb", "h100-sxm-80gb", "b200", "l40s"}) {
     const KernelCosts kernels = costs(device);
     const double full = kernels.attention(square(16384, 16, 128, false)).time.value();
     const double causal = kernels.attention(square(16384, 16, 128, true)).time.value();
-    CHECK(causal > 0.5 * full);
+    // Half the pairs and a little more; the full kernel loses up to a sixteenth to its last wave.
+    CHECK(causal > 0.47 * full);
     CHECK(causal < 0.75 * full);
   }
 }
@@ -105,12 +106,13 @@ TEST_CASE("work is quantised in waves over the SMs") {
   // 132 SMs, tiles of 128 queries: 132 tiles take one wave, 133 take two.
   const KernelCosts kernels = costs("h100-sxm-80gb");
   AttentionShape shape = square(8192, 132, 128, false);
+  shape.kv_heads = 1;  // little traffic, so that tiles and not memory bound the kernel
   shape.queries = 128;
   const double one = kernels.attention(shape).time.value();
-  shape.heads = shape.kv_heads = 133;
+  shape.heads = 133;
   const double two = kernels.attention(shape).time.value();
   CHECK(two > 1.8 * one);
-  shape.heads = shape.kv_heads = 131;
+  shape.heads = 131;
   CHECK(kernels.attention(shape).time.value() == one);
 }
 

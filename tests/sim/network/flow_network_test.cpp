@@ -181,7 +181,7 @@ TEST_CASE("rates of random networks equal textbook progressive filling") {
       caps.push_back(random() % 4 == 0 ? 1.0 + static_cast<double>(random() % 30) : 1e30);
     }
     for (std::size_t i = 0; i < routes.size(); ++i) {
-      flows.push_back(network.start(spec(routes[i], 1e9, 0.0, caps[i]), SimTime()));
+      flows.push_back(network.start(spec(routes[i], 1e4, 0.0, caps[i]), SimTime()));
     }
     std::vector<FlowId> done;
     network.advance(network.next_event(), done);
