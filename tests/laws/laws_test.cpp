@@ -14,13 +14,17 @@ using namespace longhaul;
 
 namespace {
 
-// A cluster of DGX H100 nodes with other rates: `nvlink` and `nic` scale the links.
+// Four DGX H100 nodes with links of `nvlink` and `nic` times their rates (450 GB/s, 400 Gb/s).
 std::string cluster_text(double nvlink, double nic) {
   return "nodes: 4\n"
+         "fabric: infiniband-rails\n"
          "node:\n"
          "  include: dgx-h100\n"
-         "  nvlink_scale: " + std::to_string(nvlink) + "\n"
-         "  nic_scale: " + std::to_string(nic) + "\n";
+         "  device:\n"
+         "    include: h100-sxm-80gb\n"
+         "    nvlink_bandwidth: {value: " + std::to_string(450.0 * nvlink) + " GB/s, source: test}\n"
+         "    sources: {test: scaled}\n"
+         "  nics: {count: 8, rate: " + std::to_string(400.0 * nic) + " Gb/s, source: scaled}\n";
 }
 
 ScenarioDraft draft_of(const std::string& model, std::int64_t gpus, std::int64_t sequence,
@@ -86,6 +90,18 @@ ScenarioDraft attention_of(std::int64_t gpus, SequenceOrder order, std::int64_t 
   draft.workload.pass = Pass::forward;
   draft.plan.recompute = Recompute::none;
   draft.plan.zero = 0;
+  return draft;
+}
+
+// The same on four DGX H100 nodes whose links are `scale` times as fast.
+ScenarioDraft on_scaled_links(ScenarioDraft draft, double scale) {
+  Diagnostics diagnostics;
+  auto source = std::make_shared<SourceText>();
+  source->name = "scaled cluster";
+  source->text = cluster_text(scale, scale);
+  draft.cluster_value = YamlValue::parse(source, diagnostics);
+  draft.cluster_name.clear();
+  diagnostics.throw_if_errors();
   return draft;
 }
 
@@ -178,24 +194,27 @@ TEST_CASE("skipping repeated turns changes no figure of a whole training step") 
   }
 }
 
-TEST_CASE("more bandwidth is never slower, and infinite links leave pure compute") {
-  const auto with_links = [](double nvlink, double nic) {
-    ScenarioDraft draft = draft_of("llama3-8b", 32, 1 << 17, ring(32, SequenceOrder::zigzag));
-    Diagnostics diagnostics;
-    auto source = std::make_shared<SourceText>();
-    source->name = "scaled cluster";
-    source->text = cluster_text(nvlink, nic);
-    draft.cluster_value = YamlValue::parse(source, diagnostics);
-    draft.cluster_name.clear();
-    diagnostics.throw_if_errors();
-    return predicted(draft);
-  };
-  double last = with_links(0.25, 0.25).step_time.value();
+TEST_CASE("more bandwidth is never slower") {
+  const ScenarioDraft draft = draft_of("llama3-8b", 32, 1 << 17, ring(32, SequenceOrder::zigzag));
+  double last = predicted(on_scaled_links(draft, 0.25)).step_time.value();
   for (const double scale : {0.5, 1.0, 2.0, 4.0}) {
-    const double time = with_links(scale, scale).step_time.value();
+    const double time = predicted(on_scaled_links(draft, scale)).step_time.value();
     CHECK(time <= last * (1.0 + 1e-9));
     last = time;
   }
+}
+
+TEST_CASE("a ring whose ranks all do the same is pure compute on infinite links, not on slow ones") {
+  // Without a mask every rank does the same work in every step, and a step is far longer than the
+  // latency of a hop, so fast links leave nothing to wait for.
+  ScenarioDraft draft = attention_of(8, SequenceOrder::contiguous, 8192);
+  draft.workload.pass = Pass::forward_backward;
+  draft.workload.mask.kind = MaskKind::full;
+  const Result infinite = predicted(on_scaled_links(draft, 1e6));
+  CHECK_THAT(infinite.step_time.value(),
+             Catch::Matchers::WithinRel(infinite.compute_time.value(), 1e-9));
+  const Result slow = predicted(on_scaled_links(draft, 0.01));
+  CHECK(slow.step_time.value() > 2.0 * infinite.step_time.value());
 }
 
 TEST_CASE("ranks renumbered change nothing: a ring over any equivalent GPUs takes the same time") {
