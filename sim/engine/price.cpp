@@ -151,7 +151,9 @@ Price Pricer::gemm(const Instruction& instruction) const {
   shape.n = std::llround(b / k);
   check(static_cast<double>(shape.m) * static_cast<double>(shape.n) == c,
         "the operands of a gemm must be a matrix product");
-  shape.type = kernel_type(program_.tensor(instruction.reads[0].tensor).type);
+  shape.type = kernel_type(instruction.full_precision
+                               ? program_.tensor(instruction.reads[0].tensor).type
+                               : program_.product_type);
   const KernelTime time = kernels_.gemm(shape);
   return {time.time, time.relative_spread, time.extrapolated, 0};
 }

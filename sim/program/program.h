@@ -211,6 +211,7 @@ struct Instruction {
   int join_dim = 0;                  ///< all_to_all
   int shift = 1;                     ///< send_receive
   double scale = 1.0;                ///< loss
+  bool full_precision = false;       ///< gemm: in the operands' type, not Program::product_type
   LoopId loop;                       ///< loop_begin, loop_end
 };
 
@@ -231,6 +232,8 @@ struct Program {
   std::vector<Loop> loops;
   std::vector<Instruction> code;
   AttentionGeometry attention;
+  /// Type the matrix products of the layers compute in (fp8: operands are cast on the way in).
+  DataType product_type = DataType::bf16;
   Bytes framework_memory;  ///< held on every GPU besides tensors (CUDA context, ...)
 
   [[nodiscard]] const Tensor& tensor(TensorId id) const { return tensors[id.index]; }

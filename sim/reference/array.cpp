@@ -73,8 +73,7 @@ Array slice(const Array& whole, int dim, std::int64_t begin, std::int64_t length
 void put_slice(Array& whole, int dim, std::int64_t begin, const Array& part) {
   const Around a = around(whole.shape, dim);
   const std::int64_t length = part.size(dim);
-  check(begin >= 0 && begin + length <= a.length &&
-            part.elements() == a.outer * length * a.inner,
+  check(begin >= 0 && begin + length <= a.length && part.elements() == a.outer * length * a.inner,
         "a slice lies inside its array");
   for (std::int64_t o = 0; o < a.outer; ++o) {
     const auto from = part.values.begin() + o * length * a.inner;

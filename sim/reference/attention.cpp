@@ -24,10 +24,14 @@ struct Heads {
   std::int64_t batch, queries, heads, d, keys, kv_heads;
 
   Heads(const Array& q, const Array& k, const Array& v)
-      : batch(q.size(0)), queries(q.size(1)), heads(q.size(2)), d(q.size(3)), keys(k.size(1)),
+      : batch(q.size(0)),
+        queries(q.size(1)),
+        heads(q.size(2)),
+        d(q.size(3)),
+        keys(k.size(1)),
         kv_heads(k.size(2)) {
-    const bool fits = k.size(0) == batch && k.size(3) == d && v.shape == k.shape &&
-                      heads % kv_heads == 0;
+    const bool fits =
+        k.size(0) == batch && k.size(3) == d && v.shape == k.shape && heads % kv_heads == 0;
     if (!fits) {
       throw ReferenceError("attends to keys " + print_shape(k.shape) + " with queries " +
                            print_shape(q.shape));
@@ -119,8 +123,8 @@ void combine(const Array& o_part, const Array& lse_part, Array& o, Array& lse) {
       continue;
     }
     const double whole = top + std::log(std::exp(part - top) + std::exp(old - top));
-    row(o, n * d, d) = std::exp(old - whole) * row(o, n * d, d) +
-                       std::exp(part - whole) * row(o_part, n * d, d);
+    row(o, n * d, d) =
+        std::exp(old - whole) * row(o, n * d, d) + std::exp(part - whole) * row(o_part, n * d, d);
     lse.values[at] = whole;
   }
 }
@@ -185,9 +189,7 @@ void compute_attend(Call& call) {
   write_combined(call, std::move(o), std::move(lse));
 }
 
-void compute_merge_attention(Call& call) {
-  write_combined(call, call.reads[0], call.reads[1]);
-}
+void compute_merge_attention(Call& call) { write_combined(call, call.reads[0], call.reads[1]); }
 
 void compute_attention_delta(Call& call) {
   const Array& o = call.reads[0];

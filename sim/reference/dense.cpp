@@ -50,9 +50,9 @@ void compute_gemm(Call& call) {
   Array& a = call.reads[0];
   Array& b = call.reads[1];
   Array& c = call.writes[0];
-  const std::int64_t k = std::llround(std::sqrt(static_cast<double>(a.elements()) *
-                                                static_cast<double>(b.elements()) /
-                                                static_cast<double>(c.elements())));
+  const std::int64_t k =
+      std::llround(std::sqrt(static_cast<double>(a.elements()) * static_cast<double>(b.elements()) /
+                             static_cast<double>(c.elements())));
   need(k > 0 && k * k * c.elements() == a.elements() * b.elements() && a.elements() % k == 0 &&
            b.elements() % k == 0,
        "multiplies matrices whose sizes do not fit");

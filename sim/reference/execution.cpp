@@ -26,8 +26,8 @@ bool each_axis_once(const Group& group) {
 }  // namespace
 
 Execution::Execution(const Program& program, std::vector<RankMemory>& memory,
-                     const std::set<std::pair<RankId, std::size_t>>& left_out,
-                     ExecutionOrder order, std::uint64_t seed)
+                     const std::set<std::pair<RankId, std::size_t>>& left_out, ExecutionOrder order,
+                     std::uint64_t seed)
     : program_(program),
       memory_(memory),
       random_(order == ExecutionOrder::any_legal),
@@ -158,8 +158,7 @@ void Execution::store(const At& at, std::size_t write, Array value) {
 
 void Execution::arrive(const At& at) {
   const GroupId group = *instruction(at).group;
-  const std::vector<RankId> members =
-      group_members(program_.mesh, program_.group(group), at.rank);
+  const std::vector<RankId> members = group_members(program_.mesh, program_.group(group), at.rank);
   const Meeting meeting{group, members[0], step(at).meeting};
   std::vector<At>& here = waiting_[meeting];
   here.push_back(at);

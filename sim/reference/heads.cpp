@@ -64,8 +64,7 @@ void compute_rope(Call& call, bool inverse) {
 }
 
 void compute_split_qkv(Call& call) {
-  const QkvShape s =
-      qkv_shape(call.reads[0], call.writes[0], call.writes[1], call.writes[2]);
+  const QkvShape s = qkv_shape(call.reads[0], call.writes[0], call.writes[1], call.writes[2]);
   for (std::int64_t row = 0; row < s.rows; ++row) {
     const std::int64_t from = row * (s.per_group + 2) * s.d;
     move(call.reads[0], from, call.writes[0], row * s.per_group * s.d, s.per_group * s.d);
@@ -88,7 +87,8 @@ void compute_repeat_heads(Call& call) {
   const Array& x = call.reads[0];
   Array& y = call.writes[0];
   const std::int64_t d = x.size(-1);
-  need(y.size(-1) == d && y.elements() % x.elements() == 0, "repeats heads a whole number of times");
+  need(y.size(-1) == d && y.elements() % x.elements() == 0,
+       "repeats heads a whole number of times");
   const std::int64_t times = y.elements() / x.elements();
   for (std::int64_t head = 0; head < y.elements() / d; ++head) {
     move(x, head / times * d, y, head * d, d);

@@ -79,8 +79,7 @@ void gather_part(const Array& part, const std::vector<std::int64_t>& places, dou
     } else if (!(std::abs(value - whole.values[place]) <= tolerance * scale) &&
                value != whole.values[place]) {
       throw ReferenceError("ranks that hold the same part of '" + name + "' disagree: " +
-                           std::to_string(value) + " and " +
-                           std::to_string(whole.values[place]));
+                           std::to_string(value) + " and " + std::to_string(whole.values[place]));
     }
   }
 }

@@ -12,8 +12,8 @@ namespace {
 
 std::string where(const Program& program, const Cursor& cursor, const Tensor& tensor) {
   return std::string(name_of(cursor.instruction().op)) + " '" + cursor.instruction().label +
-         "' (instruction " + std::to_string(cursor.place()) + " of '" + program.name +
-         "') names " + tensor.name;
+         "' (instruction " + std::to_string(cursor.place()) + " of '" + program.name + "') names " +
+         tensor.name;
 }
 
 Operand resolve(const Program& program, RankId rank, const Cursor& cursor, const TensorRef& ref) {

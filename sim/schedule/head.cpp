@@ -94,7 +94,7 @@ void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
     tokens.slice_length = 1;
   }
   const TensorRef logits = build.fresh("logits", spec);
-  build.gemm("LM head", tokens, parameters_.root("head").value, logits, false, true);
+  build.gemm("LM head", tokens, parameters_.root("head").value, logits, false, true).full_precision = true;
   block_.drop_gathered(build, gathered, normed);
   build.release({normed, logits});
 }
@@ -151,14 +151,16 @@ TensorRef ModelEnds::loss_and_back(ProgramBuilder& build, TensorRef hidden,
   build.compute(Op::norm, "final norm", {hidden, norm.value}, {normed});
   const TensorRef tokens = block_.gather_tokens(build, "normed_final", normed);
   const TensorRef logits = build.fresh("logits", logits_spec(block_.shapes().type));
-  build.gemm("LM head", tokens, head.value, logits, false, true);
+  build.gemm("LM head", tokens, head.value, logits, false, true).full_precision = true;
   const TensorRef d_logits = loss(build, logits, labels);
 
   build.part(Part::backward);
   const TensorRef partial = build.fresh("d_normed_final", block_.gathered_spec());
-  build.gemm("LM head dgrad", d_logits, head.value, partial);
-  build.gemm("LM head wgrad", d_logits, tokens, head.gradient, true, false,
-             !parameters_.fresh_gradients() || scenario_.model.tied_embeddings);
+  build.gemm("LM head dgrad", d_logits, head.value, partial).full_precision = true;
+  build
+      .gemm("LM head wgrad", d_logits, tokens, head.gradient, true, false,
+             !parameters_.fresh_gradients() || scenario_.model.tied_embeddings)
+      .full_precision = true;
   build.release({logits});
   const TensorRef d_norm = block_.sum_over_tensor(build, "d_normed_final", partial);
   const TensorRef d = build.fresh("d_hidden", block_.stream_spec());

@@ -19,9 +19,9 @@ Mesh mesh_of(const Scenario& scenario) {
   return mesh;
 }
 
-Program lower(const Scenario& scenario) {
-  check(scenario.plan.pipeline == 1, "check_scenario refuses pipelines, which have no schedule");
-  check(scenario.plan.offload.empty(), "check_scenario refuses offload, which has no schedule");
+namespace {
+
+Program lower_phase(const Scenario& scenario) {
   switch (scenario.workload.phase) {
     case Phase::train: return lower_training_step(scenario);
     case Phase::forward:
@@ -31,6 +31,16 @@ Program lower(const Scenario& scenario) {
   }
   check(false, "check_scenario refuses decode, which has no schedule");
   return {};
+}
+
+}  // namespace
+
+Program lower(const Scenario& scenario) {
+  check(scenario.plan.pipeline == 1, "check_scenario refuses pipelines, which have no schedule");
+  check(scenario.plan.offload.empty(), "check_scenario refuses offload, which has no schedule");
+  Program program = lower_phase(scenario);
+  program.product_type = scenario.precision.compute;
+  return program;
 }
 
 }  // namespace longhaul

@@ -90,7 +90,9 @@ TensorSpec Parameters::full_spec(const Stored& stored) const {
   TensorSpec spec;
   spec.shape = stored.shape.shape;
   spec.shards = stored.shape.shards;
-  spec.type = shapes_.type;
+  // Inference in fp8 keeps the layers' weights in fp8; training casts them on the way in.
+  const bool small = !training_ && stored.of_layer() && scenario_.precision.compute == DataType::fp8;
+  spec.type = small ? DataType::fp8 : shapes_.type;
   spec.slots = stored.of_layer() ? scenario_.model.layers : 1;
   spec.persistent = true;
   spec.category = MemoryCategory::parameters;
