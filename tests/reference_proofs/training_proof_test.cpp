@@ -1,0 +1,197 @@
+// Every plan's training step computes the gradients and the Adam step of the unsharded model.
+#include <catch2/catch.hpp>
+
+#include "sim/schedule/lower.h"
+#include "tests/reference_proofs/proof.h"
+#include "tests/sim/schedule/small_scenarios.h"
+
+using namespace longhaul;
+using namespace longhaul::test;
+
+namespace {
+
+using M = ContextMethod;
+
+// Two layers, small enough for the oracle's tape. `heads` and widths divide by 2 and 4 (8 heads)
+// or by 3 (6 heads), so that every shard of a weight is whole rows.
+Model tiny(std::int64_t heads, std::int64_t kv_heads) {
+  Model model = small_llama(heads, kv_heads);
+  model.layers = 2;
+  model.hidden = heads == 6 ? 12 : 16;
+  model.ffn = 24;
+  model.vocab = 24;
+  return model;
+}
+
+Scenario training(const Model& model, const Plan& plan, std::int64_t length = 16,
+                  std::int64_t micro_batches = 1) {
+  Scenario scenario = scenario_of(model, Phase::train, plan);
+  scenario.workload.sequence_length = length;
+  scenario.workload.micro_batch = 1;
+  scenario.workload.global_batch = plan.data * micro_batches;
+  return scenario;
+}
+
+void require_proven(const Scenario& scenario, ExecutionOrder order = ExecutionOrder::program,
+                    std::uint64_t seed = 0) {
+  const Verdict verdict = prove(scenario, order, seed);
+  INFO(describe(scenario));
+  INFO(verdict.why << ": " << verdict.error);
+  REQUIRE(is_proven(verdict));
+}
+
+Plan with(Plan plan, std::int64_t tensor, bool sequence_parallel, std::int64_t data = 1) {
+  plan.tensor = tensor;
+  plan.sequence_parallel = sequence_parallel;
+  plan.data = data;
+  return plan;
+}
+
+}  // namespace
+
+TEST_CASE("the unsharded program is the unsharded model") {
+  require_proven(training(tiny(8, 8), Plan()));
+  require_proven(training(tiny(8, 4), Plan(), 15));
+  require_proven(training(tiny(8, 4), Plan(), 16, 3));
+}
+
+TEST_CASE("tensor parallelism with and without sequence parallelism trains the same model") {
+  for (const bool sequence_parallel : {false, true}) {
+    for (const std::int64_t tensor : {2, 4}) {
+      require_proven(training(tiny(8, 4), with(Plan(), tensor, sequence_parallel)));
+    }
+    require_proven(training(tiny(6, 3), with(Plan(), 3, sequence_parallel), 15));
+    require_proven(training(tiny(8, 8), with(Plan(), 8, sequence_parallel)));
+  }
+}
+
+TEST_CASE("a Megatron block alone, given its input and output gradient, equals the plain block") {
+  for (const bool sequence_parallel : {false, true}) {
+    for (const std::int64_t tensor : {1, 2, 4}) {
+      Model block = tiny(8, 4);
+      block.layers = 1;
+      block.vocab = 0;
+      require_proven(training(block, with(Plan(), tensor, sequence_parallel)));
+      block.layers = 3;
+      require_proven(
+          training(block, with(plan_of(M::ring, 2, 1), tensor, sequence_parallel), 16, 2));
+    }
+  }
+}
+
+TEST_CASE("every context method trains the same model, whatever is recomputed") {
+  for (const SequenceOrder order :
+       {SequenceOrder::contiguous, SequenceOrder::zigzag, SequenceOrder::striped}) {
+    for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+      std::vector<Plan> plans{plan_of(M::ring, 2, 1, order), plan_of(M::ring, 4, 1, order),
+                              plan_of(M::usp, 2, 2, order), plan_of(M::ulysses, 1, 4)};
+      if (order != SequenceOrder::striped) {
+        plans.push_back(plan_of(M::all_gather, 4, 1, order));
+      }
+      for (Plan& plan : plans) {
+        plan.recompute = recompute;
+        require_proven(training(tiny(8, 4), plan));
+      }
+    }
+  }
+}
+
+TEST_CASE("three ranks train the same model, eight too") {
+  for (Plan plan :
+       {plan_of(M::ring, 3, 1), plan_of(M::ulysses, 1, 3), plan_of(M::all_gather, 3, 1)}) {
+    require_proven(training(tiny(6, 3), plan, 18));
+  }
+  for (Plan plan : {plan_of(M::ring, 8, 1), plan_of(M::ulysses, 1, 8), plan_of(M::usp, 4, 2),
+                    plan_of(M::usp, 2, 4)}) {
+    require_proven(training(tiny(8, 2), plan));
+  }
+}
+
+TEST_CASE("every ZeRO stage sums gradients over all replicas and micro-batches, once") {
+  for (const int zero : {0, 1, 2, 3}) {
+    for (const bool over_context : {false, true}) {
+      for (const std::int64_t micro_batches : {1, 3}) {
+        Plan plan = with(plan_of(M::ring, 2, 1), 1, false, 2);
+        plan.zero = zero;
+        plan.shard_over_context = over_context;
+        require_proven(training(tiny(8, 4), plan, 16, micro_batches));
+        plan.tensor = 2;
+        plan.sequence_parallel = true;
+        require_proven(training(tiny(8, 4), plan, 16, micro_batches));
+      }
+    }
+  }
+}
+
+TEST_CASE("all kinds of parallelism together train the same model") {
+  for (const int zero : {0, 1, 2, 3}) {
+    for (const InnerPlacement inner : {InnerPlacement::ulysses, InnerPlacement::ring}) {
+      Plan plan = with(plan_of(M::usp, 2, 2), 2, true);
+      plan.context.inner = inner;
+      plan.zero = zero;
+      plan.recompute = inner == InnerPlacement::ring ? Recompute::full : Recompute::selective;
+      Scenario scenario = training(tiny(8, 4), plan, 16, 2);
+      scenario.software = "megatron";
+      require_proven(scenario);
+    }
+  }
+}
+
+TEST_CASE("replicas alone are data parallelism, under every ZeRO stage") {
+  for (const int zero : {0, 1, 2, 3}) {
+    Plan plan = with(Plan(), 1, false, 4);
+    plan.zero = zero;
+    require_proven(training(tiny(8, 4), plan, 16, 2));
+  }
+}
+
+TEST_CASE("tied embeddings, two MLP matrices, no positions: the other kind of model") {
+  Model model = tiny(8, 8);
+  model.gated_mlp = false;
+  model.tied_embeddings = true;
+  model.positions = PositionEmbedding::none;
+  for (const int zero : {0, 1, 2, 3}) {
+    for (const std::int64_t tensor : {1, 2}) {
+      Plan plan = with(plan_of(M::usp, 2, 2), tensor, tensor == 2);
+      plan.zero = zero;
+      require_proven(training(model, plan, 16, 2));
+    }
+  }
+}
+
+TEST_CASE("a sliding window and full attention hold through a whole training step") {
+  for (const MaskSpec mask : {MaskSpec{MaskKind::full, 0}, MaskSpec{MaskKind::window, 5}}) {
+    Scenario scenario = training(tiny(8, 4), plan_of(M::ring, 4, 1));
+    scenario.workload.mask = mask;
+    require_proven(scenario);
+  }
+}
+
+TEST_CASE(
+    "forward passes give the layers' output, prefills every layer's rotated keys and values") {
+  for (const Plan& plan :
+       {Plan(), plan_of(M::ring, 4, 1), plan_of(M::ulysses, 1, 4), plan_of(M::usp, 2, 2),
+        plan_of(M::all_gather, 2, 1), with(plan_of(M::ring, 2, 1), 2, true)}) {
+    for (const int zero : {1, 3}) {
+      Plan stored = plan;
+      stored.zero = zero;
+      Scenario prefill = training(tiny(8, 4), stored);
+      prefill.workload.phase = Phase::prefill;
+      require_proven(prefill);
+      Scenario forward = prefill;
+      forward.workload.phase = Phase::forward;
+      forward.model.vocab = 0;
+      require_proven(forward);
+    }
+  }
+}
+
+TEST_CASE("dependences by tensor are enough for whole training steps, too") {
+  for (const int zero : {0, 1, 2, 3}) {
+    Plan plan = with(plan_of(M::usp, 2, 2), 2, true);
+    plan.zero = zero;
+    plan.recompute = Recompute::full;
+    require_proven(training(tiny(8, 4), plan, 16, 2), ExecutionOrder::any_legal,
+                   static_cast<std::uint64_t>(zero));
+  }
+}
