@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -26,8 +27,10 @@ inline std::string read_file(const std::string& path) {
 
 /// Runs `longhaul ARGUMENTS` in the source folder through the shell.
 inline Said run(const std::string& arguments, const std::string& before = "") {
-  char name[] = "/tmp/longhaul-cli-XXXXXX";
-  const std::string folder = mkdtemp(name);
+  std::string folder = (std::filesystem::temp_directory_path() / "longhaul-cli-XXXXXX").string();
+  if (mkdtemp(folder.data()) == nullptr) {
+    return {};
+  }
   const std::string command = "cd '" LONGHAUL_SOURCE_DIR "' && " + before + " '" LONGHAUL_BINARY "' " +
                               arguments + " >" + folder + "/out 2>" + folder + "/err";
   const int status = std::system(command.c_str());
