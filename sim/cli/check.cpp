@@ -46,11 +46,20 @@ class Check : public Command {
   std::vector<std::string> files_;
 };
 
+// A file that cannot be read is one mistake among others: the files behind it are checked too.
+void check_scenario_file(const std::string& file, Diagnostics& diagnostics) {
+  Diagnostics own;
+  try {
+    check_scenario(read_scenario_file(file, own), own);
+    diagnostics.append(own);
+  } catch (const InputError& error) {
+    diagnostics.append(error.diagnostics());
+  }
+}
+
 void check_file(const std::string& file, Kind kind, Diagnostics& diagnostics) {
   switch (kind) {
-    case Kind::scenario:
-      check_scenario(read_scenario_file(file, diagnostics), diagnostics);
-      break;
+    case Kind::scenario: check_scenario_file(file, diagnostics); break;
     case Kind::model: find_model(file, {}, diagnostics); break;
     case Kind::cluster: find_cluster(file, {}, {}, diagnostics); break;
   }

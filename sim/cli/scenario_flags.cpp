@@ -221,7 +221,12 @@ ScenarioDraft read_scenario_file(const std::string& path, Diagnostics& diagnosti
     source = std::make_shared<const SourceText>(SourceText{"<stdin>", (*source)->text});
   }
   const auto map = source ? YamlValue::parse(*source, diagnostics) : std::nullopt;
-  return map ? read_scenario(*map, diagnostics) : empty_draft();
+  if (!map) {
+    // What cannot be read lacks everything; saying so key by key would hide why.
+    diagnostics.throw_if_errors();
+    return empty_draft();
+  }
+  return read_scenario(*map, diagnostics);
 }
 
 ScenarioDraft draft_of(const std::string& model, const std::string& cluster,

@@ -42,7 +42,8 @@ class ScenarioFlags {
 void read_setting(ScenarioDraft& draft, const std::string& path, const std::string& value,
                   bool quoted, const std::string& shown, Diagnostics& diagnostics);
 
-/// A draft from a file ("-": standard input), not yet with flags.
+/// A draft from a file ("-": standard input), not yet with flags. Throws InputError at once if it
+/// cannot be read at all.
 ScenarioDraft read_scenario_file(const std::string& path, Diagnostics& diagnostics);
 
 /// A draft that names a model and a cluster.

@@ -85,6 +85,19 @@ TEST_CASE("all mistakes of a scenario are told at once, with their places") {
   CHECK_THAT(said.err, Contains(":5:"));
 }
 
+TEST_CASE("a file that cannot be read is the only mistake that is told about it") {
+  for (const char* file : {"/nonexistent.yaml", "/dev/null", "'" LONGHAUL_BINARY "'"}) {
+    const Said said = run("predict " + std::string(file));
+    INFO(file);
+    CHECK(said.exit_code == 2);
+    CHECK(said.err.find("has no 'model'") == std::string::npos);
+    CHECK_THAT(said.err, Contains("1 error"));
+  }
+  const Said both = run("check /nonexistent.yaml /nowhere.yaml");
+  CHECK_THAT(both.err, Contains("/nonexistent.yaml"));
+  CHECK_THAT(both.err, Contains("/nowhere.yaml"));
+}
+
 TEST_CASE("an output that cannot be written is exit 4, before any work") {
   const Said said =
       run("predict llama3-8b dgx-h100 --gpus 8 --seq 8k -o /nonexistent-folder/result.txt");
