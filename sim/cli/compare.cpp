@@ -115,8 +115,13 @@ std::string Compare::next_command(const Alternative& best, std::int64_t length) 
   if (plan.sequence_parallel) {
     words.emplace_back("--sequence-parallel");
   }
-  add("--zero", std::to_string(plan.zero));
-  add("--recompute", word_of(recompute_words, plan.recompute));
+  const Phase phase = best.scenario->workload.phase;
+  if (phase != Phase::attention) {
+    add("--zero", std::to_string(plan.zero));
+  }
+  if (phase == Phase::train) {
+    add("--recompute", word_of(recompute_words, plan.recompute));
+  }
   std::string out;
   for (const std::string& word : words) {
     out += (out.empty() ? "" : " ") + quoted(word);

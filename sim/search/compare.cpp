@@ -127,6 +127,11 @@ ScenarioDraft draft_of(const ScenarioDraft& draft, const Split& split) {
       draft.plan.sequence_parallel || (split.tensor > 1 && draft.plan.tensor == 1);
   out.plan.context = split.context;
   out.open.ring = out.open.ulysses = false;
+  const std::int64_t ranks = split.tensor * split.context.degree() * draft.plan.pipeline;
+  if (!draft.data && *draft.gpus % ranks == 0) {
+    out.data = *draft.gpus / ranks;  // also for the name of a row that is rejected
+  }
+  out.plan.data = out.data.value_or(1);
   // What the user wrote about another method is not a mistake of this one.
   std::erase_if(out.places, [](const auto& place) {
     return place.first.starts_with("plan.context.");
@@ -331,7 +336,7 @@ std::vector<Alternative> predict_splits(const ScenarioDraft& draft, const Scenar
     other.get();
   }
   for (const Diagnostics& own : said) {
-    diagnostics.append(own);
+    keep_warnings(own, diagnostics);
   }
   return rows;
 }

@@ -38,12 +38,18 @@ double sequences_per_step(const Scenario& scenario) {
              : static_cast<double>(workload.micro_batch * scenario.plan.data);
 }
 
-// Forward FLOPs of everything but attention cores, one sequence.
+// Forward FLOPs of everything but attention cores, one sequence. A prefill asks the LM head about the
+// last token only.
 double matrix_flops(const Scenario& scenario) {
   const std::int64_t length = scenario.workload.sequence_length;
   const double whole = forward_flops(scenario.model, 1, length, AttentionFlops::full).value();
   const double square = static_cast<double>(length) * static_cast<double>(length);
-  return whole - 4.0 * static_cast<double>(scenario.model.layers * scenario.model.heads *
+  const double head_of_a_token = 2.0 * static_cast<double>(scenario.model.hidden) *
+                                 static_cast<double>(scenario.model.vocab);
+  const double unasked = scenario.workload.phase == Phase::prefill
+                             ? head_of_a_token * static_cast<double>(length - 1)
+                             : 0.0;
+  return whole - unasked - 4.0 * static_cast<double>(scenario.model.layers * scenario.model.heads *
                                            scenario.model.head_dim) * square;
 }
 

@@ -16,7 +16,7 @@ Result summarize(const Scenario& scenario, const Timeline& timeline, const Kerne
 /// FLOPs the model needs for one step of the scenario's phase, recompute not counted: matrix
 /// products 2 FLOP per multiply-add, attention 4 * head_dim per attended pair and head forward and
 /// 2.5 times that backward in a step of attention alone, twice that in training_flops' convention
-/// (backward = 2 x forward).
+/// (backward = 2 x forward). A prefill's LM head sees the last token of each sequence only.
 Flops model_flops(const Scenario& scenario);
 
 }  // namespace longhaul
