@@ -57,8 +57,8 @@ std::vector<NamedDraft> Compare::read(Diagnostics& diagnostics) const {
     drafts.push_back({words_[0], draft_of(words_[0], words_[1], diagnostics)});
   } else {
     for (const std::string& word : words_) {
-      drafts.push_back({std::filesystem::path(word).stem().string(),
-                        read_scenario_file(word, diagnostics)});
+      drafts.push_back(
+          {std::filesystem::path(word).stem().string(), read_scenario_file(word, diagnostics)});
     }
   }
   for (NamedDraft& draft : drafts) {
@@ -86,10 +86,10 @@ std::string Compare::next_command(const Alternative& best, std::int64_t length) 
   const Plan& plan = best.plan;
   std::vector<std::string> words{"longhaul", "predict"};
   words.insert(words.end(), words_.begin(), words_.end());
-  const auto others = flags_.given({"workload.sequence_length", "workload.global_batch",
-                                    "plan.context.method", "plan.context.ring",
-                                    "plan.context.ulysses", "plan.context.inner", "plan.tensor",
-                                    "plan.sequence_parallel", "plan.zero", "plan.recompute"});
+  const auto others =
+      flags_.given({"workload.sequence_length", "workload.global_batch", "plan.context.method",
+                    "plan.context.ring", "plan.context.ulysses", "plan.context.inner",
+                    "plan.tensor", "plan.sequence_parallel", "plan.zero", "plan.recompute"});
   words.insert(words.end(), others.begin(), others.end());
   const auto add = [&](const std::string& flag, const std::string& value) {
     words.push_back(flag);

@@ -20,8 +20,11 @@ struct Listing {
 
 Listing list_models(Diagnostics& diagnostics) {
   Listing out;
-  TextTable table({{"model"}, {"parameters", Align::right}, {"layers", Align::right},
-                   {"hidden", Align::right}, {"heads", Align::right},
+  TextTable table({{"model"},
+                   {"parameters", Align::right},
+                   {"layers", Align::right},
+                   {"hidden", Align::right},
+                   {"heads", Align::right},
                    {"KV heads", Align::right}});
   for (const std::string& name : model_presets()) {
     const auto model = find_model(name, {}, diagnostics);
@@ -40,8 +43,12 @@ Listing list_models(Diagnostics& diagnostics) {
 
 Listing list_clusters(Diagnostics& diagnostics) {
   Listing out;
-  TextTable table({{"cluster"}, {"GPU"}, {"per node", Align::right}, {"NVLink domain", Align::right},
-                   {"NICs per node", Align::right}, {"per NIC", Align::right}});
+  TextTable table({{"cluster"},
+                   {"GPU"},
+                   {"per node", Align::right},
+                   {"NVLink domain", Align::right},
+                   {"NICs per node", Align::right},
+                   {"per NIC", Align::right}});
   for (const std::string& name : cluster_presets()) {
     const auto cluster = find_cluster(name, {}, {}, diagnostics);
     if (!cluster) {
@@ -74,8 +81,12 @@ Listing list_nodes(Diagnostics&) {
 
 Listing list_devices(Diagnostics& diagnostics) {
   Listing out;
-  TextTable table({{"device"}, {"title"}, {"memory", Align::right}, {"bf16, dense", Align::right},
-                   {"memory bandwidth", Align::right}, {"NVLink, one way", Align::right}});
+  TextTable table({{"device"},
+                   {"title"},
+                   {"memory", Align::right},
+                   {"bf16, dense", Align::right},
+                   {"memory bandwidth", Align::right},
+                   {"NVLink, one way", Align::right}});
   for (const std::string& name : device_presets()) {
     const auto device = find_device(name, {}, diagnostics);
     if (!device) {

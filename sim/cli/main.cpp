@@ -91,9 +91,8 @@ void CommandLine::refuse_unknown_command() const {
   for (const auto& command : commands_) {
     names.push_back(command->name());
   }
-  const auto word = std::find_if(words.begin(), words.end(), [](const std::string& text) {
-    return !text.starts_with("-");
-  });
+  const auto word = std::find_if(words.begin(), words.end(),
+                                 [](const std::string& text) { return !text.starts_with("-"); });
   if (word == words.end()) {
     fail_usage("no command is given", fmt::format("commands: {}", fmt::join(names, ", ")));
   }
@@ -176,13 +175,11 @@ int report_failure(const Session& session, const std::string& command, const cha
 int run_command(Command& command, Session& session) {
   // Outputs are opened before the work: what cannot be written fails now.
   Output output(session.output);
-  session.style.colour =
-      session.output.empty() && !session.json && wants_colour(STDOUT_FILENO);
+  session.style.colour = session.output.empty() && !session.json && wants_colour(STDOUT_FILENO);
   session.progress = isatty(STDERR_FILENO) == 1;
   const Outcome outcome = command.run(session);
   if (session.json) {
-    const JsonValue document =
-        success_document(command.name(), outcome.json, session.diagnostics);
+    const JsonValue document = success_document(command.name(), outcome.json, session.diagnostics);
     output.write(document.dump_pretty() + "\n");
   } else {
     std::cerr << format_diagnostics(session.diagnostics, wants_colour(STDERR_FILENO));

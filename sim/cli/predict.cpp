@@ -31,8 +31,9 @@ class Predict : public Command {
 };
 
 ScenarioDraft Predict::read(Diagnostics& diagnostics) const {
-  const char* example = "for example: longhaul predict llama3-8b dgx-h100 --gpus 8 --seq 128k "
-                        "--method ring";
+  const char* example =
+      "for example: longhaul predict llama3-8b dgx-h100 --gpus 8 --seq 128k "
+      "--method ring";
   if (words_.empty() || words_.size() > 2) {
     fail_usage("predict takes a scenario FILE, or a MODEL and a CLUSTER", example);
   }

@@ -27,8 +27,9 @@ constexpr std::array flags{
     Flag{"--gpus", "gpus", false, "GPUs used"},
     Flag{"--seq", "workload.sequence_length", false, "tokens of a sequence: 131072, 128k, 1M"},
     Flag{"--phase", "workload.phase", false, "train, forward, prefill or attention"},
-    Flag{"--pass", "workload.pass", false, "of phase attention: forward, backward or "
-                                           "forward_backward"},
+    Flag{"--pass", "workload.pass", false,
+         "of phase attention: forward, backward or "
+         "forward_backward"},
     Flag{"--micro-batch", "workload.micro_batch", false, "sequences per replica at once"},
     Flag{"--global-batch", "workload.global_batch", false, "sequences per optimizer step"},
     Flag{"--mask", "workload.mask", false, "causal, full or window=TOKENS"},
@@ -127,8 +128,8 @@ void read_assignment(ScenarioDraft& draft, const std::string& text, Diagnostics&
 void ScenarioFlags::declare(CLI::App& app) {
   values_.resize(flags.size());
   for (std::size_t i = 0; i < flags.size(); ++i) {
-    values_[i].option = app.add_option(flags[i].name, values_[i].value, flags[i].help)
-                            ->type_name("VALUE");
+    values_[i].option =
+        app.add_option(flags[i].name, values_[i].value, flags[i].help)->type_name("VALUE");
   }
   sequence_parallel_ = app.add_flag_function(
       "--sequence-parallel,--sp", [](std::int64_t) {}, "Megatron sequence parallelism");
@@ -242,8 +243,8 @@ ScenarioDraft draft_of(const std::string& model, const std::string& cluster,
 bool names_model(const std::string& word) {
   const std::vector<std::string> presets = model_presets();
   std::error_code ignored;
-  if (std::find(presets.begin(), presets.end(), word) != presets.end() ||
-      word.ends_with(".json") || std::filesystem::is_directory(word, ignored)) {
+  if (std::find(presets.begin(), presets.end(), word) != presets.end() || word.ends_with(".json") ||
+      std::filesystem::is_directory(word, ignored)) {
     return true;
   }
   Diagnostics unheard;  // who reads the file for good will say what is wrong with it

@@ -57,7 +57,8 @@ Shown show_model(const std::string& name, Diagnostics& diagnostics) {
   add("parameters_of_embedding", "  of the embedding", counts.embedding);
   add("parameters_of_a_layer", "  of a layer", counts.attention + counts.mlp + counts.norms);
   add("parameters_of_head", "  of the LM head", counts.head);
-  out.text = "model " + model->name + "\n" + table.text("  ") + file_text("models/" + name + ".yaml");
+  out.text =
+      "model " + model->name + "\n" + table.text("  ") + file_text("models/" + name + ".yaml");
   return out;
 }
 
@@ -101,8 +102,8 @@ Shown show_device(const std::string& name, Diagnostics& diagnostics) {
   if (device->nvlink_bandwidth.value() > 0.0) {
     table.add({"NVLink, one way", format_rate(device->nvlink_bandwidth)});
   }
-  out.text = device->title + "\n" + table.text("  ") +
-             file_text("topologies/devices/" + name + ".yaml");
+  out.text =
+      device->title + "\n" + table.text("  ") + file_text("topologies/devices/" + name + ".yaml");
   out.json.set("name", device->name)
       .set("title", device->title)
       .set("architecture", device->architecture)
@@ -165,9 +166,9 @@ Outcome Show::run(Session& session) {
       names.insert(names.end(), more.begin(), more.end());
     }
     const std::string nearest = closest_match(name_, names);
-    fail_usage("nothing built in is called '" + name_ + "'",
-               nearest.empty() ? "longhaul list shows what there is"
-                               : "did you mean '" + nearest + "'?");
+    fail_usage(
+        "nothing built in is called '" + name_ + "'",
+        nearest.empty() ? "longhaul list shows what there is" : "did you mean '" + nearest + "'?");
   }
   return out;
 }

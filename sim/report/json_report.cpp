@@ -112,9 +112,8 @@ JsonValue inputs_json(const std::vector<std::pair<std::string, std::string>>& in
 JsonValue figures_json(const Result& result) {
   JsonValue out = JsonValue::object();
   out.set("step_time_s", result.step_time.value())
-      .set("step_time_interval_s", JsonValue::array()
-                                       .push(result.interval_low.value())
-                                       .push(result.interval_high.value()))
+      .set("step_time_interval_s",
+           JsonValue::array().push(result.interval_low.value()).push(result.interval_high.value()))
       .set("interval_coverage", result.interval_coverage)
       .set("forward_time_s", result.forward_time.value())
       .set("tokens_per_second", result.tokens_per_second)

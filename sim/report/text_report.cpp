@@ -63,8 +63,7 @@ std::string memory_plan_text(const Scenario& scenario) {
   if (scenario.workload.phase != Phase::train) {
     return plan.zero == 3 ? "zero 3" : "";
   }
-  return fmt::format("zero {}, recompute {}", plan.zero,
-                     word_of(recompute_words, plan.recompute));
+  return fmt::format("zero {}, recompute {}", plan.zero, word_of(recompute_words, plan.recompute));
 }
 
 // The verdict on memory in words, coloured.
@@ -74,18 +73,18 @@ std::string fits_text(const MemoryResult& memory, TextStyle style) {
 
 std::string figures_table(const Result& result) {
   TextTable table({{"", Align::left}, {"", Align::right}, {"", Align::left}});
-  table.add({"step time", format_seconds(result.step_time),
-             fmt::format("{:.0f} % interval {} to {}", result.interval_coverage * 100.0,
-                         format_seconds(result.interval_low),
-                         format_seconds(result.interval_high))});
+  table.add(
+      {"step time", format_seconds(result.step_time),
+       fmt::format("{:.0f} % interval {} to {}", result.interval_coverage * 100.0,
+                   format_seconds(result.interval_low), format_seconds(result.interval_high))});
   table.add({"tokens per second", rate_text(result.tokens_per_second),
              rate_text(result.tokens_per_second_per_gpu) + " per GPU"});
-  table.add({"MFU", format_percent(result.mfu),
-             fmt::format("{:.0f} TFLOP/s per GPU; {}", result.tflops_per_gpu,
-                         result.flop_convention)});
+  table.add(
+      {"MFU", format_percent(result.mfu),
+       fmt::format("{:.0f} TFLOP/s per GPU; {}", result.tflops_per_gpu, result.flop_convention)});
   table.add({"compute", format_seconds(result.compute_time), "mean over GPUs"});
-  table.add({"exposed communication", format_seconds(result.exposed_communication),
-             "mean over GPUs"});
+  table.add(
+      {"exposed communication", format_seconds(result.exposed_communication), "mean over GPUs"});
   table.add({"bubble", format_percent(result.bubble_fraction),
              "of the step a GPU computes nothing, on the mean"});
   return table.text("  ");
@@ -127,8 +126,8 @@ std::vector<std::string> comparison_cells(const Alternative& row, std::size_t ra
   const Result& result = *row.result;
   const MemoryResult& memory = result.memory;
   const std::string fits =
-      memory.fits ? "yes" : fmt::format("no: {} short", format_bytes(memory.reserved -
-                                                                     memory.capacity));
+      memory.fits ? "yes"
+                  : fmt::format("no: {} short", format_bytes(memory.reserved - memory.capacity));
   return {std::to_string(rank),
           row.name,
           memory_plan_text(*row.scenario),
@@ -224,8 +223,9 @@ std::string comparison_text(const std::vector<Alternative>& rows, TextStyle styl
                        format_bytes(best.result->memory.capacity)) +
            trust_text(*best.result) + "\n";
   }
-  return out + fmt::format("best: {}; its bottleneck: {}\n", marked(best.name, "1", style),
-                           best.result->bottleneck) +
+  return out +
+         fmt::format("best: {}; its bottleneck: {}\n", marked(best.name, "1", style),
+                     best.result->bottleneck) +
          trust_text(*best.result) + "\n";
 }
 

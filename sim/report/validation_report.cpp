@@ -78,17 +78,18 @@ JsonValue score_row(const Score& score) {
 }  // namespace
 
 std::string validation_text(const ValidationReport& report) {
-  std::string text = "Errors are |predicted / measured - 1|; times of rates are the times they "
-                     "imply.\n\n";
+  std::string text =
+      "Errors are |predicted / measured - 1|; times of rates are the times they "
+      "imply.\n\n";
   text += summary_table(report.summary, "phase") + "\n";
   text += summary_table(report.by_source, "source") + "\n";
   const DecisionScore& decisions = report.decisions;
   if (decisions.pairs > 0) {
     const double share =
         static_cast<double>(decisions.correct) / static_cast<double>(decisions.pairs);
-    text += fmt::format("decisions: {} of {} right ({}) among pairs that differ by more than 5 %\n",
-                        grouped(decisions.correct), grouped(decisions.pairs),
-                        format_percent(share));
+    text +=
+        fmt::format("decisions: {} of {} right ({}) among pairs that differ by more than 5 %\n",
+                    grouped(decisions.correct), grouped(decisions.pairs), format_percent(share));
   }
   text += fmt::format("scored figures: {}; skipped runs: {}\n",
                       grouped(static_cast<std::int64_t>(report.scores.size())),

@@ -78,8 +78,8 @@ class Checker {
   Precision precision_;
   std::int64_t gpus_;
   std::vector<std::string> remarks_;
-  bool broken_ = false;          ///< some rule is broken
-  bool degrees_known_ = true;    ///< no degree is missing or refused
+  bool broken_ = false;        ///< some rule is broken
+  bool degrees_known_ = true;  ///< no degree is missing or refused
 };
 
 // Model, cluster, sequence length: without them nothing else can be said.
@@ -114,8 +114,7 @@ void Checker::choose_mask() {
   if (draft_.open.mask) {
     workload_.mask = window > 0 ? MaskSpec{MaskKind::window, window} : MaskSpec{};
     if (window > 0) {
-      remarks_.push_back(
-          fmt::format("mask: the model's own sliding window of {} keys", window));
+      remarks_.push_back(fmt::format("mask: the model's own sliding window of {} keys", window));
     }
   }
   if (workload_.mask.kind == MaskKind::window && workload_.mask.window <= 0) {
@@ -162,8 +161,7 @@ void Checker::check_precision() {
   }
   if (precision_.compute == DataType::fp8 && cluster().device().peak_fp8.value() <= 0.0) {
     error("precision.compute", "no-fp8",
-          fmt::format("{} has no fp8 tensor cores", cluster().device().title),
-          "use bf16 or fp16");
+          fmt::format("{} has no fp8 tensor cores", cluster().device().title), "use bf16 or fp16");
   }
   if (precision_.gradients == DataType::fp8) {
     error("precision.gradients", "no-schedule", "gradients are summed in bf16, fp16 or fp32",
@@ -185,8 +183,7 @@ void Checker::check_software() {
     error("software", "unknown-word", "no stack profile is called '" + draft_.software + "'",
           fmt::format("known: {}", fmt::join(software_words, ", ")));
   }
-  if (!draft_.attention_kernel.empty() &&
-      !known(attention_kernel_words, draft_.attention_kernel)) {
+  if (!draft_.attention_kernel.empty() && !known(attention_kernel_words, draft_.attention_kernel)) {
     error("attention_kernel", "unknown-word",
           "no attention kernel is called '" + draft_.attention_kernel + "'",
           fmt::format("known: {}", fmt::join(attention_kernel_words, ", ")));
@@ -221,8 +218,7 @@ void Checker::check_context_degrees() {
 }
 
 // What the other degrees leave of the GPUs.
-void Checker::choose_one_degree(std::int64_t& degree, const std::string& key,
-                                std::int64_t others) {
+void Checker::choose_one_degree(std::int64_t& degree, const std::string& key, std::int64_t others) {
   if (gpus_ % others != 0) {
     error("plan.context", "not-divisible",
           fmt::format("the {} degree cannot be chosen: {} GPUs do not divide by the other degrees' "
@@ -254,11 +250,10 @@ void Checker::choose_degrees() {
 // False if the degrees do not make up the GPUs.
 bool Checker::choose_data() {
   const ContextPlan& context = plan_.context;
-  const std::int64_t ranks =
-      product({plan_.tensor, context.ring, context.ulysses, plan_.pipeline});
-  const std::string terms = fmt::format("tensor {} x ring {} x ulysses {} x pipeline {}",
-                                        plan_.tensor, context.ring, context.ulysses,
-                                        plan_.pipeline);
+  const std::int64_t ranks = product({plan_.tensor, context.ring, context.ulysses, plan_.pipeline});
+  const std::string terms =
+      fmt::format("tensor {} x ring {} x ulysses {} x pipeline {}", plan_.tensor, context.ring,
+                  context.ulysses, plan_.pipeline);
   if (draft_.data) {
     plan_.data = *draft_.data;
     const std::int64_t all = product({ranks, plan_.data});
@@ -335,8 +330,8 @@ void Checker::check_heads() {
           "KV heads are dealt whole, or each replicated equally often");
     return;
   }
-  remarks_.push_back(fmt::format("ulysses {} > {} KV heads{}: KV replicated {}x", ulysses,
-                                          kv_heads, each, ulysses / kv_heads));
+  remarks_.push_back(fmt::format("ulysses {} > {} KV heads{}: KV replicated {}x", ulysses, kv_heads,
+                                 each, ulysses / kv_heads));
 }
 
 void Checker::check_sequence() {
@@ -347,14 +342,14 @@ void Checker::check_sequence() {
   }
   const std::int64_t parts = product({context.ring, context.ulysses});
   const auto refuse = [&](std::int64_t by, const std::string& why) {
-    error("workload.sequence_length", "not-divisible",
-          fmt::format("sequence_length {} does not divide by {}: {}", length, by, why),
-          fmt::format("use a multiple of {}, such as {}", by,
-                      by <= length ? length / by * by : by));
+    error(
+        "workload.sequence_length", "not-divisible",
+        fmt::format("sequence_length {} does not divide by {}: {}", length, by, why),
+        fmt::format("use a multiple of {}, such as {}", by, by <= length ? length / by * by : by));
   };
   if (length % parts != 0) {
-    refuse(parts, fmt::format("ring {} x ulysses {} ranks share it", context.ring,
-                              context.ulysses));
+    refuse(parts,
+           fmt::format("ring {} x ulysses {} ranks share it", context.ring, context.ulysses));
   } else if (plan_.sequence_parallel && length % product({parts, plan_.tensor}) != 0) {
     refuse(product({parts, plan_.tensor}),
            "Megatron sequence parallelism cuts each rank's tokens over the tensor ranks");
@@ -434,8 +429,14 @@ std::optional<Scenario> Checker::run() {
   if (broken_) {
     return std::nullopt;
   }
-  return Scenario{model(),          cluster(),  gpus_,           workload_,
-                  plan_,            precision_, draft_.software, draft_.attention_kernel,
+  return Scenario{model(),
+                  cluster(),
+                  gpus_,
+                  workload_,
+                  plan_,
+                  precision_,
+                  draft_.software,
+                  draft_.attention_kernel,
                   std::move(remarks_)};
 }
 

@@ -55,9 +55,7 @@ class ScenarioReader {
   void read_precision(const YamlValue& map);
   void note_places(const YamlValue& map, const std::string& prefix);
   // True if reading added no complaint since `before`: a value that was refused stays open.
-  [[nodiscard]] bool clean(std::size_t before) const {
-    return diagnostics_.all().size() == before;
-  }
+  [[nodiscard]] bool clean(std::size_t before) const { return diagnostics_.all().size() == before; }
   void read_degree(MapReader& reader, const std::string& key, std::int64_t& degree, bool& open);
 
   ScenarioDraft& draft_;

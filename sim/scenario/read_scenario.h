@@ -25,16 +25,16 @@ struct OpenChoices {
 /// check_scenario can point at it. Absent choices take the defaults of formats: see docs.
 struct ScenarioDraft {
   std::optional<Model> model;
-  std::optional<Cluster> cluster;                ///< already built (measured runs); else:
-  std::optional<YamlValue> cluster_value;        ///< inline map, if any
-  std::string cluster_name;                      ///< preset or path otherwise
+  std::optional<Cluster> cluster;          ///< already built (measured runs); else:
+  std::optional<YamlValue> cluster_value;  ///< inline map, if any
+  std::string cluster_name;                ///< preset or path otherwise
   std::optional<std::int64_t> gpus;
   Workload workload;
   Plan plan;
-  std::optional<std::int64_t> data;              ///< absent: auto
+  std::optional<std::int64_t> data;  ///< absent: auto
   Precision precision;
   std::string software = "ideal";
-  std::string attention_kernel;                  ///< as in Scenario; empty: the device's best
+  std::string attention_kernel;  ///< as in Scenario; empty: the device's best
   OpenChoices open;
   /// Where each setting was made, by its path ("plan.context.ring"); missing: the whole input.
   std::vector<std::pair<std::string, Place>> places;

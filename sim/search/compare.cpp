@@ -30,10 +30,8 @@ struct MemoryPlan {
 
 // From the fastest to the leanest: sharding parameters costs communication that mostly overlaps,
 // recomputing everything costs a third more compute.
-constexpr std::array<MemoryPlan, 4> memory_plans{{{1, Recompute::none},
-                                                  {3, Recompute::none},
-                                                  {1, Recompute::full},
-                                                  {3, Recompute::full}}};
+constexpr std::array<MemoryPlan, 4> memory_plans{
+    {{1, Recompute::none}, {3, Recompute::none}, {1, Recompute::full}, {3, Recompute::full}}};
 
 std::vector<std::int64_t> divisors(std::int64_t number) {
   std::vector<std::int64_t> found;
@@ -133,9 +131,8 @@ ScenarioDraft draft_of(const ScenarioDraft& draft, const Split& split) {
   }
   out.plan.data = out.data.value_or(1);
   // What the user wrote about another method is not a mistake of this one.
-  std::erase_if(out.places, [](const auto& place) {
-    return place.first.starts_with("plan.context.");
-  });
+  std::erase_if(out.places,
+                [](const auto& place) { return place.first.starts_with("plan.context."); });
   return out;
 }
 
@@ -207,8 +204,8 @@ std::vector<MemoryPlan> memory_plans_of(const ScenarioDraft& draft) {
   std::vector<MemoryPlan> plans;
   for (const MemoryPlan& plan : memory_plans) {
     MemoryPlan wanted = plan;
-    wanted.zero = draft.open.zero && draft.workload.phase != Phase::attention ? plan.zero
-                                                                              : draft.plan.zero;
+    wanted.zero =
+        draft.open.zero && draft.workload.phase != Phase::attention ? plan.zero : draft.plan.zero;
     wanted.recompute = draft.open.recompute && train ? plan.recompute : draft.plan.recompute;
     const auto same = [&](const MemoryPlan& other) {
       return other.zero == wanted.zero && other.recompute == wanted.recompute;
@@ -289,19 +286,19 @@ bool has_common_parts(const ScenarioDraft& draft, Diagnostics& diagnostics) {
 std::vector<Split> find_splits(const ScenarioDraft& draft, Diagnostics& diagnostics) {
   const std::int64_t replicas = draft.plan.pipeline * draft.data.value_or(1);
   if (*draft.gpus % replicas != 0) {
-    diagnostics.error(draft.place("plan"), "degrees-product",
-                      fmt::format("{} GPUs do not divide by pipeline {} x data {} = {}",
-                                  *draft.gpus, draft.plan.pipeline, draft.data.value_or(1),
-                                  replicas),
-                      "choose degrees whose product divides the GPUs");
+    diagnostics.error(
+        draft.place("plan"), "degrees-product",
+        fmt::format("{} GPUs do not divide by pipeline {} x data {} = {}", *draft.gpus,
+                    draft.plan.pipeline, draft.data.value_or(1), replicas),
+        "choose degrees whose product divides the GPUs");
     return {};
   }
   const std::int64_t ranks = *draft.gpus / replicas;
   if (ranks % draft.plan.tensor != 0) {
-    diagnostics.error(draft.place("plan.tensor"), "not-divisible",
-                      fmt::format("{} GPUs of a replica do not divide by tensor {}", ranks,
-                                  draft.plan.tensor),
-                      "choose a tensor degree that divides them");
+    diagnostics.error(
+        draft.place("plan.tensor"), "not-divisible",
+        fmt::format("{} GPUs of a replica do not divide by tensor {}", ranks, draft.plan.tensor),
+        "choose a tensor degree that divides them");
     return {};
   }
   return Enumeration(draft, ranks).splits();

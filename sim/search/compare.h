@@ -14,11 +14,11 @@ namespace longhaul {
 
 /// One row: a plan that was predicted, or why it is not legal.
 struct Alternative {
-  std::string name;                 ///< "ring 32 zigzag", "usp u8 x r4", "tp8+sp x ring 4"
+  std::string name;  ///< "ring 32 zigzag", "usp u8 x r4", "tp8+sp x ring 4"
   Plan plan;
-  std::optional<Result> result;     ///< absent: rejected
-  std::string reason;               ///< why rejected, or a remark ("KV replicated 2x")
-  std::optional<Scenario> scenario; ///< what was predicted; absent: rejected
+  std::optional<Result> result;      ///< absent: rejected
+  std::string reason;                ///< why rejected, or a remark ("KV replicated 2x")
+  std::optional<Scenario> scenario;  ///< what was predicted; absent: rejected
   /// True if it was predicted and fits in device memory.
   [[nodiscard]] bool fits() const { return result && result->memory.fits; }
 };
@@ -48,8 +48,8 @@ struct NamedDraft {
   ScenarioDraft draft;
 };
 
-/// Ranks scenarios as they stand, in the same order. Each is the user's own, so one that is wrong is
-/// an error (recorded), not a rejected row.
+/// Ranks scenarios as they stand, in the same order. Each is the user's own, so one that is wrong
+/// is an error (recorded), not a rejected row.
 std::vector<Alternative> compare_scenarios(const std::vector<NamedDraft>& drafts,
                                            const Predictor& predictor, Diagnostics& diagnostics);
 

@@ -38,8 +38,8 @@ double sequences_per_step(const Scenario& scenario) {
              : static_cast<double>(workload.micro_batch * scenario.plan.data);
 }
 
-// Forward FLOPs of everything but attention cores, one sequence. A prefill asks the LM head about the
-// last token only.
+// Forward FLOPs of everything but attention cores, one sequence. A prefill asks the LM head about
+// the last token only.
 double matrix_flops(const Scenario& scenario) {
   const std::int64_t length = scenario.workload.sequence_length;
   const double whole = forward_flops(scenario.model, 1, length, AttentionFlops::full).value();

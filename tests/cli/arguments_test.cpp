@@ -1,6 +1,6 @@
 // Files, flags and outputs of the real program: what overrides what, and where data goes.
-#include <catch2/catch.hpp>
 #include <unistd.h>
+#include <catch2/catch.hpp>
 
 #include <cstdio>
 
@@ -48,8 +48,9 @@ TEST_CASE("flags override the file, and --set overrides flags") {
 }
 
 TEST_CASE("flags alone make a scenario, as a file on standard input does") {
-  const Said flags = run("predict llama3-8b dgx-a100 --gpus 8 --phase attention --seq 64k "
-                         "--method ring --ring 8 --json");
+  const Said flags =
+      run("predict llama3-8b dgx-a100 --gpus 8 --phase attention --seq 64k "
+          "--method ring --ring 8 --json");
   const Said piped = run("predict - --json", "cat " + example + " |");
   CHECK(flags.exit_code == 0);
   CHECK(flags.out == piped.out);
@@ -97,8 +98,7 @@ TEST_CASE("several lengths give several tables, several files one table of rows 
   CHECK(count(lengths.out, "rank  plan") == 2);
   const Said files = run("compare " + example + " examples/llama3-8b-1m-four-dgx-h100.yaml");
   CHECK(count(files.out, "rank  plan") == 1);
-  CHECK_THAT(files.out,
-             Contains("ring-attention-only") && Contains("llama3-8b-1m-four-dgx-h100"));
+  CHECK_THAT(files.out, Contains("ring-attention-only") && Contains("llama3-8b-1m-four-dgx-h100"));
 }
 
 TEST_CASE("the command that compare proposes predicts the best row's step time") {
@@ -158,7 +158,8 @@ TEST_CASE("errors with --json are the one document on standard output, usage err
 }
 
 TEST_CASE("sound files are said to be sound, of each kind") {
-  const Said said = run("check " + example + " models/llama3-8b.yaml topologies/clusters/dgx-h100.yaml");
+  const Said said =
+      run("check " + example + " models/llama3-8b.yaml topologies/clusters/dgx-h100.yaml");
   CHECK(said.exit_code == 0);
   CHECK_THAT(said.out, Contains("a sound scenario") && Contains("a sound model") &&
                            Contains("a sound cluster"));

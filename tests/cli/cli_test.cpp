@@ -4,9 +4,9 @@
 #include "sim/input/yaml.h"
 #include "tests/cli/run_longhaul.h"
 
+using Catch::Matchers::Contains;
 using longhaul::test::run;
 using longhaul::test::Said;
-using Catch::Matchers::Contains;
 
 namespace {
 
@@ -35,8 +35,9 @@ TEST_CASE("alone it shows three examples and is content") {
 }
 
 TEST_CASE("a prediction goes to standard output, and what does not fit exits with 1") {
-  const Said fits = run("predict llama3-8b dgx-h100 --gpus 8 --seq 32k --method ring --zero 3 "
-                        "--recompute full");
+  const Said fits =
+      run("predict llama3-8b dgx-h100 --gpus 8 --seq 32k --method ring --zero 3 "
+          "--recompute full");
   CHECK(fits.exit_code == 0);
   CHECK_THAT(fits.out, Contains("step time"));
   CHECK_THAT(fits.out, Contains("uncalibrated"));
@@ -74,9 +75,10 @@ TEST_CASE("with --json there is exactly one document, for errors too") {
 }
 
 TEST_CASE("all mistakes of a scenario are told at once, with their places") {
-  const Said said = run("check -", "printf 'model: llama3-8b\\ncluster: dgx-h100\\ngpus: 8\\n"
-                                   "workload: {sequence_length: 1000, masc: causal}\\n"
-                                   "plan: {context: {method: rinng, ring: 8}}\\n' |");
+  const Said said = run("check -",
+                        "printf 'model: llama3-8b\\ncluster: dgx-h100\\ngpus: 8\\n"
+                        "workload: {sequence_length: 1000, masc: causal}\\n"
+                        "plan: {context: {method: rinng, ring: 8}}\\n' |");
   CHECK(said.exit_code == 2);
   CHECK_THAT(said.err, Contains("masc"));
   CHECK_THAT(said.err, Contains("did you mean 'mask'"));

@@ -31,8 +31,9 @@ inline Said run(const std::string& arguments, const std::string& before = "") {
   if (mkdtemp(folder.data()) == nullptr) {
     return {};
   }
-  const std::string command = "cd '" LONGHAUL_SOURCE_DIR "' && " + before + " '" LONGHAUL_BINARY "' " +
-                              arguments + " >" + folder + "/out 2>" + folder + "/err";
+  const std::string command = "cd '" LONGHAUL_SOURCE_DIR "' && " + before +
+                              " '" LONGHAUL_BINARY "' " + arguments + " >" + folder + "/out 2>" +
+                              folder + "/err";
   const int status = std::system(command.c_str());
   Said said;
   said.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;

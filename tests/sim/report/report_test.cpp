@@ -13,11 +13,11 @@ namespace {
 
 Scenario scenario() {
   Diagnostics diagnostics;
-  const auto source = std::make_shared<const SourceText>(SourceText{
-      "s.yaml",
-      "model: llama3-8b\ncluster: dgx-h100\ngpus: 32\n"
-      "workload: {sequence_length: 1M, global_batch: 2}\n"
-      "plan: {zero: 3, recompute: full, context: {method: usp, ulysses: 8}}\n"});
+  const auto source = std::make_shared<const SourceText>(
+      SourceText{"s.yaml",
+                 "model: llama3-8b\ncluster: dgx-h100\ngpus: 32\n"
+                 "workload: {sequence_length: 1M, global_batch: 2}\n"
+                 "plan: {zero: 3, recompute: full, context: {method: usp, ulysses: 8}}\n"});
   const auto map = YamlValue::parse(source, diagnostics);
   REQUIRE(map);
   const auto out = check_scenario(read_scenario(*map, diagnostics), diagnostics);
@@ -165,8 +165,7 @@ TEST_CASE("a comparison's JSON numbers what was predicted and says what was reje
   Alternative rejected;
   rejected.name = "ulysses 24";
   rejected.reason = "32 heads";
-  const JsonValue json =
-      comparison_json(1048576, {row("best", true), row("big", false), rejected});
+  const JsonValue json = comparison_json(1048576, {row("best", true), row("big", false), rejected});
   CHECK(text_at(json, {"best"}) == "\"best\"");
   const std::string list = text_at(json, {"alternatives"});
   CHECK_THAT(list, Contains(R"({"rank":1,"name":"best","fits":true,"rejected":false)"));
@@ -178,13 +177,27 @@ TEST_CASE("a comparison's JSON numbers what was predicted and says what was reje
 
 TEST_CASE("a prediction's text says what was run, the figures, the verdict and how sure it is") {
   const std::string text = result_text(scenario(), result(), {});
-  for (const char* part :
-       {"llama3-8b, 8.03 B parameters, on 32 x", "train, 1M tokens, causal, global batch 2",
-        "usp u8 x r4 zigzag, ulysses inner, zero 3, recompute full", "2 micro-batches of 1",
-        "12.5 s", "90 % interval 11.2 s to 13.8 s", "5,243 per GPU", "45.7 %",
-        "causal attention, no recompute", "750 ms", "6.2 %", "ring exchange", "28.0 %",
-        "kv buffers", "16.0 GiB", "rank 5", "64.0 GiB", "80.0 GiB", "fits",
-        "bottleneck: attention kernels", "uncalibrated"}) {
+  for (const char* part : {"llama3-8b, 8.03 B parameters, on 32 x",
+                           "train, 1M tokens, causal, global batch 2",
+                           "usp u8 x r4 zigzag, ulysses inner, zero 3, recompute full",
+                           "2 micro-batches of 1",
+                           "12.5 s",
+                           "90 % interval 11.2 s to 13.8 s",
+                           "5,243 per GPU",
+                           "45.7 %",
+                           "causal attention, no recompute",
+                           "750 ms",
+                           "6.2 %",
+                           "ring exchange",
+                           "28.0 %",
+                           "kv buffers",
+                           "16.0 GiB",
+                           "rank 5",
+                           "64.0 GiB",
+                           "80.0 GiB",
+                           "fits",
+                           "bottleneck: attention kernels",
+                           "uncalibrated"}) {
     CHECK_THAT(text, Contains(part));
   }
 }

@@ -108,8 +108,9 @@ attention_kernel: fa2
 }
 
 TEST_CASE("what is left out takes its documented default") {
-  const Scenario s = accepted("model: llama3-8b\ncluster: dgx-h100\ngpus: 8\n"
-                              "workload: {sequence_length: 8k}\n");
+  const Scenario s = accepted(
+      "model: llama3-8b\ncluster: dgx-h100\ngpus: 8\n"
+      "workload: {sequence_length: 8k}\n");
   CHECK(s.workload.phase == Phase::train);
   CHECK(s.workload.mask == MaskSpec{});
   CHECK(s.plan.context.method == ContextMethod::none);
@@ -127,8 +128,9 @@ TEST_CASE("what is left out takes its documented default") {
 }
 
 TEST_CASE("without 'gpus' all of the cluster is used") {
-  const Scenario s = accepted("model: llama3-8b\ncluster: single-gpu\n"
-                              "workload: {sequence_length: 8k}\n");
+  const Scenario s = accepted(
+      "model: llama3-8b\ncluster: single-gpu\n"
+      "workload: {sequence_length: 8k}\n");
   CHECK(s.gpus == s.cluster.gpu_count());
   CHECK(s.gpus == 1);
 }
@@ -233,9 +235,8 @@ TEST_CASE("the global batch is a multiple of what all replicas run at once") {
 }
 
 TEST_CASE("a pass without optimizer runs one micro-batch per replica, whatever the batch says") {
-  const Scenario s = accepted(
-      on(8, "phase: prefill, sequence_length: 64k, micro_batch: 3",
-         "context: {method: ring, ring: 4}"));
+  const Scenario s = accepted(on(8, "phase: prefill, sequence_length: 64k, micro_batch: 3",
+                                 "context: {method: ring, ring: 4}"));
   CHECK(s.workload.global_batch == 6);
   CHECK(s.micro_batches() == 1);
   // A program's draft may carry a batch that means nothing to its phase.
@@ -263,8 +264,7 @@ TEST_CASE("a model with its own sliding window is run with it unless the user na
 }
 
 TEST_CASE("tensor parallelism beyond a node is allowed with a warning") {
-  const std::string model =
-      "{name: m, layers: 2, hidden: 2048, heads: 32, ffn: 8192, vocab: 1000}";
+  const std::string model = "{name: m, layers: 2, hidden: 2048, heads: 32, ffn: 8192, vocab: 1000}";
   const Outcome wide = outcome(on(16, "sequence_length: 8k", "tensor: 16", model));
   CHECK(wide.scenario);
   CHECK(wide.words.find("warning: tensor 16 is more than the 8 GPUs of a node") !=
@@ -276,8 +276,8 @@ TEST_CASE("tensor parallelism beyond a node is allowed with a warning") {
 
 TEST_CASE("only the attention of a model without MLP can be run") {
   const std::string model = "{layers: 1, hidden: 4096, heads: 32, kv_heads: 8, head_dim: 128}";
-  CHECK_FALSE(refused(on(8, "phase: attention, sequence_length: 64k",
-                         "context: {method: ring}", model)));
+  CHECK_FALSE(
+      refused(on(8, "phase: attention, sequence_length: 64k", "context: {method: ring}", model)));
   CHECK(refused(on(8, "phase: forward, sequence_length: 64k", "context: {method: ring}", model)));
 }
 

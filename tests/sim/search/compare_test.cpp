@@ -31,8 +31,7 @@ ScenarioDraft draft(const std::string& rest) {
 std::vector<Alternative> rows_of(const ScenarioDraft& draft, FakeFigures figures = {}) {
   Diagnostics diagnostics;
   const auto rows = compare_methods(
-      draft,
-      [&](const Scenario& scenario, Diagnostics&) { return fake_result(scenario, figures); },
+      draft, [&](const Scenario& scenario, Diagnostics&) { return fake_result(scenario, figures); },
       diagnostics);
   INFO(format_diagnostics(diagnostics, false));
   CHECK_FALSE(diagnostics.has_errors());
@@ -86,8 +85,9 @@ TEST_CASE("inside one node the placement changes nothing and is tried once") {
 }
 
 TEST_CASE("a tensor degree of the user's is kept in every row") {
-  const auto rows = rows_of(draft("gpus: 16\nworkload: {sequence_length: 64k}\n"
-                                  "plan: {tensor: 2, sequence_parallel: true}"));
+  const auto rows =
+      rows_of(draft("gpus: 16\nworkload: {sequence_length: 64k}\n"
+                    "plan: {tensor: 2, sequence_parallel: true}"));
   CHECK(rows.size() >= 5);
   for (const Alternative& row : rows) {
     CHECK(row.plan.tensor == 2);
@@ -96,8 +96,9 @@ TEST_CASE("a tensor degree of the user's is kept in every row") {
 }
 
 TEST_CASE("an order and replicas of the user's are kept in every row") {
-  const auto rows = rows_of(draft("gpus: 16\nworkload: {sequence_length: 64k}\n"
-                                  "plan: {data: 2, context: {order: contiguous}}"));
+  const auto rows =
+      rows_of(draft("gpus: 16\nworkload: {sequence_length: 64k}\n"
+                    "plan: {data: 2, context: {order: contiguous}}"));
   for (const Alternative& row : rows) {
     CHECK(row.plan.data == 2);
     CHECK(row.plan.context.order == SequenceOrder::contiguous);
@@ -107,7 +108,8 @@ TEST_CASE("an order and replicas of the user's are kept in every row") {
 
 TEST_CASE("rows that fit come first by time, then those that do not by memory, then the rejected") {
   // 24 ranks: 32 heads divide by 2, 4, 8 only, so USP with 3, 6, 12 and Ulysses 24 are rejected.
-  // 55 GiB hold 40 / 24 of states and 1000 / 24 = 42 of activations: the best memory plan has ZeRO 3.
+  // 55 GiB hold 40 / 24 of states and 1000 / 24 = 42 of activations: the best memory plan has
+  // ZeRO 3.
   const auto rows = rows_of(draft("gpus: 24\nworkload: {sequence_length: 96k}"), {55.0});
   int group = 0;
   const Alternative* before = nullptr;

@@ -1,4 +1,5 @@
-// A predictor whose figures follow from the plan alone, so that what compare makes of them is known.
+// A predictor whose figures follow from the plan alone, so that what compare makes of them is
+// known.
 #pragma once
 
 #include "sim/search/compare.h"

@@ -42,9 +42,9 @@ TEST_CASE("a forward pass multiplies every matrix with every token and attends e
 }
 
 TEST_CASE("training is three forward passes of every sequence, whatever is recomputed") {
-  CHECK_THAT(flops("phase: train, global_batch: 4"),
-             WithinRel(12 * (2 * tokens * (3 * layer_matrices + head) + 3 * causal_attention),
-                       1e-12));
+  CHECK_THAT(
+      flops("phase: train, global_batch: 4"),
+      WithinRel(12 * (2 * tokens * (3 * layer_matrices + head) + 3 * causal_attention), 1e-12));
 }
 
 TEST_CASE("a prefill asks the LM head about one token") {
