@@ -50,8 +50,7 @@ AttentionShape transposed(const AttentionShape& shape) {
   return other;
 }
 
-const AttentionCurve& curve_for(const std::vector<AttentionCurve>& curves,
-                                std::int64_t head_dim) {
+const AttentionCurve& curve_for(const std::vector<AttentionCurve>& curves, std::int64_t head_dim) {
   for (const AttentionCurve& curve : curves) {
     if (head_dim <= curve.head_dim) {
       return curve;
@@ -69,29 +68,22 @@ double sm_rate(const Device& device, KernelType type) {
   return peak.value() / device.sms;
 }
 
-struct Pieces {
-  std::vector<double> costs;  // of the tiles of one head, longest first
-  bool any = false;
-};
-
-Pieces tiles_of(const AttentionShape& shape, const AttentionCurve& curve,
-                const AttentionPass& pass, double step, std::int64_t rows,
-                std::int64_t columns) {
-  Pieces pieces;
-  (void)curve;
+// Costs of the tiles of one head, longest first; tiles that see nothing are not there.
+std::vector<double> tiles_of(const AttentionShape& shape, const AttentionPass& pass, double step,
+                             std::int64_t rows, std::int64_t columns) {
+  std::vector<double> costs;
   for (std::int64_t first = 0; first < shape.queries; first += rows) {
     const std::int64_t height = std::min(rows, shape.queries - first);
     const TileSteps steps = tile_steps(shape.band, first, height, shape.keys, columns);
     if (steps.whole + steps.masked == 0) {
       continue;
     }
-    pieces.costs.push_back(pass.tile_start.value() +
-                           step * (static_cast<double>(steps.whole) +
-                                   pass.masked_step * static_cast<double>(steps.masked)));
-    pieces.any = true;
+    costs.push_back(pass.tile_start.value() +
+                    step * (static_cast<double>(steps.whole) +
+                            pass.masked_step * static_cast<double>(steps.masked)));
   }
-  std::sort(pieces.costs.begin(), pieces.costs.end(), std::greater<>());
-  return pieces;
+  std::sort(costs.begin(), costs.end(), std::greater<>());
+  return costs;
 }
 
 double io_bytes(const AttentionShape& shape) {
@@ -115,8 +107,8 @@ double materialised_bytes(const AttentionShape& shape) {
 
 }  // namespace
 
-TileSteps tile_steps(const Band& band, std::int64_t first_row, std::int64_t rows,
-                     std::int64_t keys, std::int64_t columns) {
+TileSteps tile_steps(const Band& band, std::int64_t first_row, std::int64_t rows, std::int64_t keys,
+                     std::int64_t columns) {
   const std::int64_t last_row = first_row + rows - 1;
   const std::int64_t low = band.lower ? std::max<std::int64_t>(0, first_row + *band.lower) : 0;
   const std::int64_t high =
@@ -133,15 +125,14 @@ TileSteps tile_steps(const Band& band, std::int64_t first_row, std::int64_t rows
     whole_end = std::min(whole_end, floor_divide(first_row + *band.upper + 1, columns));
   }
   if (band.lower) {
-    whole_begin = std::max(whole_begin, ceil_divide(std::max<std::int64_t>(0, last_row + *band.lower),
-                                                    columns));
+    whole_begin = std::max(whole_begin,
+                           ceil_divide(std::max<std::int64_t>(0, last_row + *band.lower), columns));
   }
   const std::int64_t whole = std::max<std::int64_t>(0, whole_end - whole_begin);
   return {whole, end - begin - whole};
 }
 
-double list_schedule(const std::vector<double>& costs, std::int64_t copies,
-                     std::int64_t servers) {
+double list_schedule(const std::vector<double>& costs, std::int64_t copies, std::int64_t servers) {
   if (costs.empty()) {
     return 0.0;
   }
@@ -169,8 +160,7 @@ KernelTime KernelCosts::attention(const AttentionShape& given) const {
   const AttentionFamily& family = *family_;
   const AttentionPass& pass = given.backward ? family.backward : family.forward;
   const bool masked = given.band.lower || given.band.upper;
-  const AttentionCurve& curve =
-      curve_for(masked ? pass.masked : pass.full, given.head_dim);
+  const AttentionCurve& curve = curve_for(masked ? pass.masked : pass.full, given.head_dim);
   const AttentionShape shape = given.backward ? transposed(given) : given;
   const std::int64_t rows = given.backward ? curve.columns : curve.rows;
   const std::int64_t columns = given.backward ? curve.rows : curve.columns;
@@ -180,8 +170,8 @@ KernelTime KernelCosts::attention(const AttentionShape& given) const {
                           sm_rate(device_, given.type);
   const double others = curve.beta / 16.0 / device_.boost_clock.value();
   const double step = static_cast<double>(rows * columns) * (products + others);
-  const Pieces pieces = tiles_of(shape, curve, pass, step, rows, columns);
-  const double kernel = list_schedule(pieces.costs, given.batch * given.heads, device_.sms);
+  const std::vector<double> tiles = tiles_of(shape, pass, step, rows, columns);
+  const double kernel = list_schedule(tiles, given.batch * given.heads, device_.sms);
   double bytes = io_bytes(given);
   if (family.materialised) {
     bytes += materialised_bytes(given);
@@ -191,7 +181,8 @@ KernelTime KernelCosts::attention(const AttentionShape& given) const {
   const double body = family.materialised ? kernel + memory : std::max(kernel, memory);
   result.time = pass.launch + Seconds::of(body / profile_->sustained);
   result.relative_spread = pass.spread;
-  result.extrapolated = given.head_dim > 256 || given.type == KernelType::fp32;
+  result.extrapolated =
+      generic_ || substituted_ || given.head_dim > 256 || given.type == KernelType::fp32;
   return result;
 }
 

@@ -19,7 +19,7 @@ constexpr double unlimited = 1e30;
 
 // How a group lies on the cluster.
 struct Placement {
-  std::vector<std::vector<GpuId>> nodes;  ///< members by NVLink domain, in group order
+  std::vector<std::vector<GpuId>> nodes;  ///< members by NVLink domain
   bool even = true;                       ///< every node has as many members
   bool nvlink = false;                    ///< neighbours in a node are joined by NVLink
   bool over_network = false;
@@ -35,6 +35,8 @@ Placement place(const Cluster& cluster, std::span<const GpuId> gpus) {
   }
   Placement placement;
   for (auto& [domain, members] : by_domain) {
+    // NCCL lays its rings by the wiring, whatever the ranks' order; GPUs are numbered by wiring.
+    std::sort(members.begin(), members.end());
     placement.nodes.push_back(std::move(members));
   }
   for (const auto& members : placement.nodes) {
@@ -42,9 +44,9 @@ Placement place(const Cluster& cluster, std::span<const GpuId> gpus) {
   }
   placement.over_network = placement.nodes.size() > 1;
   const auto& first = placement.nodes.front();
-  placement.nvlink = first.size() < 2 ? domains
-                                      : cluster.route(first[0], first[1]).path_class ==
-                                            PathClass::nvlink;
+  placement.nvlink = first.size() < 2
+                         ? domains
+                         : cluster.route(first[0], first[1]).path_class == PathClass::nvlink;
   return placement;
 }
 
@@ -155,8 +157,11 @@ CollectivePlan TransportCosts::ring(const CollectiveRequest& request) const {
   const std::size_t k = placement.per_node();
   const std::size_t nodes = placement.nodes.size();
   const double turns = request.kind == CollectiveKind::all_reduce ? 2.0 : 1.0;
-  const double carried = turns * request.bytes.value() * static_cast<double>(n - 1) /
-                         static_cast<double>(n);
+  // A broadcast passes the whole buffer on; the others keep the share that a GPU already has.
+  const double passed = request.kind == CollectiveKind::broadcast
+                            ? 1.0
+                            : static_cast<double>(n - 1) / static_cast<double>(n);
+  const double carried = turns * request.bytes.value() * passed;
   const Steps steps = steps_of(request.kind, n, nodes);
   CollectivePlan plan;
   plan.algorithm = "ring";
@@ -281,8 +286,8 @@ CollectivePlan TransportCosts::send(const CollectiveRequest& request) const {
   plan.algorithm = "p2p";
   const Route& route = cluster_.route(request.gpus[0], request.gpus[1]);
   const bool nvlink = route.path_class == PathClass::nvlink;
-  const double cap = nvlink ? cluster_.device().nvlink_bandwidth.value() * nvlink_->send
-                            : unlimited;
+  const double cap =
+      nvlink ? cluster_.device().nvlink_bandwidth.value() * nvlink_->send : unlimited;
   add_flow(plan, request.gpus[0], request.gpus[1], request.bytes.value(), cap);
   const TransportProtocol& simple = profile_->protocols.back();
   plan.latency = profile_->launch + simple.base +
@@ -290,8 +295,7 @@ CollectivePlan TransportCosts::send(const CollectiveRequest& request) const {
                   : nvlink          ? simple.nvlink_hop
                                     : simple.pcie_hop);
   plan.relative_spread = profile_->spread;
-  plan.sms_held =
-      is_network(route) ? profile_->sms_send_many_nodes : profile_->sms_send_one_node;
+  plan.sms_held = is_network(route) ? profile_->sms_send_many_nodes : profile_->sms_send_one_node;
   return plan;
 }
 
@@ -347,8 +351,7 @@ Seconds TransportCosts::alone(const CollectiveRequest& request) const {
   return time_alone(lower(request));
 }
 
-Bytes TransportCosts::communicator_memory(CollectiveKind kind,
-                                          std::span<const GpuId> gpus) const {
+Bytes TransportCosts::communicator_memory(CollectiveKind kind, std::span<const GpuId> gpus) const {
   if (gpus.size() < 2) {
     return Bytes();
   }

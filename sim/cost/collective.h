@@ -36,10 +36,10 @@ struct PlannedFlow {
 
 /// What a collective does on the wire. It is over when every flow is.
 struct CollectivePlan {
-  std::string algorithm;        ///< "ring", "tree", "nvls", "pairwise", "p2p"
+  std::string algorithm;  ///< "ring", "tree", "nvls", "pairwise", "p2p"
   std::vector<PlannedFlow> flows;
-  Seconds latency;              ///< paid once before the flows move: base + hops, with launch
-  int sms_held = 0;             ///< SMs per GPU while in flight
+  Seconds latency;   ///< paid once before the flows move: base + hops, with launch
+  int sms_held = 0;  ///< SMs per GPU while in flight
   double relative_spread = 0.0;
   bool extrapolated = false;
 };

@@ -12,9 +12,7 @@ namespace longhaul {
 
 namespace {
 
-double ceil_ratio(std::int64_t a, std::int64_t b) {
-  return static_cast<double>((a + b - 1) / b);
-}
+double ceil_ratio(std::int64_t a, std::int64_t b) { return static_cast<double>((a + b - 1) / b); }
 
 double peak_of(const Device& device, KernelType type) {
   if (type == KernelType::fp8 && device.peak_fp8.value() > 0) {
@@ -61,12 +59,12 @@ KernelTime KernelCosts::gemm(const GemmShape& shape) const {
   const double m = static_cast<double>(shape.m);
   const double n = static_cast<double>(shape.n);
   const double k = static_cast<double>(shape.k);
-  const double bytes =
-      static_cast<double>(shape.count) * (element_bytes(shape.type) * (m * k + k * n) + 2.0 * m * n);
+  const double bytes = static_cast<double>(shape.count) *
+                       (element_bytes(shape.type) * (m * k + k * n) + 2.0 * m * n);
   const double memory = bytes / (device_.memory_bandwidth.value() * profile_->memory_efficiency);
-  // Only long kernels reach the power limit; the shortest run at burst clocks.
+  // A training step keeps the GPU hot, so that its short kernels run at sustained clocks as well.
   const double body = std::max(best, memory) / profile_->sustained;
-  return {profile_->gemm_launch + Seconds::of(body), profile_->gemm_spread, false};
+  return {profile_->gemm_launch + Seconds::of(body), profile_->gemm_spread, generic_};
 }
 
 KernelTime KernelCosts::memory_bound(const MemoryShape& shape) const {
@@ -77,6 +75,7 @@ KernelTime KernelCosts::memory_bound(const MemoryShape& shape) const {
   const BytesPerSecond rate = device_.memory_bandwidth * profile_->memory_efficiency;
   result.time = profile_->memory_launch * static_cast<double>(shape.launches) + shape.bytes / rate;
   result.relative_spread = profile_->memory_spread;
+  result.extrapolated = generic_;
   return result;
 }
 
@@ -85,8 +84,8 @@ double KernelCosts::interference(int sms_held) const {
     return 1.0;
   }
   const double left = 1.0 - static_cast<double>(sms_held) / static_cast<double>(device_.sms);
-  const double slowed = left > 0.0 ? (1.0 + profile_->interference) / left
-                                   : profile_->interference_limit;
+  const double slowed =
+      left > 0.0 ? (1.0 + profile_->interference) / left : profile_->interference_limit;
   return std::min(slowed, profile_->interference_limit);
 }
 

@@ -1,5 +1,6 @@
 // How long one kernel takes alone on one GPU: pure functions of its shape and a device
-// profile. Equations, scope and origin of every parameter: docs/models/{attention,gemm,memory_bound}.md.
+// profile. Equations, scope and origin of every parameter:
+// docs/models/{attention,gemm,memory_bound}.md.
 #pragma once
 
 #include <cstdint>
@@ -63,7 +64,8 @@ struct AttentionFamily;
 /// Prices kernels on one device. Cheap to copy.
 class KernelCosts {
  public:
-  /// `attention` chooses a kernel family of the profile; a name it does not have gives the first.
+  /// `attention` chooses a kernel family of the profile; a name it does not have gives the first,
+  /// and every attention time is then marked extrapolated.
   KernelCosts(const Device& device, std::shared_ptr<const KernelProfile> profile,
               const std::string& attention = "");
   [[nodiscard]] KernelTime attention(const AttentionShape& shape) const;
@@ -83,11 +85,15 @@ class KernelCosts {
   Device device_;
   std::shared_ptr<const KernelProfile> profile_;
   const AttentionFamily* family_;  // in profile_
+  bool generic_;                   // the profile is not of this device
+  bool substituted_;               // the kernel family asked for is not in the profile
 };
 
 /// Finds the kernel profile for a device: its own file, or the generic one of its architecture
 /// (then every time is marked extrapolated). Never fails for a known architecture.
-/// `attention` names the implementation ("fa3", "fa2", "cudnn", "unfused"; "" = the best the device has).
-KernelCosts find_kernel_costs(const Device& device, const std::string& attention, Diagnostics& diagnostics);
+/// `attention` names the implementation ("fa3", "fa2", "cudnn", "unfused"; "" = the best the device
+/// has). One that the profile does not hold is replaced by the first, with a warning.
+KernelCosts find_kernel_costs(const Device& device, const std::string& attention,
+                              Diagnostics& diagnostics);
 
 }  // namespace longhaul

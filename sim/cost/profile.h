@@ -11,10 +11,10 @@ namespace longhaul {
 
 /// One attention kernel, forward or backward, for head dimensions up to `head_dim`.
 struct AttentionCurve {
-  std::int64_t head_dim = 0;  ///< largest head dimension it serves
-  std::int64_t rows = 128;    ///< queries (backward: queries) of a tile
-  std::int64_t columns = 128; ///< keys of a tile
-  double beta = 1.0;          ///< cycles per tile element besides the matrix products, x 1/16
+  std::int64_t head_dim = 0;   ///< largest head dimension it serves
+  std::int64_t rows = 128;     ///< queries (backward: queries) of a tile
+  std::int64_t columns = 128;  ///< keys of a tile
+  double beta = 1.0;           ///< cycles per tile element besides the matrix products, x 1/16
 };
 
 /// Forward or backward of one kernel family.
@@ -50,11 +50,13 @@ struct KernelProfile {
   Seconds gemm_launch;
   Seconds gemm_tile_start;
   double gemm_spread = 0.1;
-  double memory_efficiency = 0.85;         ///< of the data-sheet bandwidth, large kernels
+  double memory_efficiency = 0.85;  ///< of the data-sheet bandwidth, large kernels
   Seconds memory_launch;
   double memory_spread = 0.1;
-  double sustained = 1.0;                  ///< speed of a training step against a burst (power)
-  double interference = 0.0;               ///< slowing beside communication, SMs apart
+  double sustained = 1.0;     ///< speed of a training step against a burst (power)
+  double interference = 0.0;  ///< slowing beside communication, SMs apart
+  /// Beside an all-gather on A100 attention took 1.83 and a product 1.76 times as long
+  /// (github.com/NVIDIA/nccl issue 1428); nothing worse than twice is believed.
   double interference_limit = 2.0;
   std::vector<std::string> origins;
 };
@@ -67,8 +69,8 @@ struct TileSteps {
   std::int64_t whole = 0;
   std::int64_t masked = 0;
 };
-TileSteps tile_steps(const Band& band, std::int64_t first_row, std::int64_t rows,
-                     std::int64_t keys, std::int64_t columns);
+TileSteps tile_steps(const Band& band, std::int64_t first_row, std::int64_t rows, std::int64_t keys,
+                     std::int64_t columns);
 
 /// Time of jobs of the given costs, each `copies` times, on `servers` in list order (longest
 /// first): exact up to 4096 jobs, beyond that total/servers plus half a shortest job.

@@ -10,6 +10,34 @@ namespace longhaul {
 
 namespace {
 
+constexpr const char* generic_name = "generic";
+
+const AttentionFamily* find_family(const KernelProfile& profile, const std::string& name) {
+  for (const AttentionFamily& family : profile.attention) {
+    if (family.name == name) {
+      return &family;
+    }
+  }
+  return nullptr;
+}
+
+// A kernel that nobody has described is never priced in silence.
+void warn_of_substitute(const Device& device, const KernelProfile& profile,
+                        const std::string& attention, Diagnostics& diagnostics) {
+  if (attention.empty() || find_family(profile, attention) != nullptr) {
+    return;
+  }
+  std::string known;
+  for (const AttentionFamily& family : profile.attention) {
+    known += (known.empty() ? "" : ", ") + family.name;
+  }
+  diagnostics.warning({}, "no-kernel",
+                      "attention kernel '" + attention + "' has no profile on device '" +
+                          device.name + "': '" + profile.attention.front().name +
+                          "' is priced instead",
+                      "profiled kernels of this device: " + known);
+}
+
 // A fitted or published number: {value: ..., spread: ..., source: ...} or {..., from: ...}.
 class Entry {
  public:
@@ -143,7 +171,7 @@ std::shared_ptr<const KernelProfile> read_profile_for(const Device& device,
     }
     const auto& names = profile->devices;
     const bool mine = std::find(names.begin(), names.end(), device.name) != names.end();
-    const bool fallback = profile->name == "generic";
+    const bool fallback = profile->name == generic_name;
     if (mine || fallback) {
       auto shared = std::make_shared<const KernelProfile>(std::move(*profile));
       if (mine) {
@@ -153,10 +181,10 @@ std::shared_ptr<const KernelProfile> read_profile_for(const Device& device,
     }
   }
   if (generic) {
-    diagnostics.warning({}, "no-profile",
-                        "no kernel profile for device '" + device.name +
-                            "': generic efficiencies are used",
-                        "calibrate the device, or treat the result as a rough guess");
+    diagnostics.warning(
+        {}, "no-profile",
+        "no kernel profile for device '" + device.name + "': generic efficiencies are used",
+        "calibrate the device, or treat the result as a rough guess");
   }
   return generic;
 }
@@ -171,7 +199,7 @@ std::shared_ptr<const KernelProfile> profile_for(const Device& device, Diagnosti
     return found->second;
   }
   auto profile = read_profile_for(device, diagnostics);
-  if (profile && profile->name != "generic") {
+  if (profile && profile->name != generic_name) {
     known.emplace(device.name, profile);
   }
   return profile;
@@ -220,11 +248,13 @@ std::optional<KernelProfile> read_kernel_profile(const SourcePtr& source,
 
 KernelCosts::KernelCosts(const Device& device, std::shared_ptr<const KernelProfile> profile,
                          const std::string& attention)
-    : device_(device), profile_(std::move(profile)), family_(&profile_->attention.front()) {
-  for (const AttentionFamily& family : profile_->attention) {
-    if (family.name == attention) {
-      family_ = &family;
-    }
+    : device_(device),
+      profile_(std::move(profile)),
+      family_(find_family(*profile_, attention)),
+      generic_(profile_->name == generic_name),
+      substituted_(!attention.empty() && family_ == nullptr) {
+  if (family_ == nullptr) {
+    family_ = &profile_->attention.front();
   }
 }
 
@@ -239,6 +269,7 @@ KernelCosts find_kernel_costs(const Device& device, const std::string& attention
     diagnostics.error({}, "no-profile", "no usable kernel profile was found");
     throw InputError(diagnostics);
   }
+  warn_of_substitute(device, *profile, attention, diagnostics);
   return KernelCosts(device, std::move(profile), attention);
 }
 

@@ -68,8 +68,7 @@ void read_efficiencies(MapReader& root, TransportProfile& profile, Diagnostics& 
   }
 }
 
-void read_latencies_and_sms(MapReader& root, TransportProfile& profile,
-                            Diagnostics& diagnostics) {
+void read_latencies_and_sms(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
   if (const auto value = root.require("latency")) {
     MapReader reader(*value, "latency", diagnostics);
     profile.launch = reader.seconds("launch");

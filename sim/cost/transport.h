@@ -13,20 +13,20 @@ namespace longhaul {
 /// A protocol of NCCL: how its latency and bandwidth compare with plain (Simple) transfers.
 struct TransportProtocol {
   std::string name;
-  double bandwidth = 1.0;   ///< share of what Simple reaches
-  BytesPerSecond limit;     ///< of one GPU on one node, whatever the links; zero: none
-  Seconds base;             ///< of a collective
-  Seconds nvlink_hop;       ///< per step of a ring
+  double bandwidth = 1.0;  ///< share of what Simple reaches
+  BytesPerSecond limit;    ///< of one GPU on one node, whatever the links; zero: none
+  Seconds base;            ///< of a collective
+  Seconds nvlink_hop;      ///< per step of a ring
   Seconds pcie_hop;
   Seconds network_hop;
 };
 
 /// Shares of nominal link bandwidth that transfers reach, on NVLink of one GPU architecture.
 struct NvlinkEfficiency {
-  double ring = 0.8;        ///< ring collectives
+  double ring = 0.8;  ///< ring collectives
   double all_to_all = 0.75;
-  double send = 0.75;       ///< one message between two GPUs
-  double nvls = 0.0;        ///< in-switch all-reduce; zero: not available
+  double send = 0.75;  ///< one message between two GPUs
+  double nvls = 0.0;   ///< in-switch all-reduce; zero: not available
 };
 
 struct TransportProfile {
@@ -37,22 +37,22 @@ struct TransportProfile {
   double cpu_bus = 0.8;
   double c2c = 0.9;
   double host_memory = 0.7;
-  double host_staged = 0.6;         ///< PCIe links of a route through host memory
+  double host_staged = 0.6;  ///< PCIe links of a route through host memory
   double network = 0.95;
   double network_all_to_all = 0.8;  ///< of a NIC when many peers talk at once
   double network_tree = 0.88;       ///< two-node all-reduce by trees: share of the NICs
   std::vector<TransportProtocol> protocols;
-  Seconds launch;                   ///< kernel launch and synchronisation per collective
+  Seconds launch;  ///< kernel launch and synchronisation per collective
   Seconds nvls_latency;
-  Seconds peer_latency;             ///< all-to-all: per peer
-  int nvls_from_gpus = 5;           ///< in-switch all-reduce from this many GPUs on
+  Seconds peer_latency;    ///< all-to-all: per peer
+  int nvls_from_gpus = 5;  ///< in-switch all-reduce from this many GPUs on
   int sms_one_node = 24;
   int sms_nvls = 16;
   int sms_many_nodes = 16;
   int sms_send_one_node = 16;
   int sms_send_many_nodes = 4;
-  Bytes ring_memory;                ///< device memory of a communicator per channel
-  Bytes peer_memory;                ///< per peer of an all-to-all or send
+  Bytes ring_memory;  ///< device memory of a communicator per channel
+  Bytes peer_memory;  ///< per peer of an all-to-all or send
   double spread = 0.15;
   std::vector<std::string> origins;
 };

@@ -35,7 +35,11 @@ FlowId FlowNetwork::start(const FlowSpec& spec, SimTime now) {
   const std::uint32_t index = free_.back();
   free_.pop_back();
   Flow& flow = flows_[index];
+  check(spec.weights.empty() || spec.weights.size() == spec.links.size(),
+        "weights are given for every link or for none");
   flow.links.assign(spec.links.begin(), spec.links.end());
+  flow.weights.assign(spec.weights.begin(), spec.weights.end());
+  flow.weights.resize(spec.links.size(), 1);
   flow.bytes = spec.bytes.value();
   flow.left = flow.bytes;
   flow.rate = 0.0;
@@ -80,14 +84,15 @@ void FlowNetwork::begin_moving(std::uint32_t index) {
 
 void FlowNetwork::end_moving(std::uint32_t index) {
   Flow& flow = flows_[index];
-  for (const LinkId link : flow.links) {
+  for (std::size_t i = 0; i < flow.links.size(); ++i) {
+    const LinkId link = flow.links[i];
     auto& flows = links_[link.index].flows;
     const auto found = std::find(flows.begin(), flows.end(), index);
     if (found != flows.end()) {
       flows.erase(found);
       touch(link.index);
     }
-    bytes_by_link_[link.index] += flow.bytes;
+    bytes_by_link_[link.index] += flow.weights[i] * flow.bytes;
   }
   flow.phase = Phase::unused;
   ++flow.generation;
@@ -96,8 +101,7 @@ void FlowNetwork::end_moving(std::uint32_t index) {
 
 SimTime FlowNetwork::next_event() {
   solve();
-  while (!events_.empty() &&
-         events_.top().generation != flows_[events_.top().flow].generation) {
+  while (!events_.empty() && events_.top().generation != flows_[events_.top().flow].generation) {
     events_.pop();
   }
   return events_.empty() ? SimTime::infinity() : events_.top().when;
@@ -116,8 +120,7 @@ void FlowNetwork::advance(SimTime now, std::vector<FlowId>& completed) {
       continue;
     }
     check(event.when == now, "no event of the network may be passed over");
-    const bool nothing_to_move =
-        flow.bytes <= 0.0 || (flow.links.empty() && flow.cap >= 1e30);
+    const bool nothing_to_move = flow.bytes <= 0.0 || (flow.links.empty() && flow.cap >= 1e30);
     if (flow.phase == Phase::latency && !nothing_to_move) {
       begin_moving(event.flow);
       continue;
@@ -183,13 +186,14 @@ void FlowNetwork::gather_component() {
 void FlowNetwork::fill_component() {
   std::vector<std::pair<std::uint32_t, double>> open;  // flow, its bound by cap and private links
   for (const std::uint32_t index : component_flows_) {
-    double bound = flows_[index].cap;
-    for (const LinkId link : flows_[index].links) {
-      LinkState& state = links_[link.index];
+    const Flow& flow = flows_[index];
+    double bound = flow.cap;
+    for (std::size_t i = 0; i < flow.links.size(); ++i) {
+      LinkState& state = links_[flow.links[i].index];
       if (state.flows.size() > 1) {
-        ++state.unfixed;
+        state.unfixed += flow.weights[i];
       } else {
-        bound = std::min(bound, state.capacity);
+        bound = std::min(bound, state.capacity / flow.weights[i]);
       }
     }
     open.emplace_back(index, bound);
@@ -222,11 +226,12 @@ void FlowNetwork::fill_component() {
                                             [&](const auto& entry) { return !met(entry); });
     check(rest != open.end(), "every round of filling fixes a flow");
     for (auto entry = rest; entry != open.end(); ++entry) {
-      for (const LinkId link : flows_[entry->first].links) {
-        LinkState& state = links_[link.index];
+      const Flow& flow = flows_[entry->first];
+      for (std::size_t i = 0; i < flow.links.size(); ++i) {
+        LinkState& state = links_[flow.links[i].index];
         if (state.flows.size() > 1) {
-          state.left = std::max(0.0, state.left - level);
-          --state.unfixed;
+          state.left = std::max(0.0, state.left - flow.weights[i] * level);
+          state.unfixed -= flow.weights[i];
         }
       }
       set_rate(entry->first, level);
@@ -262,8 +267,7 @@ BytesPerSecond FlowNetwork::rate(FlowId flow) {
 
 std::span<const double> FlowNetwork::bytes_by_link() const { return bytes_by_link_; }
 
-void FlowNetwork::append_state(FlowId flow, SimTime now,
-                               std::vector<std::uint64_t>& state) const {
+void FlowNetwork::append_state(FlowId flow, SimTime now, std::vector<std::uint64_t>& state) const {
   const Flow& mine = flows_[flow.index];
   state.push_back(static_cast<std::uint64_t>(mine.phase));
   state.push_back(mine.event == SimTime::infinity()

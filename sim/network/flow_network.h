@@ -15,11 +15,16 @@ namespace longhaul {
 
 /// A transfer of `bytes` over `links`. It uses no bandwidth for `latency` after its start, then
 /// gets its max-min fair share, never more than `rate_cap`, until its bytes are served.
+///
+/// A flow may stand for a class of identical flows, simulated once (a quotient by symmetry):
+/// weights[i] is then how many flows of the class cross links[i], where links[i] stands for a class
+/// of links that each carry that many. Rate, bytes and cap are those of one member. Empty: all 1.
 struct FlowSpec {
   std::span<const LinkId> links;
   Bytes bytes;
   Seconds latency;
   BytesPerSecond rate_cap = BytesPerSecond::of(1e30);
+  std::span<const std::uint32_t> weights = {};
 };
 
 /// Flows in progress on a set of links. All changes of one instant are applied before rates are
@@ -57,21 +62,22 @@ class FlowNetwork {
   enum class Phase : std::uint8_t { unused, latency, moving };
   // One flow. Its links are links_[first_link .. first_link + link_count).
   struct Flow {
-    double left = 0.0;           // bytes, at `settled`
-    double rate = 0.0;           // bytes per second
+    double left = 0.0;  // bytes, at `settled`
+    double rate = 0.0;  // bytes per second
     double cap = 0.0;
     double bytes = 0.0;
-    SimTime settled;             // `left` holds at this instant
-    SimTime event;               // latency ends, or completion at the present rate
+    SimTime settled;  // `left` holds at this instant
+    SimTime event;    // latency ends, or completion at the present rate
     std::uint32_t generation = 0;
     Phase phase = Phase::unused;
-    bool marked = false;         // in the set being solved
+    bool marked = false;  // in the set being solved
     std::vector<LinkId> links;
+    std::vector<std::uint32_t> weights;  // by link
   };
   struct LinkState {
     double capacity = 0.0;
-    double left = 0.0;           // while solving
-    std::uint32_t unfixed = 0;   // while solving
+    double left = 0.0;          // while solving
+    std::uint32_t unfixed = 0;  // while solving
     bool marked = false;
     bool changed = false;
     std::vector<std::uint32_t> flows;  // moving, in order of their start
@@ -98,8 +104,8 @@ class FlowNetwork {
   std::vector<double> bytes_by_link_;
   std::vector<Flow> flows_;
   std::vector<std::uint32_t> free_;
-  std::vector<std::uint32_t> changed_;         // links whose flows changed since the last solve
-  std::vector<std::uint32_t> new_flows_;       // flows without links that need a rate
+  std::vector<std::uint32_t> changed_;    // links whose flows changed since the last solve
+  std::vector<std::uint32_t> new_flows_;  // flows without links that need a rate
   std::vector<std::uint32_t> component_flows_;
   std::vector<std::uint32_t> component_links_;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;

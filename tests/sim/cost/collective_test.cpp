@@ -116,7 +116,8 @@ TEST_CASE("a ring's links carry (n-1)/n of the data, an all-reduce's twice that"
 }
 
 TEST_CASE("published bus bandwidths at 1 GiB are met within 15 %") {
-  // nccl-tests: 8x H100 all-gather 343.6, reduce-scatter, all-to-all (SimuMax); NVLS all-reduce 478.
+  // nccl-tests: 8x H100 all-gather 343.6, reduce-scatter, all-to-all (SimuMax); NVLS all-reduce
+  // 478.
   const Fabric h100("dgx-h100", 8);
   const double size = 1073741824.0;
   const auto bus = [&](const Fabric& fabric, CollectiveKind kind, double factor) {
@@ -133,4 +134,165 @@ TEST_CASE("published bus bandwidths at 1 GiB are met within 15 %") {
              Catch::Matchers::WithinRel(235.0, 0.15));
   CHECK_THAT(bus(a100, CollectiveKind::all_to_all, 7.0 / 8.0),
              Catch::Matchers::WithinRel(224.0, 0.15));
+}
+
+TEST_CASE("rings on NVLink: the closed form is the simulated time") {
+  // The wiring is symmetric, so every flow ends together and nothing is left to sharing.
+  for (const char* name : {"dgx-h100", "dgx-a100"}) {
+    const Fabric fabric(name, 16);
+    for (const CollectiveKind kind :
+         {CollectiveKind::all_gather, CollectiveKind::reduce_scatter, CollectiveKind::broadcast}) {
+      for (const std::size_t count : {2, 8, 16}) {
+        for (const double bytes : {1e6, 1e9}) {
+          const auto gpus = fabric.first(count);
+          const CollectivePlan plan = fabric.transport.lower({kind, gpus, Bytes::of(bytes)});
+          REQUIRE(plan.algorithm == "ring");
+          const double alone = fabric.time(kind, count, bytes);
+          INFO(name << " kind " << static_cast<int>(kind) << " gpus " << count << " bytes "
+                    << bytes);
+          // Flows inside a node start a route's latency (3 us at most) before those across.
+          CHECK_THAT(simulated(fabric, plan), Catch::Matchers::WithinAbs(alone, 3e-6));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the flows together carry what the algorithm moves, on one node and on several") {
+  const Fabric fabric("dgx-h100", 32);
+  const double bytes = 64e6;
+  const auto total = [&](CollectiveKind kind, const std::vector<GpuId>& gpus) {
+    double sum = 0.0;
+    for (const PlannedFlow& flow : fabric.transport.lower({kind, gpus, Bytes::of(bytes)}).flows) {
+      sum += flow.bytes.value();
+    }
+    return sum;
+  };
+  for (const std::size_t count : {2, 4, 8, 16, 32}) {
+    const auto gpus = fabric.first(count);
+    const double n = static_cast<double>(count);
+    INFO(count << " GPUs");
+    // Rings: n-1 pieces of B/n from every GPU. All-to-all: a piece from each GPU to each other.
+    const double moved = bytes * (n - 1.0);
+    CHECK_THAT(total(CollectiveKind::all_gather, gpus), Catch::Matchers::WithinRel(moved, 1e-12));
+    CHECK_THAT(total(CollectiveKind::reduce_scatter, gpus),
+               Catch::Matchers::WithinRel(moved, 1e-12));
+    CHECK_THAT(total(CollectiveKind::all_to_all, gpus), Catch::Matchers::WithinRel(moved, 1e-12));
+    // A broadcast passes the whole buffer to everyone; the flow that closes the ring moves at the
+    // same time as the others.
+    CHECK_THAT(total(CollectiveKind::broadcast, gpus),
+               Catch::Matchers::WithinRel(bytes * n, 1e-12));
+  }
+}
+
+TEST_CASE("a broadcast to one GPU moves the whole buffer, as a message does") {
+  const Fabric fabric("dgx-h100", 8);
+  const auto gpus = fabric.first(2);
+  const CollectivePlan plan =
+      fabric.transport.lower({CollectiveKind::broadcast, gpus, Bytes::of(1e9)});
+  CHECK(plan.flows[0].bytes.value() == 1e9);
+  // All-gathering two such halves moves as much.
+  CHECK_THAT(fabric.time(CollectiveKind::broadcast, 2, 1e9),
+             Catch::Matchers::WithinRel(fabric.time(CollectiveKind::all_gather, 2, 2e9), 1e-9));
+}
+
+TEST_CASE("the order of the ranks in a group changes nothing") {
+  for (const char* name : {"dgx-h100", "l40s-pcie"}) {
+    const Fabric fabric(name, 16);
+    std::vector<GpuId> shuffled;
+    for (const int i : {3, 12, 0, 9, 15, 6, 1, 10, 4, 13, 7, 8, 2, 11, 5, 14}) {
+      shuffled.emplace_back(i);
+    }
+    for (const CollectiveKind kind : kinds) {
+      for (const double bytes : {1e5, 1e8}) {
+        const double straight = fabric.time(kind, 16, bytes);
+        const double mixed = fabric.transport.alone({kind, shuffled, Bytes::of(bytes)}).value();
+        INFO(name << " kind " << static_cast<int>(kind));
+        CHECK_THAT(mixed, Catch::Matchers::WithinRel(straight, 1e-9));
+      }
+    }
+  }
+}
+
+TEST_CASE("a group that is uneven over the nodes is a plain ring through one NIC each way") {
+  const Fabric fabric("dgx-h100", 16);
+  const std::vector<GpuId> uneven{GpuId(0), GpuId(1), GpuId(2), GpuId(8)};
+  const std::vector<GpuId> even{GpuId(0), GpuId(1), GpuId(8), GpuId(9)};
+  const auto plan = [&](const std::vector<GpuId>& gpus) {
+    return fabric.transport.lower({CollectiveKind::all_gather, gpus, Bytes::of(1e9)});
+  };
+  CHECK(plan(uneven).flows.size() == 4);
+  for (const PlannedFlow& flow : plan(uneven).flows) {
+    CHECK(flow.bytes.value() == 0.75e9);
+  }
+  const auto time = [&](const std::vector<GpuId>& gpus) {
+    return fabric.transport.alone({CollectiveKind::all_gather, gpus, Bytes::of(1e9)}).value();
+  };
+  // Two rails instead of one: half the time on the network.
+  CHECK_THAT(time(uneven) / time(even), Catch::Matchers::WithinRel(2.0, 0.02));
+}
+
+TEST_CASE("no collective is faster over nodes than on one") {
+  // Fewer members on a node also mean fewer NICs for a ring. An all-to-all is not ordered beyond
+  // this: one member per node talks within its rail, through a single leaf.
+  const Fabric fabric("dgx-h100", 64);
+  for (const CollectiveKind kind : kinds) {
+    for (const double bytes : {1e5, 1e7, 1e9}) {
+      const double one_node = fabric.time(kind, 8, bytes);
+      double last = one_node;
+      for (const int stride : {2, 4, 8}) {  // 4, 2, 1 members on each node
+        std::vector<GpuId> gpus;
+        for (int i = 0; i < 8; ++i) {
+          gpus.emplace_back(i * stride);
+        }
+        const double time = fabric.transport.alone({kind, gpus, Bytes::of(bytes)}).value();
+        INFO("kind " << static_cast<int>(kind) << " bytes " << bytes << " stride " << stride);
+        CHECK(time >= (kind == CollectiveKind::all_to_all ? one_node : last));
+        last = time;
+      }
+    }
+  }
+}
+
+TEST_CASE("NVLS from five GPUs on one Hopper node on, trees on two nodes, rings beyond") {
+  const Fabric fabric("dgx-h100", 32);
+  const auto algorithm = [&](std::size_t count, double bytes) {
+    const auto gpus = fabric.first(count);
+    return fabric.transport.lower({CollectiveKind::all_reduce, gpus, Bytes::of(bytes)}).algorithm;
+  };
+  CHECK(algorithm(4, 1e9) == "ring");
+  CHECK(algorithm(5, 1e9) == "nvls");
+  CHECK(algorithm(8, 1e9) == "nvls");
+  CHECK(algorithm(16, 1e9) == "tree");
+  CHECK(algorithm(32, 1e9) == "ring");
+  const Fabric ampere("dgx-a100", 8);  // its NVSwitches do not reduce
+  const auto gpus = ampere.first(8);
+  CHECK(ampere.transport.lower({CollectiveKind::all_reduce, gpus, Bytes::of(1e9)}).algorithm ==
+        "ring");
+}
+
+TEST_CASE("a message takes its latency and its bytes at the share of the link it reaches") {
+  const Fabric fabric("dgx-a100", 16);
+  const auto time = [&](int to, double bytes) {
+    const std::vector<GpuId> pair{GpuId(0), GpuId(to)};
+    return fabric.transport.alone({CollectiveKind::send, pair, Bytes::of(bytes)}).value();
+  };
+  // nccl-tests sendrecv on 8x A100 at 1 GiB: 195 GB/s.
+  CHECK_THAT(1073741824.0 / time(1, 1073741824.0) / 1e9, Catch::Matchers::WithinRel(195.1, 0.05));
+  // A rail of HDR InfiniBand carries 25 GB/s, 94 to 96 % of it in use.
+  CHECK_THAT(1073741824.0 / time(8, 1073741824.0) / 1e9, Catch::Matchers::WithinRel(23.75, 0.02));
+  CHECK(time(8, 1.0) > time(1, 1.0));
+}
+
+TEST_CASE("a communicator of one GPU holds no buffers, others by channels and peers") {
+  const Fabric fabric("dgx-h100", 16);
+  const auto memory = [&](CollectiveKind kind, std::size_t count) {
+    const auto gpus = fabric.first(count);
+    return fabric.transport.communicator_memory(kind, gpus).value();
+  };
+  CHECK(memory(CollectiveKind::all_gather, 1) == 0.0);
+  // 9.1875 MiB for each of 24 channels on a node of H100, 16 over nodes.
+  CHECK(memory(CollectiveKind::all_gather, 8) == 24.0 * 9633792.0);
+  CHECK(memory(CollectiveKind::all_gather, 16) == 16.0 * 9633792.0);
+  CHECK(memory(CollectiveKind::all_to_all, 8) == 7.0 * 16777216.0);
 }

@@ -1,8 +1,10 @@
 // Kernel costs: laws of shape, and published figures within stated tolerances.
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "sim/cost/kernel.h"
 #include "sim/cost/profile.h"
+#include "sim/input/presets.h"
 #include "sim/topology/read_cluster.h"
 
 using namespace longhaul;
@@ -16,8 +18,7 @@ KernelCosts costs(const std::string& device, const std::string& attention = "") 
   return find_kernel_costs(*found, attention, diagnostics);
 }
 
-AttentionShape square(std::int64_t length, std::int64_t heads, std::int64_t head_dim,
-                      bool causal) {
+AttentionShape square(std::int64_t length, std::int64_t heads, std::int64_t head_dim, bool causal) {
   AttentionShape shape;
   shape.queries = shape.keys = length;
   shape.heads = shape.kv_heads = heads;
@@ -26,6 +27,29 @@ AttentionShape square(std::int64_t length, std::int64_t heads, std::int64_t head
     shape.band.upper = 0;
   }
   return shape;
+}
+
+// Jobs in the order given, each to the server that is free first: the definition, by hand.
+double scheduled_by_hand(const std::vector<double>& costs, std::int64_t copies, int servers) {
+  std::vector<double> free_at(static_cast<std::size_t>(servers), 0.0);
+  for (const double cost : costs) {
+    for (std::int64_t i = 0; i < copies; ++i) {
+      *std::min_element(free_at.begin(), free_at.end()) += cost;
+    }
+  }
+  return *std::max_element(free_at.begin(), free_at.end());
+}
+
+Device device_named(const std::string& name) {
+  Diagnostics diagnostics;
+  const auto found = find_device(name, {}, diagnostics);
+  REQUIRE(found);
+  return *found;
+}
+
+KernelCosts costs_of(const Device& device) {
+  Diagnostics diagnostics;
+  return find_kernel_costs(device, "", diagnostics);
 }
 
 double rate(const KernelCosts& kernels, const AttentionShape& shape) {
@@ -176,4 +200,192 @@ TEST_CASE("a device without a profile of its own is priced generically, with a w
   CHECK_FALSE(kernels.calibrated());
   REQUIRE(diagnostics.all().size() == 1);
   CHECK(diagnostics.all()[0].code == "no-profile");
+}
+
+TEST_CASE("a list schedule is the one made by hand, exactly so up to 4096 jobs") {
+  std::vector<double> tiles;
+  for (int i = 32; i > 0; --i) {
+    tiles.push_back(1.0 + static_cast<double>(i));
+  }
+  for (const std::int64_t copies : {1, 4, 5, 128}) {  // 128 x 32 jobs = 4096
+    CHECK(list_schedule(tiles, copies, 132) == scheduled_by_hand(tiles, copies, 132));
+  }
+  // Beyond, the formula is within a shortest job of it.
+  for (const std::int64_t copies : {129, 512}) {
+    CHECK_THAT(list_schedule(tiles, copies, 132),
+               Catch::Matchers::WithinAbs(scheduled_by_hand(tiles, copies, 132), tiles.back()));
+  }
+  // Equal tiles are exact waves at any count.
+  for (const std::int64_t copies : {131, 132, 133, 10000}) {
+    CHECK(list_schedule({1.5}, copies, 132) == 1.5 * static_cast<double>((copies + 131) / 132));
+  }
+}
+
+TEST_CASE("a mask that lets more through never costs less") {
+  // A window grows from 128 keys to the whole causal triangle; an offset slides the diagonal.
+  const KernelCosts kernels = costs("h100-sxm-80gb");
+  for (const bool backward : {false, true}) {
+    double last = 0.0;
+    for (const std::int64_t window : {128, 512, 2048, 8192, 16384}) {
+      AttentionShape shape = square(16384, 32, 128, true);
+      shape.backward = backward;
+      shape.band.lower = 1 - window;
+      const double time = kernels.attention(shape).time.value();
+      CHECK(time >= last);
+      last = time;
+    }
+    last = 0.0;
+    for (const std::int64_t offset : {-8192, -4096, 0, 4096, 16000}) {
+      AttentionShape shape = square(16384, 32, 128, true);
+      shape.backward = backward;
+      shape.band.upper = offset;
+      const double time = kernels.attention(shape).time.value();
+      CHECK(time >= last);
+      last = time;
+    }
+  }
+}
+
+TEST_CASE("half the keys, or half the queries, take about half the time") {
+  // The blocks of a zigzag ring: local x half and half x local; both see half the pairs.
+  for (const char* device : {"a100-sxm-80gb", "h100-sxm-80gb"}) {
+    const KernelCosts kernels = costs(device);
+    const double whole = kernels.attention(square(16384, 32, 128, false)).time.value();
+    AttentionShape few_keys = square(16384, 32, 128, false);
+    few_keys.keys = 8192;
+    AttentionShape few_queries = square(16384, 32, 128, false);
+    few_queries.queries = 8192;
+    CHECK_THAT(kernels.attention(few_keys).time.value(),
+               Catch::Matchers::WithinRel(0.5 * whole, 0.05));
+    CHECK_THAT(kernels.attention(few_queries).time.value(),
+               Catch::Matchers::WithinRel(0.5 * whole, 0.05));
+  }
+}
+
+TEST_CASE("faster tensor cores, faster memory and more SMs never make a kernel slower") {
+  const Device device = device_named("h100-sxm-80gb");
+  Device quick = device;
+  quick.peak_bf16 *= 2.0;
+  Device wide = device;
+  wide.memory_bandwidth *= 2.0;
+  Device big = device;  // twice the SMs of the same kind
+  big.sms *= 2;
+  big.peak_bf16 *= 2.0;
+  const KernelCosts kernels = costs_of(device);
+  for (const Device& better : {quick, wide, big}) {
+    const KernelCosts faster = costs_of(better);
+    for (const std::int64_t size : {64, 1024, 8192}) {
+      const AttentionShape call = square(size, 32, 128, true);
+      CHECK(faster.attention(call).time.value() <= kernels.attention(call).time.value());
+      const GemmShape product{size, 4096, 4096, 1, KernelType::bf16};
+      CHECK(faster.gemm(product).time.value() <= kernels.gemm(product).time.value());
+      const MemoryShape stream{Bytes::of(1e6 * static_cast<double>(size)), 1};
+      CHECK(faster.memory_bound(stream).time.value() <= kernels.memory_bound(stream).time.value());
+    }
+  }
+}
+
+TEST_CASE("a larger product never takes less time") {
+  const KernelCosts kernels = costs("h100-sxm-80gb");
+  for (const int side : {0, 1, 2}) {
+    double last = 0.0;
+    for (std::int64_t size = 1; size <= 9000; size += 61) {
+      GemmShape shape{2048, 4096, 1024, 1, KernelType::bf16};
+      (side == 0 ? shape.m : side == 1 ? shape.n : shape.k) = size;
+      const double time = kernels.gemm(shape).time.value();
+      INFO("side " << side << " size " << size);
+      CHECK(time >= last);
+      last = time;
+    }
+  }
+}
+
+TEST_CASE("a product in fp8 is faster than in bf16, and in fp32 slower") {
+  const KernelCosts kernels = costs("h100-sxm-80gb");
+  const auto time = [&](KernelType type) {
+    return kernels.gemm({8192, 8192, 8192, 1, type}).time.value();
+  };
+  CHECK(time(KernelType::fp8) < 0.6 * time(KernelType::bf16));
+  CHECK(time(KernelType::fp32) > 5.0 * time(KernelType::bf16));
+}
+
+TEST_CASE("a memory-bound kernel takes its launches and its bytes at a fixed rate") {
+  const KernelCosts kernels = costs("h100-sxm-80gb");
+  const auto time = [&](double bytes, int launches) {
+    return kernels.memory_bound({Bytes::of(bytes), launches}).time.value();
+  };
+  // Copy of 1 GB on H100: 2.9-3.06 of 3.35 TB/s, read and write counted.
+  CHECK_THAT(2e9 / time(2e9, 1), Catch::Matchers::WithinRel(2.98e12, 0.05));
+  CHECK_THAT(time(2e9, 1) - time(1e9, 1),
+             Catch::Matchers::WithinRel(time(3e9, 1) - time(2e9, 1), 1e-9));
+  CHECK_THAT(time(1e9, 2) - time(1e9, 1), Catch::Matchers::WithinRel(time(0.0, 1), 1e-6));
+  CHECK(time(0.0, 0) == 0.0);
+}
+
+TEST_CASE("unfused attention pays for its scores in time and memory") {
+  // A100: 2 bytes a score are kept; the fused kernel keeps none in forward.
+  const KernelCosts unfused = costs("a100-sxm-80gb", "unfused");
+  const KernelCosts fused = costs("a100-sxm-80gb", "fa2");
+  const AttentionShape shape = square(4096, 16, 128, false);
+  CHECK(unfused.attention(shape).time.value() > 1.5 * fused.attention(shape).time.value());
+  CHECK(unfused.attention_workspace(shape).value() == 2.0 * 16.0 * 4096.0 * 4096.0);
+  CHECK(fused.attention_workspace(shape).value() == 0.0);
+}
+
+TEST_CASE("backward scratch: dQ in fp32, and dK and dV too where heads are grouped") {
+  const KernelCosts kernels = costs("h100-sxm-80gb");
+  AttentionShape shape = square(8192, 32, 128, true);
+  shape.backward = true;
+  CHECK(kernels.attention_workspace(shape).value() == 134217728.0);
+  shape.kv_heads = 8;  // published for flash-attention: 134.2 MB and 67.1 MB
+  CHECK(kernels.attention_workspace(shape).value() == 134217728.0 + 67108864.0);
+}
+
+TEST_CASE("a kernel without a profile is replaced with a warning, and its times say so") {
+  const Device device = device_named("h100-sxm-80gb");
+  const AttentionShape shape = square(4096, 32, 128, true);
+  Diagnostics quiet;
+  const KernelCosts known = find_kernel_costs(device, "fa2", quiet);
+  CHECK(quiet.all().empty());
+  CHECK_FALSE(known.attention(shape).extrapolated);
+  Diagnostics diagnostics;
+  const KernelCosts substitute = find_kernel_costs(device, "unfused", diagnostics);
+  REQUIRE(diagnostics.all().size() == 1);
+  CHECK(diagnostics.all()[0].code == "no-kernel");
+  CHECK(substitute.attention(shape).extrapolated);
+  CHECK_FALSE(substitute.gemm({4096, 4096, 4096, 1, KernelType::bf16}).extrapolated);
+}
+
+TEST_CASE("every time from the generic profile is marked extrapolated") {
+  const KernelCosts generic = costs("v100-sxm-32gb");
+  CHECK(generic.attention(square(4096, 32, 128, true)).extrapolated);
+  CHECK(generic.gemm({4096, 4096, 4096, 1, KernelType::bf16}).extrapolated);
+  CHECK(generic.memory_bound({Bytes::of(1e6), 1}).extrapolated);
+  const KernelCosts own = costs("a100-sxm-80gb");
+  CHECK_FALSE(own.gemm({4096, 4096, 4096, 1, KernelType::bf16}).extrapolated);
+  CHECK_FALSE(own.memory_bound({Bytes::of(1e6), 1}).extrapolated);
+}
+
+TEST_CASE("head sizes above 256 are marked extrapolated") {
+  const KernelCosts kernels = costs("h100-sxm-80gb");
+  CHECK_FALSE(kernels.attention(square(4096, 8, 256, true)).extrapolated);
+  CHECK(kernels.attention(square(4096, 8, 257, true)).extrapolated);
+}
+
+TEST_CASE("a number of a profile without its origin is refused") {
+  const auto source = embedded_file("calibrate/profiles/devices/hopper.yaml");
+  REQUIRE(source);
+  Diagnostics good;
+  CHECK(read_kernel_profile(*source, good));
+  CHECK_FALSE(good.has_errors());
+  std::string text = (*source)->text;
+  const std::string key = "memory_efficiency: {value: 0.86, spread: 0.08, source:";
+  const std::size_t at = text.find(key);
+  REQUIRE(at != std::string::npos);
+  text.replace(at, key.size(), "memory_efficiency: {value: 0.86, spread: 0.08, note:");
+  Diagnostics bad;
+  CHECK_FALSE(
+      read_kernel_profile(std::make_shared<const SourceText>(SourceText{"p.yaml", text}), bad));
+  REQUIRE(bad.all().size() == 1);
+  CHECK(bad.all()[0].code == "missing-origin");
 }

@@ -237,3 +237,28 @@ TEST_CASE("more bandwidth never completes a lone flow later") {
     last = time;
   }
 }
+
+TEST_CASE("one flow with weights is as fast as the class of flows it stands for") {
+  // Four flows over private links meet on one link; beside them a fifth over that link alone.
+  std::vector<BytesPerSecond> capacities = links({40.0, 100.0, 100.0, 100.0, 100.0});
+  FlowNetwork all(capacities);
+  for (std::uint32_t i = 1; i <= 4; ++i) {
+    const std::vector<LinkId> route{LinkId(i), LinkId(0)};
+    all.start(spec(route, 80.0, 0.5), SimTime());
+  }
+  const std::vector<LinkId> alone{LinkId(0)};
+  all.start(spec(alone, 20.0), SimTime());
+  FlowNetwork folded(capacities);
+  const std::vector<LinkId> route{LinkId(1), LinkId(0)};
+  const std::vector<std::uint32_t> weights{1, 4};
+  FlowSpec shared = spec(route, 80.0, 0.5);
+  shared.weights = weights;
+  folded.start(shared, SimTime());
+  folded.start(spec(alone, 20.0), SimTime());
+  const std::vector<double> one_by_one = completions(all, 5);
+  const std::vector<double> by_class = completions(folded, 2);
+  CHECK(by_class[0] == one_by_one[0]);
+  CHECK(by_class[1] == one_by_one[4]);
+  CHECK(folded.bytes_by_link()[0] == all.bytes_by_link()[0]);
+  CHECK(folded.bytes_by_link()[1] == all.bytes_by_link()[1]);
+}
