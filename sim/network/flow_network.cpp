@@ -10,292 +10,214 @@ namespace longhaul {
 
 namespace {
 
-// A link is saturated by a level when its own share is within rounding of that level.
-constexpr double rounding = 1e-12;
+constexpr double unlimited = 1e18;  // bytes per second: never a limit
 
-double seconds_between(SimTime from, SimTime to) { return (to - from).seconds().value(); }
+double per_tick(double per_second) { return std::ldexp(per_second, -SimTime::tick_exponent); }
+double per_second(double per_tick) { return std::ldexp(per_tick, SimTime::tick_exponent); }
+
+// So fine that a sum of rates up to twice the fattest capacity is exact in 53 bits, and that the
+// share of a thousandth of the thinnest link still has seven digits more than anyone measures.
+double quantum_for(const std::vector<BytesPerSecond>& capacities) {
+  double most = 0.0;
+  double least = unlimited;
+  for (const BytesPerSecond capacity : capacities) {
+    check(capacity.value() > 0.0, "a link must have some bandwidth");
+    if (capacity.value() < unlimited) {
+      most = std::max(most, capacity.value());
+      least = std::min(least, capacity.value());
+    }
+  }
+  if (most == 0.0) {
+    return 1.0;
+  }
+  return std::ldexp(1.0, std::min(std::ilogb(most) - 50, std::ilogb(least) - 34));
+}
 
 }  // namespace
 
-FlowNetwork::FlowNetwork(std::vector<BytesPerSecond> capacities)
-    : links_(capacities.size()), bytes_by_link_(capacities.size(), 0.0) {
-  for (std::size_t i = 0; i < capacities.size(); ++i) {
-    links_[i].capacity = capacities[i].value();
-    check(links_[i].capacity > 0.0, "a link must have some bandwidth");
+FlowNetwork::FlowNetwork(const std::vector<BytesPerSecond>& capacities)
+    : links_(capacities.size()), quantum_(per_tick(quantum_for(capacities))) {
+  rounder_ = std::ldexp(quantum_ * 1.5, 52);
+  for (std::uint32_t i = 0; i < capacities.size(); ++i) {
+    links_[i].capacity = quantised(per_tick(capacities[i].value()));
+  }
+}
+
+double FlowNetwork::quantised(double rate) const {
+  return std::max((rate + rounder_) - rounder_, quantum_);
+}
+
+// Gives every flow room for routes of `links` links.
+void FlowNetwork::make_room(std::size_t links) {
+  const std::size_t wider = std::max(links, 2 * stride_);
+  check(wider < 65536, "a route crosses fewer than 65536 links");
+  std::vector<Crossing> moved(flows_.size() * wider);
+  for (std::size_t i = 0; i < flows_.size(); ++i) {
+    std::copy_n(crossings_.begin() + static_cast<std::ptrdiff_t>(i * stride_), flows_[i].crossings,
+                moved.begin() + static_cast<std::ptrdiff_t>(i * wider));
+  }
+  crossings_ = std::move(moved);
+  stride_ = wider;
+}
+
+void FlowNetwork::set_crossings(std::uint32_t index, const FlowSpec& spec) {
+  flows_[index].crossings = static_cast<std::uint16_t>(spec.links.size());
+  const std::span<Crossing> crossings = crossings_of(index);
+  for (std::size_t i = 0; i < crossings.size(); ++i) {
+    crossings[i] = {spec.links[i].index, 0, spec.weights.empty() ? 1 : spec.weights[i]};
   }
 }
 
 FlowId FlowNetwork::start(const FlowSpec& spec, SimTime now) {
-  check(now >= now_, "flows start in the order of time");
-  now_ = now;
+  check(now.ticks() >= now_, "flows start in the order of time");
+  check(spec.weights.empty() || spec.weights.size() == spec.links.size(),
+        "weights are given for every link or for none");
+  now_ = now.ticks();
+  if (spec.links.size() > stride_) {
+    make_room(spec.links.size());
+  }
   if (free_.empty()) {
     free_.push_back(static_cast<std::uint32_t>(flows_.size()));
     flows_.emplace_back();
+    crossings_.resize(crossings_.size() + stride_);
   }
   const std::uint32_t index = free_.back();
   free_.pop_back();
+  set_crossings(index, spec);
   Flow& flow = flows_[index];
-  check(spec.weights.empty() || spec.weights.size() == spec.links.size(),
-        "weights are given for every link or for none");
-  flow.links.assign(spec.links.begin(), spec.links.end());
-  flow.weights.assign(spec.weights.begin(), spec.weights.end());
-  flow.weights.resize(spec.links.size(), 1);
-  flow.bytes = spec.bytes.value();
-  flow.left = flow.bytes;
+  flow.left = spec.bytes.value();
   flow.rate = 0.0;
-  flow.cap = spec.rate_cap.value();
+  flow.cap = quantised(per_tick(spec.rate_cap.value()));
+  flow.ruler = none;
   flow.phase = Phase::latency;
-  flow.settled = now;
-  flow.event = now + SimTime::from(spec.latency);
-  push_event(index);
+  flow.settled = now_;
+  const std::int64_t latency = SimTime::from(spec.latency).ticks();
+  flow.event = now_ + latency;
+  latencies_.push(index, now_, latency);
   return FlowId(index);
 }
 
-void FlowNetwork::push_event(std::uint32_t index) {
-  Flow& flow = flows_[index];
-  ++flow.generation;
-  if (flow.event != SimTime::infinity()) {
-    events_.push({flow.event, index, flow.generation});
+SimTime FlowNetwork::next_event() {
+  solve();
+  return SimTime::of_ticks(std::min(latencies_.next(), finishes_.next()));
+}
+
+void FlowNetwork::advance(SimTime now, std::vector<FlowId>& completed) {
+  check(now.ticks() >= now_, "time does not run backwards");
+  solve();
+  now_ = now.ticks();
+  check(std::min(latencies_.next(), finishes_.next()) >= now_,
+        "no event of the network may be passed over");
+  batch_.clear();
+  while (finishes_.next() == now_) {
+    finishes_.pop(batch_);
+  }
+  for (const std::uint32_t index : batch_) {
+    leave(index);
+    completed.emplace_back(index);
+  }
+  batch_.clear();
+  if (latencies_.next() == now_) {
+    latencies_.pop(batch_);
+  }
+  for (const std::uint32_t index : batch_) {
+    end_latency(index, completed);
   }
 }
 
-void FlowNetwork::touch(std::uint32_t link) {
+// From now on the flow takes its share; a flow with nothing to move, or nothing in its way, is
+// over.
+void FlowNetwork::end_latency(std::uint32_t index, std::vector<FlowId>& completed) {
+  Flow& flow = flows_[index];
+  const bool nothing_in_its_way = flow.crossings == 0 && per_second(flow.cap) >= unlimited;
+  if (flow.left > 0.0 && !nothing_in_its_way) {
+    enter(index);
+    return;
+  }
+  for (const Crossing& crossing : crossings_of(index)) {
+    links_.carried()[crossing.link] += crossing.weight * flow.left;
+  }
+  flow.phase = Phase::unused;
+  free_.push_back(index);
+  completed.emplace_back(index);
+}
+
+void FlowNetwork::enter(std::uint32_t index) {
+  Flow& flow = flows_[index];
+  flow.phase = Phase::moving;
+  flow.settled = now_;
+  fresh_.push_back(index);
+  const std::span<Crossing> crossings = crossings_of(index);
+  for (std::uint32_t i = 0; i < crossings.size(); ++i) {
+    Crossing& crossing = crossings[i];
+    LinkState& link = links_[crossing.link];
+    if (link.size == 1) {
+      // From a bound on one flow to a share: now the sums begin to count.
+      const Flow& other = flows_[link.few[0].flow];
+      const Crossing& there = crossings_of(link.few[0].flow)[link.few[0].crossing];
+      link.load = there.weight * other.rate;
+      link.ceiling = other.rate;
+    }
+    crossing.place = links_.add(link, {index, i});
+    links_.carried()[crossing.link] += crossing.weight * flow.left;
+    if (link.ruled > 0) {
+      mark_changed(crossing.link);
+    }
+  }
+}
+
+void FlowNetwork::leave(std::uint32_t index) {
+  Flow& flow = flows_[index];
+  for (const Crossing& crossing : crossings_of(index)) {
+    LinkState& link = links_[crossing.link];
+    link.ruled -= flow.ruler == crossing.link ? 1 : 0;
+    link.load -= crossing.weight * flow.rate;
+    if (const Visitor* moved = links_.remove(link, crossing.place)) {
+      crossings_of(moved->flow)[moved->crossing].place = crossing.place;
+    }
+    if (link.ruled > 0) {
+      mark_changed(crossing.link);
+    }
+  }
+  flow.phase = Phase::unused;
+  free_.push_back(index);
+}
+
+void FlowNetwork::mark_changed(std::uint32_t link) {
   if (!links_[link].changed) {
     links_[link].changed = true;
     changed_.push_back(link);
   }
 }
 
-// The latency is over: from now on the flow takes its share.
-void FlowNetwork::begin_moving(std::uint32_t index) {
-  Flow& flow = flows_[index];
-  flow.phase = Phase::moving;
-  flow.settled = now_;
-  flow.event = SimTime::infinity();
-  ++flow.generation;
-  for (const LinkId link : flow.links) {
-    links_[link.index].flows.push_back(index);
-    touch(link.index);
-  }
-  if (flow.links.empty()) {
-    new_flows_.push_back(index);
-  }
-}
-
-void FlowNetwork::end_moving(std::uint32_t index) {
-  Flow& flow = flows_[index];
-  for (std::size_t i = 0; i < flow.links.size(); ++i) {
-    const LinkId link = flow.links[i];
-    auto& flows = links_[link.index].flows;
-    const auto found = std::find(flows.begin(), flows.end(), index);
-    if (found != flows.end()) {
-      flows.erase(found);
-      touch(link.index);
-    }
-    bytes_by_link_[link.index] += flow.weights[i] * flow.bytes;
-  }
-  flow.phase = Phase::unused;
-  ++flow.generation;
-  free_.push_back(index);
-}
-
-SimTime FlowNetwork::next_event() {
-  solve();
-  while (!events_.empty() && events_.top().generation != flows_[events_.top().flow].generation) {
-    events_.pop();
-  }
-  return events_.empty() ? SimTime::infinity() : events_.top().when;
-}
-
-void FlowNetwork::advance(SimTime now, std::vector<FlowId>& completed) {
-  check(now >= now_, "time does not run backwards");
-  solve();
-  now_ = now;
-  const std::size_t before = completed.size();
-  while (!events_.empty() && events_.top().when <= now) {
-    const Event event = events_.top();
-    events_.pop();
-    Flow& flow = flows_[event.flow];
-    if (event.generation != flow.generation) {
-      continue;
-    }
-    check(event.when == now, "no event of the network may be passed over");
-    const bool nothing_to_move = flow.bytes <= 0.0 || (flow.links.empty() && flow.cap >= 1e30);
-    if (flow.phase == Phase::latency && !nothing_to_move) {
-      begin_moving(event.flow);
-      continue;
-    }
-    end_moving(event.flow);
-    completed.emplace_back(event.flow);
-  }
-  std::sort(completed.begin() + static_cast<std::ptrdiff_t>(before), completed.end());
-}
-
-// Applies all changes since the last solve: only flows that share links, directly or through
-// others, with a changed link can have another rate.
-void FlowNetwork::solve() {
-  for (const std::uint32_t index : new_flows_) {
-    set_rate(index, flows_[index].cap);
-  }
-  new_flows_.clear();
-  if (changed_.empty()) {
-    return;
-  }
-  std::sort(changed_.begin(), changed_.end());
-  for (const std::uint32_t start : changed_) {
-    if (!links_[start].changed) {
-      continue;
-    }
-    component_links_.assign(1, start);
-    links_[start].marked = true;
-    component_flows_.clear();
-    gather_component();
-    fill_component();
-  }
-  changed_.clear();
-}
-
-// All links and flows connected to component_links_. A link with a single flow is a bound on that
-// flow and connects it to nothing.
-void FlowNetwork::gather_component() {
-  for (std::size_t i = 0; i < component_links_.size(); ++i) {
-    LinkState& link = links_[component_links_[i]];
-    link.changed = false;
-    link.left = link.capacity;
-    link.unfixed = 0;
-    for (const std::uint32_t index : link.flows) {
-      Flow& flow = flows_[index];
-      if (flow.marked) {
-        continue;
-      }
-      flow.marked = true;
-      component_flows_.push_back(index);
-      for (const LinkId other : flow.links) {
-        LinkState& next = links_[other.index];
-        if (!next.marked && next.flows.size() > 1) {
-          next.marked = true;
-          component_links_.push_back(other.index);
-        }
-      }
-    }
-  }
-  std::sort(component_flows_.begin(), component_flows_.end());
-}
-
-// Progressive filling: raise the level until a link or a bound is met, fix those flows, go on.
-void FlowNetwork::fill_component() {
-  std::vector<std::pair<std::uint32_t, double>> open;  // flow, its bound by cap and private links
-  for (const std::uint32_t index : component_flows_) {
-    const Flow& flow = flows_[index];
-    double bound = flow.cap;
-    for (std::size_t i = 0; i < flow.links.size(); ++i) {
-      LinkState& state = links_[flow.links[i].index];
-      if (state.flows.size() > 1) {
-        state.unfixed += flow.weights[i];
-      } else {
-        bound = std::min(bound, state.capacity / flow.weights[i]);
-      }
-    }
-    open.emplace_back(index, bound);
-  }
-  while (!open.empty()) {
-    double level = open.front().second;
-    for (const auto& [index, bound] : open) {
-      level = std::min(level, bound);
-    }
-    for (const std::uint32_t link : component_links_) {
-      const LinkState& state = links_[link];
-      if (state.unfixed > 0) {
-        level = std::min(level, state.left / state.unfixed);
-      }
-    }
-    const double reached = level * (1.0 + rounding);
-    const auto met = [&](const std::pair<std::uint32_t, double>& entry) {
-      if (entry.second <= reached) {
-        return true;
-      }
-      return std::any_of(flows_[entry.first].links.begin(), flows_[entry.first].links.end(),
-                         [&](LinkId link) {
-                           const LinkState& state = links_[link.index];
-                           return state.flows.size() > 1 && state.unfixed > 0 &&
-                                  state.left / state.unfixed <= reached;
-                         });
-    };
-    // Decide for all before the links are charged, so that the order does not matter.
-    const auto rest = std::stable_partition(open.begin(), open.end(),
-                                            [&](const auto& entry) { return !met(entry); });
-    check(rest != open.end(), "every round of filling fixes a flow");
-    for (auto entry = rest; entry != open.end(); ++entry) {
-      const Flow& flow = flows_[entry->first];
-      for (std::size_t i = 0; i < flow.links.size(); ++i) {
-        LinkState& state = links_[flow.links[i].index];
-        if (state.flows.size() > 1) {
-          state.left = std::max(0.0, state.left - flow.weights[i] * level);
-          state.unfixed -= flow.weights[i];
-        }
-      }
-      set_rate(entry->first, level);
-    }
-    open.erase(rest, open.end());
-  }
-  for (const std::uint32_t index : component_flows_) {
-    flows_[index].marked = false;
-  }
-  for (const std::uint32_t link : component_links_) {
-    links_[link].marked = false;
-  }
-}
-
-void FlowNetwork::set_rate(std::uint32_t index, double rate) {
-  Flow& flow = flows_[index];
-  if (flow.rate == rate) {
-    return;
-  }
-  flow.left = std::max(0.0, flow.left - flow.rate * seconds_between(flow.settled, now_));
-  flow.settled = now_;
-  flow.rate = rate;
-  check(rate > 0.0, "max-min sharing gives every flow some rate");
-  flow.event = now_ + SimTime::from(Seconds::of(flow.left / rate));
-  push_event(index);
-}
-
 BytesPerSecond FlowNetwork::rate(FlowId flow) {
   solve();
   const Flow& state = flows_[flow.index];
-  return BytesPerSecond::of(state.phase == Phase::moving ? state.rate : 0.0);
+  return BytesPerSecond::of(state.phase == Phase::moving ? per_second(state.rate) : 0.0);
 }
-
-std::span<const double> FlowNetwork::bytes_by_link() const { return bytes_by_link_; }
 
 void FlowNetwork::append_state(FlowId flow, SimTime now, std::vector<std::uint64_t>& state) const {
   const Flow& mine = flows_[flow.index];
+  const bool unsolved = mine.phase == Phase::moving && mine.rate == 0.0;
   state.push_back(static_cast<std::uint64_t>(mine.phase));
-  state.push_back(mine.event == SimTime::infinity()
-                      ? UINT64_MAX
-                      : static_cast<std::uint64_t>((mine.event - now).ticks()));
-  state.push_back(static_cast<std::uint64_t>((now - mine.settled).ticks()));
+  state.push_back(unsolved ? UINT64_MAX : static_cast<std::uint64_t>(mine.event - now.ticks()));
+  state.push_back(static_cast<std::uint64_t>(now.ticks() - mine.settled));
   state.push_back(std::bit_cast<std::uint64_t>(mine.left));
   state.push_back(std::bit_cast<std::uint64_t>(mine.rate));
 }
 
 void FlowNetwork::skip(SimTime span, std::int64_t periods,
                        std::span<const double> earlier_bytes_by_link) {
-  for (std::size_t i = 0; i < bytes_by_link_.size(); ++i) {
-    bytes_by_link_[i] +=
-        static_cast<double>(periods) * (bytes_by_link_[i] - earlier_bytes_by_link[i]);
+  const std::span<double> carried = links_.carried();
+  for (std::size_t i = 0; i < carried.size(); ++i) {
+    carried[i] += static_cast<double>(periods) * (carried[i] - earlier_bytes_by_link[i]);
   }
-  now_ += span;
-  events_ = {};
-  for (std::uint32_t index = 0; index < flows_.size(); ++index) {
-    Flow& flow = flows_[index];
-    if (flow.phase == Phase::unused) {
-      continue;
-    }
-    flow.settled += span;
-    if (flow.event != SimTime::infinity()) {
-      flow.event += span;
-    }
-    push_event(index);
+  now_ += span.ticks();
+  latencies_.shift(span.ticks());
+  finishes_.shift(span.ticks());
+  for (Flow& flow : flows_) {
+    flow.settled += span.ticks();
+    flow.event += span.ticks();
   }
 }
 
