@@ -2,6 +2,7 @@
 #include <map>
 #include <mutex>
 
+#include "sim/cost/read_collective_tables.h"
 #include "sim/cost/transport.h"
 #include "sim/input/presets.h"
 #include "sim/input/yaml.h"
@@ -115,6 +116,7 @@ std::optional<TransportProfile> read_transport_profile(const SourcePtr& source,
   read_protocols(root, profile, diagnostics);
   read_efficiencies(root, profile, diagnostics);
   read_latencies_and_sms(root, profile, diagnostics);
+  read_collective_tables(root, profile, diagnostics);
   root.finish();
   profile.origins.push_back(source->name + " sha256:" + sha256_hex(source->text).substr(0, 16));
   if (diagnostics.has_errors() || profile.protocols.empty()) {

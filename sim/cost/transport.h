@@ -29,6 +29,28 @@ struct NvlinkEfficiency {
   double nvls = 0.0;   ///< in-switch all-reduce; zero: not available
 };
 
+/// One measured size of a collective; `bytes` as CollectiveRequest counts them.
+struct TablePoint {
+  Bytes bytes;
+  Seconds time;
+};
+
+/// A collective as it was measured on one kind of machine: used instead of the model for groups of
+/// exactly this shape. A node is an NVLink domain (all 72 GPUs of an NVL72 are one node); members
+/// that are no NVLink domain are counted by hosts.
+struct CollectiveTable {
+  CollectiveKind kind = CollectiveKind::all_gather;
+  std::vector<std::string> devices;  ///< names of device presets; at least one
+  int gpus = 0;                      ///< members of the group
+  int gpus_per_node = 0;             ///< members on each node
+  int nodes = 1;                     ///< gpus = gpus_per_node x nodes
+  std::string fabric = "none";       ///< several nodes: FabricSpec::technology; one node: none
+  BytesPerSecond nic_rate;           ///< several nodes: NIC bandwidth per GPU; zero: any
+  std::vector<TablePoint> points;    ///< bytes and times ascending (bytes strictly)
+  double spread = 0.0;               ///< relative, of repeated measurements or of the fit
+  std::string from;                  ///< where it was measured
+};
+
 struct TransportProfile {
   std::string name;
   bool calibrated = false;
@@ -54,6 +76,7 @@ struct TransportProfile {
   Bytes ring_memory;  ///< device memory of a communicator per channel
   Bytes peer_memory;  ///< per peer of an all-to-all or send
   double spread = 0.15;
+  std::vector<CollectiveTable> tables;  ///< in the order of the file; the first that fits is used
   std::vector<std::string> origins;
 };
 
