@@ -6,7 +6,7 @@ set -eu
 # Compiler and build tools, then the libraries (all header-only but yaml-cpp and fmt).
 packages="g++ cmake ninja-build ccache
           libyaml-cpp-dev libboost-dev libeigen3-dev libcli11-dev libfmt-dev
-          catch2 nlohmann-json3-dev"
+          catch2 nlohmann-json3-dev libpugixml-dev"
 
 is_installed() {
   dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'

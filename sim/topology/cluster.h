@@ -20,7 +20,14 @@ struct ClusterSpec;
 /// `nvswitch`: the switch chips of one NVLink domain, merged. `nic`: all NICs of one GPU, merged.
 /// `spine_switch`: everything above the leaves, merged; never the bottleneck itself.
 enum class VertexKind {
-  gpu, nvswitch, pcie_switch, cpu, nic, leaf_switch, spine_switch, host_memory
+  gpu,
+  nvswitch,
+  pcie_switch,
+  cpu,
+  nic,
+  leaf_switch,
+  spine_switch,
+  host_memory
 };
 /// `c2c`: NVLink-C2C between a GPU and its CPU. `host_memory`: between a CPU and its memory.
 enum class LinkKind { nvlink, pcie, cpu_bus, network, c2c, host_memory };
@@ -46,7 +53,7 @@ struct Route {
   std::vector<LinkId> links;  ///< directed, in order; empty for a GPU to itself
   Seconds latency;            ///< sum of the links' latencies
   PathClass path_class = PathClass::self;
-  int network_hops = 0;       ///< network switches crossed
+  int network_hops = 0;  ///< network switches crossed
 };
 
 /// A checked cluster. Immutable; routes are computed on first use and cached.
@@ -59,9 +66,9 @@ class Cluster {
   /// GPUs joined by NVLink into one domain (8 in a DGX, 72 in an NVL72, 1 without NVLink).
   [[nodiscard]] int nvlink_domain_size() const;
   [[nodiscard]] const Device& device() const;
-  [[nodiscard]] int node_of(GpuId gpu) const;        ///< the host (OS image) a GPU belongs to
+  [[nodiscard]] int node_of(GpuId gpu) const;  ///< the host (OS image) a GPU belongs to
   [[nodiscard]] int nvlink_domain_of(GpuId gpu) const;
-  [[nodiscard]] int local_index(GpuId gpu) const;    ///< index of the GPU within its node
+  [[nodiscard]] int local_index(GpuId gpu) const;  ///< index of the GPU within its node
   [[nodiscard]] int nics_per_node() const;
   [[nodiscard]] BytesPerSecond nic_bandwidth() const;  ///< of one NIC, per direction; zero if none
   /// The transport profile (sim/cost) that the cluster names; "nccl" unless it says otherwise.

@@ -2,6 +2,7 @@
 // program may put together itself. build_cluster() turns it into vertices and links.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,14 +13,24 @@
 namespace longhaul {
 
 /// How NVLink joins GPUs. switched: every GPU to one (merged) NVSwitch; mesh: direct links between
-/// all GPUs of a node; pairs: bridges between GPUs 0-1, 2-3, ...
-enum class NvlinkWiring { none, switched, mesh, pairs };
+/// all GPUs of a node; pairs: bridges between GPUs 0-1, 2-3, ...; listed: the pairs that are given.
+enum class NvlinkWiring { none, switched, mesh, pairs, listed };
+
+/// Direct links between two GPUs of a node; a < b.
+struct NvlinkPair {
+  int a = 0;
+  int b = 0;
+  int links = 0;  ///< each nvlink_bandwidth / nvlink_links of the device
+  bool operator==(const NvlinkPair&) const = default;
+};
 
 struct NvlinkSpec {
   NvlinkWiring wiring = NvlinkWiring::none;
   int links_per_pair = 0;  ///< mesh: links of two GPUs, each nvlink_bandwidth / nvlink_links
-  int domain_nodes = 1;    ///< switched: nodes that share one NVSwitch fabric (18 in an NVL72)
-  Seconds latency;         ///< of one link
+  int links_per_gpu = 0;   ///< switched: links of a GPU to the NVSwitches; 0: all it has
+  std::vector<NvlinkPair> listed;  ///< listed: by a, then b
+  int domain_nodes = 1;  ///< switched: nodes that share one NVSwitch fabric (18 in an NVL72)
+  Seconds latency;       ///< of one link
 };
 
 /// CPU sockets, every two joined by a bus; each with its memory.
@@ -56,6 +67,43 @@ struct C2cSpec {
 struct NicSpec {
   int count = 0;             ///< per node
   BytesPerSecond bandwidth;  ///< of one, per direction
+  bool gpudirect = true;     ///< GPUDirect RDMA where the wiring allows it; else through the host
+};
+
+/// Where something is plugged in: a socket ("cpu1", "cpu1.bridge0") or a PCIe switch ("pcie3").
+struct Seat {
+  enum class Kind { socket, pcie_switch };
+  Kind kind = Kind::socket;
+  int index = 0;
+  /// Of a socket: the host bridge, where the file tells. Seats without one have each their own.
+  std::optional<int> bridge;
+  bool operator==(const Seat&) const = default;
+};
+std::string format_seat(const Seat& seat);
+
+/// A switch hangs on a socket or on a switch of a lower number.
+struct SwitchPlace {
+  Seat seat;
+  BytesPerSecond uplink;  ///< per direction; zero: pcie.switch_uplink
+};
+struct GpuPlace {
+  Seat seat;
+  BytesPerSecond slot;  ///< per direction; zero: pcie.gpu_slot
+};
+struct NicPlace {
+  std::string name;
+  Seat seat;
+  BytesPerSecond rate;   ///< per direction; zero: nics.bandwidth
+  BytesPerSecond slot;   ///< per direction; zero: pcie.nic_slot
+  bool storage = false;  ///< carries no traffic between GPUs: kept in the file, not in the graph
+};
+
+/// Where every part of a node sits, for nodes that are not dealt in equal blocks. Its sizes are
+/// pcie.switches, gpus and nics.count.
+struct Layout {
+  std::vector<SwitchPlace> switches;
+  std::vector<GpuPlace> gpus;
+  std::vector<NicPlace> nics;
 };
 
 struct NodeSpec {
@@ -68,6 +116,7 @@ struct NodeSpec {
   PcieSpec pcie;
   C2cSpec c2c;
   NicSpec nics;
+  std::optional<Layout> layout;  ///< absent: equal blocks
 };
 
 /// rail_optimised: NIC r of every node of a scalable unit goes to leaf r of the unit. fat_tree: the
@@ -77,11 +126,11 @@ enum class FabricWiring { none, rail_optimised, fat_tree };
 struct FabricSpec {
   std::string name;
   FabricWiring wiring = FabricWiring::none;
-  std::string technology;      ///< infiniband | roce | efa
-  int leaf_ports = 32;         ///< ports of a leaf towards NICs; rail_optimised: nodes of a unit
+  std::string technology;         ///< infiniband | roce | efa
+  int leaf_ports = 32;            ///< ports of a leaf towards NICs; rail_optimised: nodes of a unit
   double oversubscription = 1.0;  ///< bandwidth of a leaf's ports over that of its uplinks, >= 1
-  Seconds nic_latency;         ///< between NIC and leaf, one way: adapter, cable, switch
-  Seconds uplink_latency;      ///< between leaf and spine, one way
+  Seconds nic_latency;            ///< between NIC and leaf, one way: adapter, cable, switch
+  Seconds uplink_latency;         ///< between leaf and spine, one way
 };
 
 struct ClusterSpec {
@@ -104,11 +153,12 @@ struct SpecProblem {
 std::vector<SpecProblem> find_problems(const NodeSpec& node);
 std::vector<SpecProblem> find_problems(const ClusterSpec& cluster);
 
-/// GPUs of a node that share a switch (or, without switches, a socket).
+/// GPUs of a node that share a switch (or, without switches, a socket); with a layout, the most
+/// that do.
 int gpus_per_switch(const NodeSpec& node);
 /// Logical NICs of a node: at most one per GPU.
 int rails(const NodeSpec& node);
-/// Bandwidth of a logical NIC, per direction.
+/// Bandwidth of a logical NIC, per direction; of the slowest, if a layout makes them differ.
 BytesPerSecond rail_bandwidth(const NodeSpec& node);
 
 /// The most GPUs that a cluster may have: what 32-bit link ids hold with room to spare.

@@ -173,8 +173,7 @@ void describe_matrix(Text& out, const Cluster& cluster) {
   }
   print(out, "\n  nominal, slowest link of the route:");
   for (const PathClass path_class : seen) {
-    print(out, " {} = {};", letter_of(path_class),
-          format_path_class(path_class));
+    print(out, " {} = {};", letter_of(path_class), format_path_class(path_class));
   }
   print(out, "\n\n");
 }
@@ -235,8 +234,8 @@ std::string cluster_to_dot(const Cluster& cluster) {
   // A link and its way back have neighbouring ids; the first of the two is drawn.
   for (const Link& link : cluster.links()) {
     if (link.id.index % 2 == 0) {
-      print(out, "  \"{}\" -- \"{}\" [label=\"{} {}\"];\n", link.from, link.to,
-            word_of(link.kind), format_rate(link.bandwidth));
+      print(out, "  \"{}\" -- \"{}\" [label=\"{} {}\"];\n", link.from, link.to, word_of(link.kind),
+            format_rate(link.bandwidth));
     }
   }
   print(out, "}}\n");

@@ -55,10 +55,10 @@ bool FileStack::is_open(const std::string& name, const Place& place) {
   if (found == open_.end()) {
     return false;
   }
-  diagnostics_.error(place, "cyclic-include",
-                     fmt::format("this includes itself: {} -> {}",
-                                 fmt::join(found, open_.end(), " -> "), name),
-                     "remove one of these 'include' lines");
+  diagnostics_.error(
+      place, "cyclic-include",
+      fmt::format("this includes itself: {} -> {}", fmt::join(found, open_.end(), " -> "), name),
+      "remove one of these 'include' lines");
   return true;
 }
 

@@ -21,8 +21,7 @@ void read_wiring(MapReader& reader, NodeSpec& node, bool nvlink, bool mesh) {
     node.nvlink.wiring = NvlinkWiring::mesh;
     node.nvlink.links_per_pair = node.device.nvlink_links / std::max(node.gpus - 1, 1);
   }
-  constexpr std::array accesses{PeerAccess::everywhere, PeerAccess::same_switch,
-                                PeerAccess::never};
+  constexpr std::array accesses{PeerAccess::everywhere, PeerAccess::same_switch, PeerAccess::never};
   const auto before = std::find(accesses.begin(), accesses.end(), node.pcie.peer_access);
   node.pcie.peer_access =
       accesses[reader.choice("pcie_p2p", {"true", "same_switch", "false"},
@@ -51,8 +50,7 @@ std::optional<NodeSpec> read_hardware_node(MapReader& reader, FileStack& files) 
   NodeSpec node = per_node == usual->gpus ? *usual : resized(*usual, per_node);
   node.name = device->name;
   read_wiring(reader, node, nvlink, joined == 2);
-  node.nics.count =
-      static_cast<int>(reader.integer("nics_per_node", {0, 1024}, node.nics.count));
+  node.nics.count = static_cast<int>(reader.integer("nics_per_node", {0, 1024}, node.nics.count));
   node.nics.bandwidth = reader.bytes_per_second("nic_rate", node.nics.bandwidth);
   return node;
 }

@@ -28,9 +28,9 @@ std::optional<FabricSpec> read_fabric(const YamlValue& map, FileStack& files) {
   const std::vector<std::string> technologies{"infiniband", "roce", "efa"};
   const auto before = std::find(technologies.begin(), technologies.end(), fabric.technology);
   const bool none = before == technologies.end();
-  fabric.technology = technologies[own.choice(
-      "technology", technologies,
-      none ? 0 : static_cast<std::size_t>(before - technologies.begin()))];
+  fabric.technology =
+      technologies[own.choice("technology", technologies,
+                              none ? 0 : static_cast<std::size_t>(before - technologies.begin()))];
   fabric.leaf_ports = own.integer("leaf_ports", {1, 100000}, fabric.leaf_ports);
   fabric.oversubscription = own.number("oversubscription", 1, 1000, fabric.oversubscription);
   fabric.nic_latency = own.seconds("nic_latency", fabric.nic_latency);
@@ -125,12 +125,11 @@ int choose_nodes(const Written& written, ClusterSize size, const YamlValue& map,
   }
   const std::int64_t most = written.fixed ? spec.nodes * per_node : gpu_limit;
   if (wanted > most) {
-    diagnostics.error(
-        place, "too-many-gpus",
-        fmt::format("cluster '{}' has {}{} GPUs, but {} are asked for", spec.name,
-                    written.fixed ? "" : "at most ", most, wanted),
-        nodes ? fmt::format("ask for at most {}, or write 'nodes: {}'", most, needed)
-              : fmt::format("ask for at most {}", most));
+    diagnostics.error(place, "too-many-gpus",
+                      fmt::format("cluster '{}' has {}{} GPUs, but {} are asked for", spec.name,
+                                  written.fixed ? "" : "at most ", most, wanted),
+                      nodes ? fmt::format("ask for at most {}, or write 'nodes: {}'", most, needed)
+                            : fmt::format("ask for at most {}", most));
   }
   return spec.nodes;
 }

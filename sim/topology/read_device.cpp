@@ -49,10 +49,9 @@ class Sourced {
         std::find(sources_.begin(), sources_.end(), source) != sources_.end()) {
       return;
     }
-    device_.diagnostics().error(
-        number.place("source"), "unknown-source",
-        fmt::format("'sources' has no '{}'", source),
-        fmt::format("it has {}", fmt::join(sources_, ", ")));
+    device_.diagnostics().error(number.place("source"), "unknown-source",
+                                fmt::format("'sources' has no '{}'", source),
+                                fmt::format("it has {}", fmt::join(sources_, ", ")));
   }
 
   MapReader& device_;

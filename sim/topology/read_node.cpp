@@ -39,12 +39,54 @@ std::size_t index_of(const std::array<T, N>& values, T value) {
   return static_cast<std::size_t>(std::find(values.begin(), values.end(), value) - values.begin());
 }
 
+/// `pairs: [{gpus: [0, 1], links: 4}, ...]`.
+void read_listed(MapReader& section, std::vector<NvlinkPair>& listed) {
+  const auto pairs = listed.empty() ? section.require("pairs") : section.child("pairs");
+  if (!pairs) {
+    return;
+  }
+  listed.clear();
+  if (!pairs->is_sequence()) {
+    section.diagnostics().error(pairs->place(), "wrong-type",
+                                "'pairs' must be a list of {gpus: [a, b], links: n}");
+    return;
+  }
+  for (const YamlValue& item : pairs->items()) {
+    MapReader reader(item, "pair", section.diagnostics());
+    NvlinkPair pair;
+    if (const auto gpus = reader.require("gpus")) {
+      const std::vector<YamlValue> ends = gpus->items();
+      const auto number = [&](std::size_t i) {
+        const Parsed<std::int64_t> parsed =
+            i < ends.size() ? parse_integer(ends[i].scalar()) : parse_integer("");
+        return parsed.ok() && parsed.value >= 0 && parsed.value < gpus_range.high
+                   ? static_cast<int>(parsed.value)
+                   : -1;
+      };
+      pair.a = number(0);
+      pair.b = number(1);
+      if (ends.size() != 2 || pair.a < 0 || pair.b < 0) {
+        reader.diagnostics().error(gpus->place(), "wrong-type",
+                                   "'gpus' of a pair must be two numbers of GPUs",
+                                   "for example [0, 1]");
+      }
+    }
+    pair.links = static_cast<int>(reader.integer("links", {1, 1024}));
+    reader.finish();
+    listed.push_back(pair);
+  }
+  std::sort(listed.begin(), listed.end(), [](const NvlinkPair& x, const NvlinkPair& y) {
+    return std::pair(x.a, x.b) < std::pair(y.a, y.b);
+  });
+}
+
 void read_nvlink(MapReader& node, bool inherits, NvlinkSpec& nvlink) {
   constexpr std::array wirings{NvlinkWiring::none, NvlinkWiring::switched, NvlinkWiring::mesh,
-                               NvlinkWiring::pairs};
+                               NvlinkWiring::pairs, NvlinkWiring::listed};
   read_section(node, "nvlink", inherits, [&](MapReader& section, Inheriting& own) {
     const std::size_t before = index_of(wirings, nvlink.wiring);
-    nvlink.wiring = wirings[own.choice("wiring", {"none", "switch", "mesh", "pairs"}, before)];
+    nvlink.wiring =
+        wirings[own.choice("wiring", {"none", "switch", "mesh", "pairs", "listed"}, before)];
     if (nvlink.wiring == NvlinkWiring::none) {
       return;
     }
@@ -55,6 +97,11 @@ void read_nvlink(MapReader& node, bool inherits, NvlinkSpec& nvlink) {
     if (nvlink.wiring == NvlinkWiring::switched) {
       nvlink.domain_nodes =
           static_cast<int>(section.integer("domain_nodes", {1, 1024}, nvlink.domain_nodes));
+      nvlink.links_per_gpu =
+          static_cast<int>(section.integer("links_per_gpu", {1, 1024}, nvlink.links_per_gpu));
+    }
+    if (nvlink.wiring == NvlinkWiring::listed) {
+      read_listed(section, nvlink.listed);
     }
   });
 }
@@ -72,16 +119,17 @@ void read_host(MapReader& node, bool inherits, HostSpec& host) {
 }
 
 void read_pcie(MapReader& node, bool inherits, PcieSpec& pcie) {
+  const bool has_layout = node.has("layout");  // which may give every switch its own uplink
   require_section(node, "pcie", inherits, [&](MapReader& section, Inheriting& own) {
     pcie.switches = own.integer("switches", parts_range, pcie.switches);
-    pcie.switch_uplink = pcie.switches > 0 ? own.rate("switch_uplink", pcie.switch_uplink)
-                                           : section.bytes_per_second("switch_uplink", {});
+    pcie.switch_uplink = pcie.switches > 0 && !has_layout
+                             ? own.rate("switch_uplink", pcie.switch_uplink)
+                             : section.bytes_per_second("switch_uplink", pcie.switch_uplink);
     pcie.gpu_slot = section.bytes_per_second("gpu_slot", pcie.gpu_slot);
     pcie.nic_slot = section.bytes_per_second("nic_slot", pcie.nic_slot);
     pcie.latency = own.seconds("latency", pcie.latency);
   });
-  constexpr std::array accesses{PeerAccess::everywhere, PeerAccess::same_switch,
-                                PeerAccess::never};
+  constexpr std::array accesses{PeerAccess::everywhere, PeerAccess::same_switch, PeerAccess::never};
   pcie.peer_access = accesses[node.choice("pcie_p2p", {"true", "same_switch", "false"},
                                           index_of(accesses, pcie.peer_access))];
 }
@@ -94,9 +142,17 @@ void read_c2c(MapReader& node, bool inherits, C2cSpec& c2c) {
 }
 
 void read_nics(MapReader& node, bool inherits, NicSpec& nics) {
-  read_section(node, "nics", inherits, [&](MapReader&, Inheriting& own) {
+  const bool has_layout = node.has("layout");  // which may give every NIC its own rate
+  read_section(node, "nics", inherits, [&](MapReader& section, Inheriting& own) {
     nics.count = own.integer("count", parts_range, nics.count);
-    nics.bandwidth = nics.count > 0 ? own.rate("rate", nics.bandwidth) : BytesPerSecond{};
+    nics.gpudirect = section.boolean("gpudirect", nics.gpudirect);
+    if (nics.count == 0) {
+      nics.bandwidth = {};
+    } else if (has_layout) {
+      nics.bandwidth = section.bytes_per_second("rate", nics.bandwidth);
+    } else {
+      nics.bandwidth = own.rate("rate", nics.bandwidth);
+    }
   });
 }
 
@@ -129,6 +185,9 @@ std::optional<NodeSpec> read_node(const YamlValue& map, FileStack& files) {
   read_pcie(reader, inherits, node.pcie);
   read_c2c(reader, inherits && node.c2c.bandwidth > BytesPerSecond{}, node.c2c);
   read_nics(reader, inherits && node.nics.count > 0, node.nics);
+  if (const auto layout = reader.child("layout")) {
+    node.layout = read_layout(*layout, diagnostics);
+  }
   reader.finish();
   if (diagnostics.all().size() == mistakes) {
     record_problems(find_problems(node), reader);

@@ -77,6 +77,8 @@ class Inheriting {
 
 std::optional<Device> read_device(const YamlValue& map, FileStack& files);
 std::optional<NodeSpec> read_node(const YamlValue& map, FileStack& files);
+/// The map of `layout`; what it says is judged by find_problems().
+Layout read_layout(const YamlValue& map, Diagnostics& diagnostics);
 std::optional<FabricSpec> read_fabric(const YamlValue& map, FileStack& files);
 
 /// The preset node that a device usually sits in, with this device in it: for users who name a GPU

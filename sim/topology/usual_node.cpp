@@ -15,8 +15,8 @@ struct Usual {
 
 /// Hosts of the same generation; only they differ between servers of one GPU.
 constexpr Usual usual_nodes[] = {
-    {"volta", "dgx-a100", "a100-pcie"},   {"ampere", "dgx-a100", "a100-pcie"},
-    {"ada", "dgx-a100", "l40s-pcie"},     {"hopper", "dgx-h100", "l40s-pcie"},
+    {"volta", "dgx-a100", "a100-pcie"},     {"ampere", "dgx-a100", "a100-pcie"},
+    {"ada", "dgx-a100", "l40s-pcie"},       {"hopper", "dgx-h100", "l40s-pcie"},
     {"blackwell", "dgx-b200", "l40s-pcie"},
 };
 
@@ -24,9 +24,9 @@ std::string usual_name(const Device& device, bool nvlink) {
   if (nvlink && device.name == "gb200") {
     return "gb200-tray";
   }
-  const auto* found = std::find_if(
-      std::begin(usual_nodes), std::end(usual_nodes),
-      [&](const Usual& usual) { return device.architecture == usual.architecture; });
+  const auto* found =
+      std::find_if(std::begin(usual_nodes), std::end(usual_nodes),
+                   [&](const Usual& usual) { return device.architecture == usual.architecture; });
   return nvlink ? found->with_nvlink : found->with_pcie;
 }
 

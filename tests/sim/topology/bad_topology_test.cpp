@@ -62,8 +62,9 @@ TEST_CASE("an unknown cluster, node, device or fabric is named, with the nearest
         "0:0 unknown-cluster: no cluster is called 'dgx-h10' | did you mean 'dgx-h100'? presets: "
         "a100-pcie, aws-p4d, aws-p4de, aws-p5, dgx-a100, dgx-b200, dgx-h100, gb200-nvl72, "
         "hgx-h200, l20-pcie, l40s-pcie, single-gpu; or give the path of a .yaml file\n");
-  CHECK(errors_in("node: dgx-h101\n").starts_with(
-      "1:7 unknown-node: no node is called 'dgx-h101' | did you mean 'dgx-h100'?"));
+  CHECK(errors_in("node: dgx-h101\n")
+            .starts_with(
+                "1:7 unknown-node: no node is called 'dgx-h101' | did you mean 'dgx-h100'?"));
   CHECK(errors_in("device: h200\ngpus: 1\n")
             .starts_with("1:9 unknown-device: no device is called 'h200' | did you mean "));
   CHECK(errors_in("node: dgx-h100\nfabric: ef\n")
@@ -98,7 +99,8 @@ TEST_CASE("all mistakes of a cluster are told at once, at their places") {
   CHECK(errors_in("node: {include: dgx-h100, pcie: {latency: 2}, nvlink: {wiring: swich}}\n"
                   "fabric: {include: efa, oversubscription: 0.5}\n"
                   "nodse: 3\n") ==
-        "1:64 unknown-word: 'wiring' must be none, switch, mesh or pairs, got 'swich' | did you "
+        "1:64 unknown-word: 'wiring' must be none, switch, mesh, pairs or listed, got 'swich' | "
+        "did you "
         "mean 'switch'?\n"
         "1:43 bad-value: 'latency' needs a unit, got '2' | write a time such as \"2 us\"; units: "
         "s, ms, us, ns, min, h\n"
@@ -115,9 +117,9 @@ TEST_CASE("what cannot be dealt evenly is refused") {
   CHECK(errors_in("node: {include: dgx-h100, pcie: {switches: 3}}\n") ==
         "1:33 not-divisible: 3 PCIe switches cannot be dealt evenly to 2 sockets | use a multiple "
         "of the sockets, or 0 for GPUs that sit on the sockets\n");
-  CHECK(errors_in("node: {include: dgx-h100, gpus: 6}\n").find("6 GPUs cannot be dealt evenly to "
-                                                              "8 PCIe switches") !=
-        std::string::npos);
+  CHECK(errors_in("node: {include: dgx-h100, gpus: 6}\n")
+            .find("6 GPUs cannot be dealt evenly to "
+                  "8 PCIe switches") != std::string::npos);
 }
 
 TEST_CASE("NVLink needs a device that has it, and links enough") {
@@ -262,8 +264,8 @@ TEST_CASE("GB200 trays of one rack are one NVLink domain without any fabric") {
 }
 
 TEST_CASE("four GPUs in an NVLink mesh share their links evenly") {
-  const Cluster mesh = good_hardware(
-      "{device: a100-sxm-80gb, gpus: 4, gpus_per_node: 4, intra_node: nvlink_mesh}");
+  const Cluster mesh =
+      good_hardware("{device: a100-sxm-80gb, gpus: 4, gpus_per_node: 4, intra_node: nvlink_mesh}");
   CHECK(gigabytes(mesh, 0, 3) == 100.0);
 }
 
