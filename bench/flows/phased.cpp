@@ -24,6 +24,9 @@ Phased::Phased(const Wiring& wiring, std::vector<Phase> phases, bool jitter, boo
     const auto ring = static_cast<std::size_t>(phase.ring);
     phase.received = received[ring];
     if (phase.kind != PhaseKind::compute) {
+      for (std::uint32_t gpu = 0; next_[ring].size() < gpus_.size(); ++gpu) {
+        next_[ring].push_back(wiring_.hop(phase.ring, gpu).to);
+      }
       received[ring] += phase.kind == PhaseKind::passing ? phase.steps : phase.steps - 1;
     }
   }
@@ -73,7 +76,7 @@ void Phased::sent(std::uint32_t gpu) {
   Gpu& state = gpus_[gpu];
   const Ring ring = phases_[state.phase].ring;  // a sender is still in the phase of its send
   ++state.sent;
-  const std::uint32_t to = wiring_.hop(ring, gpu).to;
+  const std::uint32_t to = next_[static_cast<std::size_t>(ring)][gpu];
   ++gpus_[to].received[static_cast<std::size_t>(ring)];
   progress(gpu);
   if (to != gpu) {

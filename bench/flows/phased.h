@@ -87,6 +87,7 @@ class Phased {
   const Wiring& wiring_;
   std::vector<Phase> phases_;
   std::vector<Gpu> gpus_;
+  std::array<std::vector<std::uint32_t>, ring_count> next_;  // who receives what a GPU sends
   bool jitter_;
   bool skip_;
   Simulation simulation_;

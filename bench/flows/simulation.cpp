@@ -27,12 +27,13 @@ std::vector<BytesPerSecond> scaled(const std::vector<double>& capacities, int sc
 
 Simulation::Simulation(const std::vector<double>& capacities, double longest)
     : scale_(scale_for(longest)),
+      time_scale_(std::ldexp(1.0, scale_)),
       ticks_per_second_(std::ldexp(1.0, SimTime::tick_exponent + scale_)),
       network_(scaled(capacities, scale_)) {}
 
 void Simulation::send(const Path& path, double bytes, std::uint32_t tag,
                       std::span<const std::uint32_t> weights) {
-  FlowSpec spec{path.view(), Bytes::of(bytes), Seconds::of(std::ldexp(path.latency, scale_))};
+  FlowSpec spec{path.view(), Bytes::of(bytes), Seconds::of(path.latency * time_scale_)};
   spec.weights = weights;
   const FlowId flow = network_.start(spec, SimTime::of_ticks(now_));
   if (flow.index >= sent_.size()) {

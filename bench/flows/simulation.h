@@ -105,6 +105,7 @@ class Simulation {
   void note(Sent& sent);
 
   int scale_;
+  double time_scale_;
   double ticks_per_second_;
   FlowNetwork network_;
   TimerQueue timers_;

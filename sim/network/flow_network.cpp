@@ -12,8 +12,9 @@ namespace {
 
 constexpr double unlimited = 1e18;  // bytes per second: never a limit
 
-double per_tick(double per_second) { return std::ldexp(per_second, -SimTime::tick_exponent); }
-double per_second(double per_tick) { return std::ldexp(per_tick, SimTime::tick_exponent); }
+// Exact: a scaling by a power of two.
+double per_tick(double per_second) { return per_second * (1.0 / SimTime::ticks_per_second); }
+double per_second(double per_tick) { return per_tick * SimTime::ticks_per_second; }
 
 // So fine that a sum of rates up to twice the fattest capacity is exact in 53 bits, and that the
 // share of a thousandth of the thinnest link still has seven digits more than anyone measures.
@@ -64,7 +65,7 @@ void FlowNetwork::set_crossings(std::uint32_t index, const FlowSpec& spec) {
   flows_[index].crossings = static_cast<std::uint16_t>(spec.links.size());
   const std::span<Crossing> crossings = crossings_of(index);
   for (std::size_t i = 0; i < crossings.size(); ++i) {
-    crossings[i] = {spec.links[i].index, 0, spec.weights.empty() ? 1 : spec.weights[i]};
+    crossings[i] = {spec.links[i].index, 0, spec.weights.empty() ? 1.0 : spec.weights[i]};
   }
 }
 

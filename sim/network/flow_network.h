@@ -84,25 +84,37 @@ class FlowNetwork {
     Phase phase = Phase::unused;
   };
 
-  // A flow whose rate is being solved.
+  // A flow whose rate is being solved. Its shares are shares_[first_share, + share_count).
   struct Member {
     std::uint32_t flow;
+    std::uint32_t first_share;
+    std::uint32_t share_count;
     std::uint32_t bound_ruler;
     std::uint32_t ruler;
     double bound;  // by its cap and the links it has for itself
     double rate;   // < 0: not yet fixed
   };
 
+  // A member on a link that it shares with others.
+  struct Share {
+    std::uint32_t touched;
+    std::uint32_t member;
+    std::uint32_t next;  // share on the same link; none: the last
+    double weight;
+  };
+
   // A shared link crossed by members.
   struct Touched {
     std::uint32_t link;
-    std::uint32_t members;  // how many of its flows are members
-    double free;            // capacity less the rates of flows that are no members
-    double open;            // members, by weight
-    double left;            // while filling: free, less rates fixed so far
-    double count;           // while filling: members not yet fixed, by weight
-    double top;             // the greatest rate of a member
-    double level;           // the rate of members that this link rules; < 0: it rules none
+    std::uint32_t members;      // how many of its flows are members
+    std::uint32_t first_share;  // of its members
+    double free;                // capacity less the rates of flows that are no members
+    double open;                // members, by weight
+    double left;                // while filling: free, less rates fixed so far
+    double count;               // while filling: members not yet fixed, by weight
+    double key;                 // while filling: its level when last looked at
+    double top;                 // the greatest rate of a member
+    double level;               // the rate of members that this link rules; < 0: it rules none
   };
 
   struct Level {
@@ -126,10 +138,11 @@ class FlowNetwork {
   void solve();
   void include(std::uint32_t index);
   void include_ruled(std::uint32_t link);
-  Touched& touch(std::uint32_t link);
+  void share(const Crossing& crossing, double rate);
   void fill();
-  void fill_link(Touched& touched, double level);
-  bool fix_bounded(const Touched& touched, double level);
+  void fill_few();
+  void fill_many();
+  void fill_tightest(Touched& touched);
   void fix(Member& member, double rate, std::uint32_t ruler);
   bool widen();
   void widen_at(Touched touched);
@@ -151,6 +164,7 @@ class FlowNetwork {
   std::vector<std::uint32_t> changed_;  // links whose ruled flows must be looked at
   std::vector<std::uint32_t> batch_;
   std::vector<Member> set_;
+  std::vector<Share> shares_;
   std::vector<Touched> touched_;
   std::vector<Level> levels_;
   std::uint32_t round_ = 0;

@@ -10,8 +10,8 @@ namespace longhaul {
 /// One flow on one link.
 struct Crossing {
   std::uint32_t link = 0;
-  std::uint32_t place = 0;   ///< in the link's list of flows
-  std::uint32_t weight = 1;  ///< flows that this one stands for on this link
+  std::uint32_t place = 0;  ///< in the link's list of flows
+  double weight = 1.0;      ///< flows that this one stands for on this link
 };
 
 /// Where a link finds one of its flows: crossing `crossing` of flow `flow`.

@@ -17,6 +17,9 @@ constexpr double rounding = 1e-12;
 constexpr double slower = 1.0 - rounding;
 constexpr double faster = 1.0 + rounding;
 
+// So many links are searched faster than kept in a heap.
+constexpr std::size_t few_links = 8;
+
 }  // namespace
 
 void FlowNetwork::solve() {
@@ -27,6 +30,7 @@ void FlowNetwork::solve() {
   ++solves_;
   set_.clear();
   touched_.clear();
+  shares_.clear();
   for (const std::uint32_t index : fresh_) {
     include(index);
   }
@@ -46,28 +50,45 @@ void FlowNetwork::solve() {
 void FlowNetwork::include(std::uint32_t index) {
   Flow& flow = flows_[index];
   flow.round = round_;
-  flow.member = static_cast<std::uint32_t>(set_.size());
   if (flow.ruler != none) {
     --links_[flow.ruler].ruled;
   }
-  Member member{index, none, none, flow.cap, -1.0};
+  const auto first = static_cast<std::uint32_t>(shares_.size());
+  std::uint32_t ruler = none;
+  double bound = flow.cap;
   for (const Crossing& crossing : crossings_of(index)) {
     const LinkState& link = links_[crossing.link];
     if (link.size > 1) {
-      Touched& touched = touch(crossing.link);
-      ++touched.members;
-      touched.free += crossing.weight * flow.rate;
-      touched.open += crossing.weight;
+      share(crossing, flow.rate);
       continue;
     }
-    const double bound =
-        crossing.weight == 1 ? link.capacity : quantised(link.capacity / crossing.weight);
-    if (bound < member.bound) {
-      member.bound = bound;
-      member.bound_ruler = crossing.link;
+    const double whole =
+        crossing.weight == 1.0 ? link.capacity : quantised(link.capacity / crossing.weight);
+    if (whole < bound) {
+      bound = whole;
+      ruler = crossing.link;
     }
   }
-  set_.push_back(member);
+  const auto count = static_cast<std::uint32_t>(shares_.size()) - first;
+  set_.push_back({index, first, count, ruler, none, bound, -1.0});
+}
+
+// The flow about to be the last of the set, on a link that others cross, too.
+void FlowNetwork::share(const Crossing& crossing, double rate) {
+  LinkState& link = links_[crossing.link];
+  if (link.round != round_) {
+    link.round = round_;
+    link.touched = static_cast<std::uint32_t>(touched_.size());
+    touched_.push_back(
+        {crossing.link, 0, none, link.capacity - link.load, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0});
+  }
+  Touched& touched = touched_[link.touched];
+  const auto member = static_cast<std::uint32_t>(set_.size());
+  shares_.push_back({link.touched, member, touched.first_share, crossing.weight});
+  touched.first_share = static_cast<std::uint32_t>(shares_.size() - 1);
+  ++touched.members;
+  touched.free += crossing.weight * rate;
+  touched.open += crossing.weight;
 }
 
 void FlowNetwork::include_ruled(std::uint32_t index) {
@@ -83,97 +104,107 @@ void FlowNetwork::include_ruled(std::uint32_t index) {
   }
 }
 
-FlowNetwork::Touched& FlowNetwork::touch(std::uint32_t index) {
-  LinkState& link = links_[index];
-  if (link.round != round_) {
-    link.round = round_;
-    link.touched = static_cast<std::uint32_t>(touched_.size());
-    touched_.push_back({index, 0, link.capacity - link.load, 0.0, 0.0, 0.0, 0.0, -1.0});
-  }
-  return touched_[link.touched];
-}
-
 // Progressive filling of the set, the tightest link first. Levels of links only rise while flows
-// are fixed at lower ones, so a stale level in the heap is a lower bound.
+// are fixed at lower ones, so that a level seen before is a lower bound.
 void FlowNetwork::fill() {
   for (Member& member : set_) {
-    member.rate = -1.0;
+    const bool alone = member.share_count == 0;
+    member.rate = alone ? member.bound : -1.0;
+    member.ruler = member.bound_ruler;
   }
-  levels_.clear();
-  for (std::uint32_t i = 0; i < touched_.size(); ++i) {
-    Touched& touched = touched_[i];
+  for (Touched& touched : touched_) {
     touched.left = touched.free;
     touched.count = touched.open;
+    touched.key = touched.left / touched.count;
     touched.top = 0.0;
     touched.level = -1.0;
-    levels_.push_back({touched.left / touched.count, i});
+  }
+  if (touched_.size() <= few_links) {
+    fill_few();
+  } else {
+    fill_many();
+  }
+}
+
+void FlowNetwork::fill_few() {
+  for (;;) {
+    Touched* least = nullptr;
+    for (Touched& touched : touched_) {
+      if (touched.count > 0.0 && (least == nullptr || touched.key < least->key)) {
+        least = &touched;
+      }
+    }
+    if (least == nullptr) {
+      return;
+    }
+    const double level = least->left / least->count;
+    if (level > least->key) {
+      least->key = level;
+    } else {
+      fill_tightest(*least);
+    }
+  }
+}
+
+void FlowNetwork::fill_many() {
+  levels_.clear();
+  for (std::uint32_t i = 0; i < touched_.size(); ++i) {
+    levels_.push_back({touched_[i].key, i});
   }
   std::make_heap(levels_.begin(), levels_.end(), std::greater<>());
   while (!levels_.empty()) {
-    std::pop_heap(levels_.begin(), levels_.end(), std::greater<>());
-    const std::uint32_t at = levels_.back().touched;
-    levels_.pop_back();
-    Touched& touched = touched_[at];
-    if (touched.count <= 0.0) {
-      continue;
+    Touched& touched = touched_[levels_.front().touched];
+    if (touched.count > 0.0) {
+      touched.key = touched.left / touched.count;
+      if (touched.key <= levels_.front().level) {
+        fill_tightest(touched);
+        touched.key = touched.count > 0.0 ? touched.left / touched.count : touched.key;
+      }
     }
-    const double level = touched.left / touched.count;
-    const bool least = levels_.empty() || level <= levels_.front().level;
-    if (least && !fix_bounded(touched, level)) {
-      fill_link(touched, quantised(level));
-    } else if (touched.count > 0.0) {
-      levels_.push_back({touched.left / touched.count, at});
+    const Level again{touched.key, levels_.front().touched};
+    std::pop_heap(levels_.begin(), levels_.end(), std::greater<>());
+    levels_.pop_back();
+    if (touched.count > 0.0) {
+      levels_.push_back(again);
       std::push_heap(levels_.begin(), levels_.end(), std::greater<>());
     }
   }
-  for (Member& member : set_) {
-    if (member.rate < 0.0) {  // it shares no link
-      member.rate = member.bound;
-      member.ruler = member.bound_ruler;
-    }
-  }
 }
 
-// On the tightest link, flows with a bound below its level reach that bound: no other link stops
-// them before. True if there was one.
-bool FlowNetwork::fix_bounded(const Touched& touched, double level) {
-  bool any = false;
-  for (const Visitor& visitor : links_.visitors(links_[touched.link])) {
-    const Flow& flow = flows_[visitor.flow];
-    if (flow.round != round_) {
-      continue;
-    }
-    Member& member = set_[flow.member];
+// Members with a bound below the level of the tightest link reach that bound: no other link stops
+// them before. If there is none, all members of the link share its level.
+void FlowNetwork::fill_tightest(Touched& touched) {
+  const double level = touched.left / touched.count;
+  bool bounded = false;
+  for (std::uint32_t i = touched.first_share; i != none; i = shares_[i].next) {
+    Member& member = set_[shares_[i].member];
     if (member.rate < 0.0 && member.bound <= level) {
       fix(member, member.bound, member.bound_ruler);
-      any = true;
+      bounded = true;
     }
   }
-  return any;
-}
-
-void FlowNetwork::fill_link(Touched& touched, double level) {
-  for (const Visitor& visitor : links_.visitors(links_[touched.link])) {
-    const Flow& flow = flows_[visitor.flow];
-    if (flow.round == round_ && set_[flow.member].rate < 0.0) {
-      fix(set_[flow.member], level, touched.link);
+  if (bounded) {
+    return;
+  }
+  touched.level = quantised(level);
+  for (std::uint32_t i = touched.first_share; i != none; i = shares_[i].next) {
+    Member& member = set_[shares_[i].member];
+    if (member.rate < 0.0) {
+      fix(member, touched.level, touched.link);
     }
   }
-  touched.level = level;
   touched.count = 0.0;
 }
 
 void FlowNetwork::fix(Member& member, double rate, std::uint32_t ruler) {
   member.rate = rate;
   member.ruler = ruler;
-  for (const Crossing& crossing : crossings_of(member.flow)) {
-    const LinkState& link = links_[crossing.link];
-    if (link.size > 1) {
-      Touched& touched = touched_[link.touched];
-      touched.left -= crossing.weight * rate;
-      touched.count -= crossing.weight;
-      touched.top = std::max(touched.top, rate);
-    }
+  const Share* share = shares_.data() + member.first_share;
+  for (const Share* end = share + member.share_count; share != end; ++share) {
+    Touched& touched = touched_[share->touched];
+    touched.left -= share->weight * rate;
+    touched.count -= share->weight;
+    touched.top = std::max(touched.top, rate);
   }
 }
 

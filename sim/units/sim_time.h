@@ -2,7 +2,6 @@
 // docs/decisions/0002-event-time.md for why this resolution and width.
 #pragma once
 
-#include <cmath>
 #include <compare>
 #include <cstdint>
 
@@ -19,14 +18,15 @@ class SimTime {
   static constexpr SimTime infinity() { return SimTime(INT64_MAX); }
   /// Rounds to the nearest tick; checks the range, so an overlong run is caught here.
   static SimTime from(Seconds span) {
-    const double ticks = std::ldexp(span.value(), tick_exponent);
+    const double ticks = span.value() * ticks_per_second;
     check(ticks >= 0.0 && ticks < 9.0e18, "simulated time must be between 0 and 2^19 seconds");
-    return SimTime(std::llround(ticks));
+    // Beyond 2^52 every double is whole, and a half would not be added exactly.
+    return SimTime(static_cast<std::int64_t>(ticks < 4503599627370496.0 ? ticks + 0.5 : ticks));
   }
   [[nodiscard]] constexpr std::int64_t ticks() const { return ticks_; }
   /// Exact: a scaling by a power of two.
   [[nodiscard]] Seconds seconds() const {
-    return Seconds::of(std::ldexp(static_cast<double>(ticks_), -tick_exponent));
+    return Seconds::of(static_cast<double>(ticks_) / ticks_per_second);
   }
 
   constexpr auto operator<=>(const SimTime&) const = default;
@@ -38,6 +38,7 @@ class SimTime {
 
   /// One second is 2^44 ticks.
   static constexpr int tick_exponent = 44;
+  static constexpr double ticks_per_second = static_cast<double>(std::int64_t{1} << tick_exponent);
 
  private:
   explicit constexpr SimTime(std::int64_t ticks) : ticks_(ticks) {}
