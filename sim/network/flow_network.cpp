@@ -51,7 +51,7 @@ double FlowNetwork::quantised(double rate) const {
 // Gives every flow room for routes of `links` links.
 void FlowNetwork::make_room(std::size_t links) {
   const std::size_t wider = std::max(links, 2 * stride_);
-  check(wider < 65536, "a route crosses fewer than 65536 links");
+  check(links <= 32, "a route crosses at most 32 links");
   std::vector<Crossing> moved(flows_.size() * wider);
   for (std::size_t i = 0; i < flows_.size(); ++i) {
     std::copy_n(crossings_.begin() + static_cast<std::ptrdiff_t>(i * stride_), flows_[i].crossings,
@@ -90,6 +90,7 @@ FlowId FlowNetwork::start(const FlowSpec& spec, SimTime now) {
   flow.rate = 0.0;
   flow.cap = quantised(per_tick(spec.rate_cap.value()));
   flow.ruler = none;
+  flow.bound_known = false;
   flow.phase = Phase::latency;
   flow.settled = now_;
   const std::int64_t latency = SimTime::from(spec.latency).ticks();
@@ -154,7 +155,8 @@ void FlowNetwork::enter(std::uint32_t index) {
     LinkState& link = links_[crossing.link];
     if (link.size == 1) {
       // From a bound on one flow to a share: now the sums begin to count.
-      const Flow& other = flows_[link.few[0].flow];
+      Flow& other = flows_[link.few[0].flow];
+      other.bound_known = false;
       const Crossing& there = crossings_of(link.few[0].flow)[link.few[0].crossing];
       link.load = there.weight * other.rate;
       link.ceiling = other.rate;
@@ -175,6 +177,9 @@ void FlowNetwork::leave(std::uint32_t index) {
     link.load -= crossing.weight * flow.rate;
     if (const Visitor* moved = links_.remove(link, crossing.place)) {
       crossings_of(moved->flow)[moved->crossing].place = crossing.place;
+    }
+    if (link.size == 1) {
+      flows_[link.few[0].flow].bound_known = false;
     }
     if (link.ruled > 0) {
       mark_changed(crossing.link);

@@ -75,13 +75,17 @@ class FlowNetwork {
     double left = 0.0;  // bytes, at `settled`
     double rate = 0.0;
     double cap = 0.0;
-    std::int64_t settled = 0;    // ticks
-    std::int64_t event = 0;      // ticks: latency ends, or completion at the present rate
-    std::uint32_t ruler = none;  // the link that keeps its rate down; none: its cap
-    std::uint32_t round = 0;     // the solve that last looked at it
-    std::uint32_t member = 0;    // its place in set_ in that solve
+    std::int64_t settled = 0;          // ticks
+    std::int64_t event = 0;            // ticks: latency ends, or completion at the present rate
+    std::uint32_t ruler = none;        // the link that keeps its rate down; none: its cap
+    std::uint32_t round = 0;           // the solve that last looked at it
+    std::uint32_t member = 0;          // its place in set_ in that solve
+    std::uint32_t shared = 0;          // bit i: its crossing i is of a link that others cross, too
+    std::uint32_t bound_ruler = none;  // what sets `bound`; none: its cap
+    double bound = 0.0;                // by its cap and the links it has for itself
     std::uint16_t crossings = 0;
     Phase phase = Phase::unused;
+    bool bound_known = false;  // `shared`, `bound`, `bound_ruler` hold
   };
 
   // A flow whose rate is being solved. Its shares are shares_[first_share, + share_count).
@@ -136,6 +140,7 @@ class FlowNetwork {
   void mark_changed(std::uint32_t link);
   // solve.cpp
   void solve();
+  void find_bound(std::uint32_t index);
   void include(std::uint32_t index);
   void include_ruled(std::uint32_t link);
   void share(const Crossing& crossing, double rate);

@@ -3,6 +3,7 @@
 // since an allocation is max-min fair if and only if every flow is at its cap, or crosses a
 // saturated link on which no flow is faster (Bertsekas and Gallager, Data Networks, 6.5.2).
 #include <algorithm>
+#include <bit>
 
 #include "sim/network/flow_network.h"
 #include "sim/units/check.h"
@@ -46,31 +47,47 @@ void FlowNetwork::solve() {
   apply();
 }
 
+// Which links the flow shares, and what its other links and its cap allow.
+void FlowNetwork::find_bound(std::uint32_t index) {
+  Flow& flow = flows_[index];
+  flow.shared = 0;
+  flow.bound = flow.cap;
+  flow.bound_ruler = none;
+  flow.bound_known = true;
+  std::uint32_t bit = 1;
+  for (const Crossing& crossing : crossings_of(index)) {
+    const LinkState& link = links_[crossing.link];
+    flow.shared |= link.size > 1 ? bit : 0;
+    bit <<= 1;
+    if (link.size > 1) {
+      continue;
+    }
+    const double whole =
+        crossing.weight == 1.0 ? link.capacity : quantised(link.capacity / crossing.weight);
+    if (whole < flow.bound) {
+      flow.bound = whole;
+      flow.bound_ruler = crossing.link;
+    }
+  }
+}
+
 // Adds a flow to the set: it gives up its share on the links it crosses.
 void FlowNetwork::include(std::uint32_t index) {
   Flow& flow = flows_[index];
+  if (!flow.bound_known) {
+    find_bound(index);
+  }
   flow.round = round_;
   if (flow.ruler != none) {
     --links_[flow.ruler].ruled;
   }
   const auto first = static_cast<std::uint32_t>(shares_.size());
-  std::uint32_t ruler = none;
-  double bound = flow.cap;
-  for (const Crossing& crossing : crossings_of(index)) {
-    const LinkState& link = links_[crossing.link];
-    if (link.size > 1) {
-      share(crossing, flow.rate);
-      continue;
-    }
-    const double whole =
-        crossing.weight == 1.0 ? link.capacity : quantised(link.capacity / crossing.weight);
-    if (whole < bound) {
-      bound = whole;
-      ruler = crossing.link;
-    }
+  const Crossing* crossings = crossings_.data() + std::size_t{index} * stride_;
+  for (std::uint32_t shared = flow.shared; shared != 0; shared &= shared - 1) {
+    share(crossings[std::countr_zero(shared)], flow.rate);
   }
   const auto count = static_cast<std::uint32_t>(shares_.size()) - first;
-  set_.push_back({index, first, count, ruler, none, bound, -1.0});
+  set_.push_back({index, first, count, flow.bound_ruler, none, flow.bound, -1.0});
 }
 
 // The flow about to be the last of the set, on a link that others cross, too.
