@@ -50,6 +50,51 @@ NodeWiring wire_blocks(const NodeSpec& node) {
 /// How far a NIC is from a GPU, by what lies between.
 enum class Distance { same_switch, switch_above, same_socket, other_socket };
 
+/// The lowest seat above both; the first one's socket if they share no switch.
+Seat meeting_of(const Layout& layout, const Seat& a, const Seat& b) {
+  const std::vector<Seat> above = seats_above(layout.switches, b);
+  const std::vector<Seat> mine = seats_above(layout.switches, a);
+  for (const Seat& seat : mine) {
+    if (seat.kind == Seat::Kind::pcie_switch &&
+        std::find(above.begin(), above.end(), seat) != above.end()) {
+      return seat;
+    }
+  }
+  return mine.back();
+}
+
+Distance distance(const Layout& layout, const Seat& gpu, const Seat& nic) {
+  if (gpu.kind == Seat::Kind::pcie_switch && gpu == nic) {
+    return Distance::same_switch;
+  }
+  if (meeting_of(layout, gpu, nic).kind == Seat::Kind::pcie_switch) {
+    return Distance::switch_above;
+  }
+  const bool one_socket = seats_above(layout.switches, gpu).back().index ==
+                          seats_above(layout.switches, nic).back().index;
+  return one_socket ? Distance::same_socket : Distance::other_socket;
+}
+
+/// Numbers of the NICs nearest to a GPU, ascending; those for storage do not count.
+std::vector<int> nearest(const Layout& layout, const Seat& gpu) {
+  std::vector<int> found;
+  Distance best = Distance::other_socket;
+  for (std::size_t i = 0; i < layout.nics.size(); ++i) {
+    if (layout.nics[i].storage) {
+      continue;
+    }
+    const Distance here = distance(layout, gpu, layout.nics[i].seat);
+    if (here < best) {
+      found.clear();
+    }
+    if (here <= best) {
+      found.push_back(static_cast<int>(i));
+      best = here;
+    }
+  }
+  return found;
+}
+
 class Wirer {
  public:
   explicit Wirer(const NodeSpec& node) : node_(node), layout_(*node.layout), slots_(node) {}
@@ -68,56 +113,10 @@ class Wirer {
   }
 
  private:
-  [[nodiscard]] Distance distance(const Seat& gpu, const Seat& nic) const {
-    if (gpu.kind == Seat::Kind::pcie_switch && gpu == nic) {
-      return Distance::same_switch;
-    }
-    const Seat meeting = meeting_of(gpu, nic);
-    if (meeting.kind == Seat::Kind::pcie_switch) {
-      return Distance::switch_above;
-    }
-    const bool one_socket = seats_above(layout_.switches, gpu).back().index ==
-                            seats_above(layout_.switches, nic).back().index;
-    return one_socket ? Distance::same_socket : Distance::other_socket;
-  }
-
-  /// The lowest seat above both; the first one's socket if they share no switch.
-  [[nodiscard]] Seat meeting_of(const Seat& a, const Seat& b) const {
-    const std::vector<Seat> above = seats_above(layout_.switches, b);
-    const std::vector<Seat> mine = seats_above(layout_.switches, a);
-    for (const Seat& seat : mine) {
-      if (seat.kind == Seat::Kind::pcie_switch &&
-          std::find(above.begin(), above.end(), seat) != above.end()) {
-        return seat;
-      }
-    }
-    return mine.back();
-  }
-
-  /// Numbers of the NICs nearest to a GPU, ascending.
-  [[nodiscard]] std::vector<int> nearest(const Seat& gpu) const {
-    std::vector<int> found;
-    Distance best = Distance::other_socket;
-    for (std::size_t i = 0; i < layout_.nics.size(); ++i) {
-      if (layout_.nics[i].storage) {
-        continue;
-      }
-      const Distance here = distance(gpu, layout_.nics[i].seat);
-      if (here < best) {
-        found.clear();
-      }
-      if (here <= best) {
-        found.push_back(static_cast<int>(i));
-        best = here;
-      }
-    }
-    return found;
-  }
-
   void deal_nics() {
     std::map<std::vector<int>, std::vector<int>> users;  // of each set of nearest NICs
     for (std::size_t gpu = 0; gpu < layout_.gpus.size(); ++gpu) {
-      users[nearest(layout_.gpus[gpu].seat)].push_back(static_cast<int>(gpu));
+      users[nearest(layout_, layout_.gpus[gpu].seat)].push_back(static_cast<int>(gpu));
     }
     if (users.begin()->first.empty()) {
       return;
@@ -150,7 +149,7 @@ class Wirer {
     Rail rail{layout_.nics[static_cast<std::size_t>(nics.front())].seat, {}, {}};
     for (const int i : nics) {
       const NicPlace& nic = layout_.nics[static_cast<std::size_t>(i)];
-      rail.seat = rail.seat == nic.seat ? rail.seat : meeting_of(rail.seat, nic.seat);
+      rail.seat = rail.seat == nic.seat ? rail.seat : meeting_of(layout_, rail.seat, nic.seat);
       rail.rate += either(nic.rate, node_.nics.bandwidth);
       rail.slots += either(nic.slot, slots_.nic);
     }
@@ -174,6 +173,16 @@ std::vector<Seat> seats_above(const std::vector<SwitchPlace>& switches, Seat sea
     path.push_back(place.seat);
   }
   return path;
+}
+
+std::vector<bool> nearest_nics(const Layout& layout) {
+  std::vector<bool> near(layout.nics.size());
+  for (const GpuPlace& gpu : layout.gpus) {
+    for (const int nic : nearest(layout, gpu.seat)) {
+      near[static_cast<std::size_t>(nic)] = true;
+    }
+  }
+  return near;
 }
 
 NodeWiring wire_node(const NodeSpec& node) {

@@ -28,6 +28,9 @@ struct NodeWiring {
 /// anywhere), and shares them among the GPUs to which the same NICs are nearest, as NCCL does.
 NodeWiring wire_node(const NodeSpec& node);
 
+/// For each NIC of a layout, whether it is among the nearest of some GPU.
+std::vector<bool> nearest_nics(const Layout& layout);
+
 /// The seats from `seat` up to its socket, inclusive.
 std::vector<Seat> seats_above(const std::vector<SwitchPlace>& switches, Seat seat);
 
