@@ -4,13 +4,13 @@
 
 namespace longhaul {
 
-void FinishQueue::set(std::uint32_t flow, std::int64_t when) {
-  if (flow >= members_.size()) {
-    members_.resize(std::max<std::size_t>(2 * members_.size(), flow + 1));
+void FinishQueue::set(std::uint32_t item, std::int64_t when) {
+  if (item >= members_.size()) {
+    members_.resize(std::max<std::size_t>(2 * members_.size(), item + 1));
   }
-  Member& member = members_[flow];
+  Member& member = members_[item];
   if (member.group == none) {
-    join(flow, when);
+    join(item, when);
     return;
   }
   Group& group = groups_[member.group];
@@ -18,9 +18,9 @@ void FinishQueue::set(std::uint32_t flow, std::int64_t when) {
     return;
   }
   const bool others = last_ != none && last_ != member.group && groups_[last_].when == when;
-  if (member.next != flow || others) {
-    leave(flow);
-    join(flow, when);
+  if (member.next != item || others) {
+    leave(item);
+    join(item, when);
     return;
   }
   // Alone in its group: the group moves.
@@ -29,9 +29,9 @@ void FinishQueue::set(std::uint32_t flow, std::int64_t when) {
   settle(group.place, {when, member.group});
 }
 
-void FinishQueue::join(std::uint32_t flow, std::int64_t when) {
+void FinishQueue::join(std::uint32_t item, std::int64_t when) {
   if (last_ != none && groups_[last_].when == when) {
-    add_to(last_, flow);
+    add_to(last_, item);
     return;
   }
   if (free_groups_.empty()) {
@@ -40,24 +40,24 @@ void FinishQueue::join(std::uint32_t flow, std::int64_t when) {
   }
   last_ = free_groups_.back();
   free_groups_.pop_back();
-  groups_[last_] = {when, 0, flow};
-  members_[flow] = {last_, flow, flow};
+  groups_[last_] = {when, 0, item};
+  members_[item] = {last_, item, item};
   heap_.emplace_back();
   rise(static_cast<std::uint32_t>(heap_.size() - 1), {when, last_});
 }
 
-void FinishQueue::add_to(std::uint32_t group, std::uint32_t flow) {
+void FinishQueue::add_to(std::uint32_t group, std::uint32_t item) {
   const std::uint32_t first = groups_[group].first;
   const std::uint32_t last = members_[first].previous;
-  members_[flow] = {group, first, last};
-  members_[last].next = flow;
-  members_[first].previous = flow;
+  members_[item] = {group, first, last};
+  members_[last].next = item;
+  members_[first].previous = item;
 }
 
-void FinishQueue::leave(std::uint32_t flow) {
-  Member& member = members_[flow];
+void FinishQueue::leave(std::uint32_t item) {
+  Member& member = members_[item];
   Group& group = groups_[member.group];
-  if (member.next == flow) {
+  if (member.next == item) {
     remove_entry(group.place);
     free_groups_.push_back(member.group);
     if (last_ == member.group) {
@@ -66,22 +66,22 @@ void FinishQueue::leave(std::uint32_t flow) {
   } else {
     members_[member.previous].next = member.next;
     members_[member.next].previous = member.previous;
-    if (group.first == flow) {
+    if (group.first == item) {
       group.first = member.next;
     }
   }
   member.group = none;
 }
 
-void FinishQueue::pop(std::vector<std::uint32_t>& flows) {
+void FinishQueue::pop(std::vector<std::uint32_t>& items) {
   const std::uint32_t group = heap_.front().group;
   const std::uint32_t first = groups_[group].first;
-  std::uint32_t flow = first;
+  std::uint32_t item = first;
   do {
-    flows.push_back(flow);
-    members_[flow].group = none;
-    flow = members_[flow].next;
-  } while (flow != first);
+    items.push_back(item);
+    members_[item].group = none;
+    item = members_[item].next;
+  } while (item != first);
   free_groups_.push_back(group);
   if (last_ == group) {
     last_ = none;

@@ -1,5 +1,5 @@
-// When flows end, soonest first. Flows that end at one instant are one entry of the heap, since in
-// lock-step collectives thousands do.
+// When bundles of flows next end, soonest first. Those of one instant are one entry of the heap,
+// since in lock-step collectives hundreds are.
 #pragma once
 
 #include <cstdint>
@@ -7,17 +7,23 @@
 
 namespace longhaul {
 
-/// An indexed 4-ary heap of instants (ticks), each with the flows that end then. Deterministic.
+/// An indexed 4-ary heap of instants (ticks), each with the items due then. Deterministic.
 class FinishQueue {
  public:
   static constexpr std::int64_t never = INT64_MAX;
 
-  /// Sets or changes the instant at which `flow` ends.
-  void set(std::uint32_t flow, std::int64_t when);
+  /// Sets or changes the instant at which `item` is due.
+  void set(std::uint32_t item, std::int64_t when);
+  /// Forgets `item`, if it is there.
+  void erase(std::uint32_t item) {
+    if (item < members_.size() && members_[item].group != none) {
+      leave(item);
+    }
+  }
   /// The soonest instant, or `never`.
   [[nodiscard]] std::int64_t next() const { return heap_.empty() ? never : heap_.front().when; }
-  /// Removes the soonest instant and appends its flows.
-  void pop(std::vector<std::uint32_t>& flows);
+  /// Removes the soonest instant and appends its items.
+  void pop(std::vector<std::uint32_t>& items);
   /// Shifts every instant.
   void shift(std::int64_t span);
 
@@ -27,7 +33,7 @@ class FinishQueue {
     std::int64_t when;
     std::uint32_t group;
   };
-  // Flows of one instant: a doubly linked ring through members_.
+  // Items of one instant: a doubly linked ring through members_.
   struct Group {
     std::int64_t when;
     std::uint32_t place;  // in the heap
@@ -39,9 +45,9 @@ class FinishQueue {
     std::uint32_t previous = 0;
   };
 
-  void join(std::uint32_t flow, std::int64_t when);
-  void leave(std::uint32_t flow);
-  void add_to(std::uint32_t group, std::uint32_t flow);
+  void join(std::uint32_t item, std::int64_t when);
+  void leave(std::uint32_t item);
+  void add_to(std::uint32_t group, std::uint32_t item);
   void remove_entry(std::uint32_t place);
   void place_entry(std::uint32_t place, const Entry& entry);
   void rise(std::uint32_t place, const Entry& entry);
@@ -51,7 +57,7 @@ class FinishQueue {
   std::vector<Entry> heap_;
   std::vector<Group> groups_;
   std::vector<std::uint32_t> free_groups_;
-  std::vector<Member> members_;  // by flow
+  std::vector<Member> members_;  // by item
   std::uint32_t last_ = none;    // the group last joined or moved: most often the next one, too
 };
 

@@ -11,6 +11,7 @@ namespace longhaul {
 namespace {
 
 constexpr double unlimited = 1e18;  // bytes per second: never a limit
+constexpr std::size_t longest_route = 1024;
 
 // Exact: a scaling by a power of two.
 double per_tick(double per_second) { return per_second * (1.0 / SimTime::ticks_per_second); }
@@ -39,6 +40,7 @@ double quantum_for(const std::vector<BytesPerSecond>& capacities) {
 FlowNetwork::FlowNetwork(const std::vector<BytesPerSecond>& capacities)
     : links_(capacities.size()), quantum_(per_tick(quantum_for(capacities))) {
   rounder_ = std::ldexp(quantum_ * 1.5, 52);
+  per_quantum_ = 1.0 / quantum_;
   for (std::uint32_t i = 0; i < capacities.size(); ++i) {
     links_[i].capacity = quantised(per_tick(capacities[i].value()));
   }
@@ -48,24 +50,35 @@ double FlowNetwork::quantised(double rate) const {
   return std::max((rate + rounder_) - rounder_, quantum_);
 }
 
-// Gives every flow room for routes of `links` links.
+ServedUnits FlowNetwork::units(double bytes) const {
+  const double count = bytes * per_quantum_;
+  check(count < 0x1p120, "a transfer must end within 2^19 seconds");
+  return static_cast<ServedUnits>(count);
+}
+
+// Gives every flow and bundle room for routes of `links` links.
 void FlowNetwork::make_room(std::size_t links) {
+  check(links <= longest_route, "a route crosses at most 1024 links");
   const std::size_t wider = std::max(links, 2 * stride_);
-  check(links <= 32, "a route crosses at most 32 links");
-  std::vector<Crossing> moved(flows_.size() * wider);
-  for (std::size_t i = 0; i < flows_.size(); ++i) {
-    std::copy_n(crossings_.begin() + static_cast<std::ptrdiff_t>(i * stride_), flows_[i].crossings,
-                moved.begin() + static_cast<std::ptrdiff_t>(i * wider));
+  for (std::vector<Crossing>* crossings : {&crossings_, &bundle_crossings_}) {
+    std::vector<Crossing> moved(crossings->size() / stride_ * wider);
+    for (std::size_t i = 0; i < crossings->size(); ++i) {
+      moved[i / stride_ * wider + i % stride_] = (*crossings)[i];
+    }
+    *crossings = std::move(moved);
   }
-  crossings_ = std::move(moved);
   stride_ = wider;
 }
 
 void FlowNetwork::set_crossings(std::uint32_t index, const FlowSpec& spec) {
   flows_[index].crossings = static_cast<std::uint16_t>(spec.links.size());
-  const std::span<Crossing> crossings = crossings_of(index);
-  for (std::size_t i = 0; i < crossings.size(); ++i) {
-    crossings[i] = {spec.links[i].index, 0, spec.weights.empty() ? 1.0 : spec.weights[i]};
+  Crossing* crossing = crossings_.data() + std::size_t{index} * stride_;
+  for (const LinkId link : spec.links) {
+    *crossing++ = {link.index, 0, 1.0};
+  }
+  crossing -= spec.links.size();
+  for (const std::uint32_t weight : spec.weights) {
+    (crossing++)->weight = weight;
   }
 }
 
@@ -85,14 +98,11 @@ FlowId FlowNetwork::start(const FlowSpec& spec, SimTime now) {
   const std::uint32_t index = free_.back();
   free_.pop_back();
   set_crossings(index, spec);
-  Flow& flow = flows_[index];
-  flow.left = spec.bytes.value();
-  flow.rate = 0.0;
+  FlowState& flow = flows_[index];
+  flow.bytes = spec.bytes.value();
   flow.cap = quantised(per_tick(spec.rate_cap.value()));
-  flow.ruler = none;
-  flow.bound_known = false;
-  flow.phase = Phase::latency;
-  flow.settled = now_;
+  flow.bundle = none;
+  flow.phase = FlowPhase::latency;
   const std::int64_t latency = SimTime::from(spec.latency).ticks();
   flow.event = now_ + latency;
   latencies_.push(index, now_, latency);
@@ -114,102 +124,70 @@ void FlowNetwork::advance(SimTime now, std::vector<FlowId>& completed) {
   while (finishes_.next() == now_) {
     finishes_.pop(batch_);
   }
-  for (const std::uint32_t index : batch_) {
-    leave(index);
-    completed.emplace_back(index);
+  for (const std::uint32_t bundle : batch_) {
+    finish(bundle, completed);
   }
-  batch_.clear();
-  if (latencies_.next() == now_) {
-    latencies_.pop(batch_);
-  }
-  for (const std::uint32_t index : batch_) {
-    end_latency(index, completed);
-  }
-}
-
-// From now on the flow takes its share; a flow with nothing to move, or nothing in its way, is
-// over.
-void FlowNetwork::end_latency(std::uint32_t index, std::vector<FlowId>& completed) {
-  Flow& flow = flows_[index];
-  const bool nothing_in_its_way = flow.crossings == 0 && per_second(flow.cap) >= unlimited;
-  if (flow.left > 0.0 && !nothing_in_its_way) {
-    enter(index);
+  if (latencies_.next() != now_) {
+    forget_emptied();
     return;
   }
-  for (const Crossing& crossing : crossings_of(index)) {
-    links_.carried()[crossing.link] += crossing.weight * flow.left;
+  forget_emptied();
+  batch_.clear();
+  latencies_.pop(batch_);
+  // First all claim their links: what is shared is known before the first finds its bundle.
+  const auto over = std::remove_if(batch_.begin(), batch_.end(), [&](std::uint32_t flow) {
+    return !end_latency(flow, completed);
+  });
+  batch_.erase(over, batch_.end());
+  for (const std::uint32_t flow : reshaped_) {
+    reshape(flow);
   }
-  flow.phase = Phase::unused;
-  free_.push_back(index);
+  reshaped_.clear();
+  for (const std::uint32_t flow : batch_) {
+    flows_[flow].phase = FlowPhase::moving;
+    place(flow, units(flows_[flow].bytes));
+  }
+  forget_emptied();
+}
+
+// A flow with nothing to move, or nothing in its way, is over: false.
+bool FlowNetwork::end_latency(std::uint32_t index, std::vector<FlowId>& completed) {
+  const FlowState& flow = flows_[index];
+  const bool nothing_in_its_way = flow.crossings == 0 && per_second(flow.cap) >= unlimited;
+  if (flow.bytes > 0.0 && !nothing_in_its_way) {
+    claim_links(index);
+    return true;
+  }
+  release(index);
   completed.emplace_back(index);
+  return false;
 }
 
-void FlowNetwork::enter(std::uint32_t index) {
-  Flow& flow = flows_[index];
-  flow.phase = Phase::moving;
-  flow.settled = now_;
-  fresh_.push_back(index);
-  const std::span<Crossing> crossings = crossings_of(index);
-  for (std::uint32_t i = 0; i < crossings.size(); ++i) {
-    Crossing& crossing = crossings[i];
-    LinkState& link = links_[crossing.link];
-    if (link.size == 1) {
-      // From a bound on one flow to a share: now the sums begin to count.
-      Flow& other = flows_[link.few[0].flow];
-      other.bound_known = false;
-      const Crossing& there = crossings_of(link.few[0].flow)[link.few[0].crossing];
-      link.load = there.weight * other.rate;
-      link.ceiling = other.rate;
-    }
-    crossing.place = links_.add(link, {index, i});
-    links_.carried()[crossing.link] += crossing.weight * flow.left;
-    if (link.ruled > 0) {
-      mark_changed(crossing.link);
-    }
-  }
-}
-
-void FlowNetwork::leave(std::uint32_t index) {
-  Flow& flow = flows_[index];
-  for (const Crossing& crossing : crossings_of(index)) {
-    LinkState& link = links_[crossing.link];
-    link.ruled -= flow.ruler == crossing.link ? 1 : 0;
-    link.load -= crossing.weight * flow.rate;
-    if (const Visitor* moved = links_.remove(link, crossing.place)) {
-      crossings_of(moved->flow)[moved->crossing].place = crossing.place;
-    }
-    if (link.size == 1) {
-      flows_[link.few[0].flow].bound_known = false;
-    }
-    if (link.ruled > 0) {
-      mark_changed(crossing.link);
-    }
-  }
-  flow.phase = Phase::unused;
+void FlowNetwork::release(std::uint32_t index) {
+  flows_[index].phase = FlowPhase::unused;
   free_.push_back(index);
-}
-
-void FlowNetwork::mark_changed(std::uint32_t link) {
-  if (!links_[link].changed) {
-    links_[link].changed = true;
-    changed_.push_back(link);
-  }
 }
 
 BytesPerSecond FlowNetwork::rate(FlowId flow) {
   solve();
-  const Flow& state = flows_[flow.index];
-  return BytesPerSecond::of(state.phase == Phase::moving ? per_second(state.rate) : 0.0);
+  const FlowState& state = flows_[flow.index];
+  const bool moving = state.phase == FlowPhase::moving;
+  return BytesPerSecond::of(moving ? per_second(bundles_[state.bundle].rate) : 0.0);
 }
 
 void FlowNetwork::append_state(FlowId flow, SimTime now, std::vector<std::uint64_t>& state) const {
-  const Flow& mine = flows_[flow.index];
-  const bool unsolved = mine.phase == Phase::moving && mine.rate == 0.0;
+  const FlowState& mine = flows_[flow.index];
   state.push_back(static_cast<std::uint64_t>(mine.phase));
-  state.push_back(unsolved ? UINT64_MAX : static_cast<std::uint64_t>(mine.event - now.ticks()));
-  state.push_back(static_cast<std::uint64_t>(now.ticks() - mine.settled));
-  state.push_back(std::bit_cast<std::uint64_t>(mine.left));
-  state.push_back(std::bit_cast<std::uint64_t>(mine.rate));
+  if (mine.phase != FlowPhase::moving) {
+    state.push_back(static_cast<std::uint64_t>(mine.event - now.ticks()));
+    return;
+  }
+  const BundleState& bundle = bundles_[mine.bundle];
+  const ServedUnits left = mine.mark - served_at(bundle, now.ticks());
+  state.push_back(static_cast<std::uint64_t>(left >> 64));
+  state.push_back(static_cast<std::uint64_t>(left));
+  state.push_back(std::bit_cast<std::uint64_t>(bundle.rate));
+  state.push_back(bundle.fresh ? 1 : 0);
 }
 
 void FlowNetwork::skip(SimTime span, std::int64_t periods,
@@ -221,9 +199,11 @@ void FlowNetwork::skip(SimTime span, std::int64_t periods,
   now_ += span.ticks();
   latencies_.shift(span.ticks());
   finishes_.shift(span.ticks());
-  for (Flow& flow : flows_) {
-    flow.settled += span.ticks();
+  for (FlowState& flow : flows_) {
     flow.event += span.ticks();
+  }
+  for (BundleState& bundle : bundles_) {
+    bundle.settled += span.ticks();
   }
 }
 

@@ -4,41 +4,30 @@
 
 namespace longhaul {
 
-void LatencyQueue::push(std::uint32_t flow, std::int64_t now, std::int64_t latency) {
-  const Wait wait{now + latency, flow};
-  next_ = std::min(next_, wait.when);
-  if (Lane* lane = lane_for(latency)) {
-    push_back(*lane, wait);
-  } else {
-    others_.push(wait);
-  }
-}
-
-LatencyQueue::Lane* LatencyQueue::lane_for(std::int64_t latency) {
+// An empty lane is as good as a new one.
+void LatencyQueue::push_elsewhere(const Wait& wait, std::int64_t latency) {
   Lane* empty = nullptr;
   for (Lane& lane : lanes_) {
-    if (lane.latency == latency) {
-      return &lane;
-    }
     empty = lane.empty() ? &lane : empty;
   }
   if (lanes_.size() < lane_limit) {
     empty = &lanes_.emplace_back();
   }
-  if (empty != nullptr) {
-    empty->latency = latency;
+  if (empty == nullptr) {
+    others_.push(wait);
+    return;
   }
-  return empty;
+  empty->latency = latency;
+  push_back(*empty, wait);
 }
 
-void LatencyQueue::push_back(Lane& lane, const Wait& wait) {
-  // What has left the line is dropped when it is half of it: constant work per flow.
-  if (lane.waits.size() == lane.waits.capacity() && lane.head * 2 > lane.waits.size()) {
+// What has left the line is dropped when it is half of it: constant work per flow.
+void LatencyQueue::make_room(Lane& lane) {
+  if (lane.head * 2 > lane.waits.size()) {
     lane.waits.erase(lane.waits.begin(),
                      lane.waits.begin() + static_cast<std::ptrdiff_t>(lane.head));
     lane.head = 0;
   }
-  lane.waits.push_back(wait);
 }
 
 void LatencyQueue::pop(std::vector<std::uint32_t>& flows) {

@@ -14,7 +14,17 @@ class LatencyQueue {
   static constexpr std::int64_t never = INT64_MAX;
 
   /// `flow` starts at `now` (>= every earlier call's) and waits for `latency` ticks.
-  void push(std::uint32_t flow, std::int64_t now, std::int64_t latency);
+  void push(std::uint32_t flow, std::int64_t now, std::int64_t latency) {
+    const std::int64_t when = now + latency;
+    next_ = when < next_ ? when : next_;
+    for (Lane& lane : lanes_) {
+      if (lane.latency == latency) {
+        push_back(lane, {when, flow});
+        return;
+      }
+    }
+    push_elsewhere({when, flow}, latency);
+  }
   /// The soonest instant, or `never`.
   [[nodiscard]] std::int64_t next() const { return next_; }
   /// Removes all that end at next() and appends their flows.
@@ -38,8 +48,14 @@ class LatencyQueue {
     [[nodiscard]] bool empty() const { return head == waits.size(); }
   };
 
-  Lane* lane_for(std::int64_t latency);
-  static void push_back(Lane& lane, const Wait& wait);
+  static void push_back(Lane& lane, const Wait& wait) {
+    if (lane.waits.size() == lane.waits.capacity()) {
+      make_room(lane);
+    }
+    lane.waits.push_back(wait);
+  }
+  void push_elsewhere(const Wait& wait, std::int64_t latency);
+  static void make_room(Lane& lane);
   void find_next();
 
   std::vector<Lane> lanes_;

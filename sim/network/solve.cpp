@@ -1,9 +1,9 @@
-// Max-min sharing, solved again where something changed. A set of flows is filled with all others
-// held fixed; flows outside whose share that contradicts join the set, until none does. Exact,
+// Max-min sharing, solved again where something changed. A set of bundles is filled with all others
+// held fixed; bundles outside whose share that contradicts join the set, until none does. Exact,
 // since an allocation is max-min fair if and only if every flow is at its cap, or crosses a
 // saturated link on which no flow is faster (Bertsekas and Gallager, Data Networks, 6.5.2).
 #include <algorithm>
-#include <bit>
+#include <limits>
 
 #include "sim/network/flow_network.h"
 #include "sim/units/check.h"
@@ -33,7 +33,11 @@ void FlowNetwork::solve() {
   touched_.clear();
   shares_.clear();
   for (const std::uint32_t index : fresh_) {
-    include(index);
+    BundleState& bundle = bundles_[index];
+    bundle.fresh = false;
+    if (bundle.flows > 0 && bundle.crossings > 0) {
+      include(index);
+    }
   }
   for (const std::uint32_t link : changed_) {
     links_[link].changed = false;
@@ -47,65 +51,61 @@ void FlowNetwork::solve() {
   apply();
 }
 
-// Which links the flow shares, and what its other links and its cap allow.
-void FlowNetwork::find_bound(std::uint32_t index) {
-  Flow& flow = flows_[index];
-  flow.shared = 0;
-  flow.bound = flow.cap;
-  flow.bound_ruler = none;
-  flow.bound_known = true;
-  std::uint32_t bit = 1;
-  for (const Crossing& crossing : crossings_of(index)) {
+// Adds a bundle to the set: it gives up its share on the links it crosses.
+void FlowNetwork::include(std::uint32_t index) {
+  BundleState& bundle = bundles_[index];
+  bundle.round = round_;
+  if (bundle.ruler != none) {
+    --links_[bundle.ruler].ruled;
+  }
+  const std::uint32_t first = shares_.size();
+  std::uint32_t ruler = none;
+  double bound = bundle.bound;
+  for (const Crossing& crossing : links_of(index)) {
     const LinkState& link = links_[crossing.link];
-    flow.shared |= link.size > 1 ? bit : 0;
-    bit <<= 1;
     if (link.size > 1) {
+      share(crossing, bundle);
       continue;
     }
-    const double whole =
-        crossing.weight == 1.0 ? link.capacity : quantised(link.capacity / crossing.weight);
-    if (whole < flow.bound) {
-      flow.bound = whole;
-      flow.bound_ruler = crossing.link;
+    const double whole = quantised(link.capacity / (crossing.weight * bundle.flows));
+    if (whole < bound) {
+      bound = whole;
+      ruler = crossing.link;
     }
   }
+  Member& member = set_.add();
+  member.bundle = index;
+  member.first_share = first;
+  member.share_count = shares_.size() - first;
+  member.own_ruler = ruler;
+  member.own_bound = bound;
 }
 
-// Adds a flow to the set: it gives up its share on the links it crosses.
-void FlowNetwork::include(std::uint32_t index) {
-  Flow& flow = flows_[index];
-  if (!flow.bound_known) {
-    find_bound(index);
-  }
-  flow.round = round_;
-  if (flow.ruler != none) {
-    --links_[flow.ruler].ruled;
-  }
-  const auto first = static_cast<std::uint32_t>(shares_.size());
-  const Crossing* crossings = crossings_.data() + std::size_t{index} * stride_;
-  for (std::uint32_t shared = flow.shared; shared != 0; shared &= shared - 1) {
-    share(crossings[std::countr_zero(shared)], flow.rate);
-  }
-  const auto count = static_cast<std::uint32_t>(shares_.size()) - first;
-  set_.push_back({index, first, count, flow.bound_ruler, none, flow.bound, -1.0});
-}
-
-// The flow about to be the last of the set, on a link that others cross, too.
-void FlowNetwork::share(const Crossing& crossing, double rate) {
+// The bundle about to be the last of the set, on a link that other bundles cross, too.
+void FlowNetwork::share(const Crossing& crossing, const BundleState& bundle) {
   LinkState& link = links_[crossing.link];
   if (link.round != round_) {
     link.round = round_;
-    link.touched = static_cast<std::uint32_t>(touched_.size());
-    touched_.push_back(
-        {crossing.link, 0, none, link.capacity - link.load, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0});
+    link.touched = touched_.size();
+    Touched& touched = touched_.add();
+    touched.link = crossing.link;
+    touched.members = 0;
+    touched.first_share = none;
+    touched.free = link.capacity - link.load;
+    touched.open = 0.0;
   }
   Touched& touched = touched_[link.touched];
-  const auto member = static_cast<std::uint32_t>(set_.size());
-  shares_.push_back({link.touched, member, touched.first_share, crossing.weight});
-  touched.first_share = static_cast<std::uint32_t>(shares_.size() - 1);
+  const double weight = crossing.weight * bundle.flows;
   ++touched.members;
-  touched.free += crossing.weight * rate;
-  touched.open += crossing.weight;
+  touched.free += crossing.weight * bundle.rated * bundle.rate;
+  touched.open += weight;
+  const std::uint32_t place = shares_.size();
+  Share& share = shares_.add();
+  share.touched = link.touched;
+  share.member = set_.size();
+  share.next = touched.first_share;
+  share.weight = weight;
+  touched.first_share = place;
 }
 
 void FlowNetwork::include_ruled(std::uint32_t index) {
@@ -114,32 +114,78 @@ void FlowNetwork::include_ruled(std::uint32_t index) {
     return;
   }
   for (const Visitor& visitor : links_.visitors(link)) {
-    const Flow& flow = flows_[visitor.flow];
-    if (flow.ruler == index && flow.round != round_) {
-      include(visitor.flow);
+    const BundleState& bundle = bundles_[visitor.bundle];
+    if (bundle.ruler == index && bundle.round != round_) {
+      include(visitor.bundle);
     }
   }
 }
 
-// Progressive filling of the set, the tightest link first. Levels of links only rise while flows
+// Progressive filling of the set, the tightest link first. Levels of links only rise while bundles
 // are fixed at lower ones, so that a level seen before is a lower bound.
 void FlowNetwork::fill() {
   for (Member& member : set_) {
-    const bool alone = member.share_count == 0;
-    member.rate = alone ? member.bound : -1.0;
-    member.ruler = member.bound_ruler;
+    member.bound = member.own_bound;
+    member.ruler = member.own_ruler;
+    member.rate = -1.0;
   }
+  double least = std::numeric_limits<double>::infinity();
+  double most = 0.0;
+  bool even = true;
   for (Touched& touched : touched_) {
     touched.left = touched.free;
     touched.count = touched.open;
     touched.key = touched.left / touched.count;
     touched.top = 0.0;
     touched.level = -1.0;
+    if (touched.members == 1) {
+      bound_by(touched);
+      even = false;
+    } else {
+      least = std::min(least, touched.key);
+      most = std::max(most, touched.key);
+    }
   }
-  if (touched_.size() <= few_links) {
+  even = even && least == most && std::all_of(set_.begin(), set_.end(), [&](const Member& member) {
+           return member.share_count > 0 && member.bound > least;
+         });
+  if (even) {
+    fill_evenly(quantised(least));
+  } else if (touched_.size() <= few_links) {
     fill_few();
   } else {
     fill_many();
+  }
+  for (Member& member : set_) {
+    if (member.rate < 0.0) {
+      fix(member, member.bound, member.ruler);
+    }
+  }
+}
+
+// A link with a single member is a bound on it.
+void FlowNetwork::bound_by(Touched& touched) {
+  Member& member = set_[shares_[touched.first_share].member];
+  const double bound = quantised(touched.key);
+  touched.count = 0.0;
+  if (bound < member.bound) {
+    member.bound = bound;
+    member.ruler = touched.link;
+  }
+}
+
+// All links have one level and no bound is below: everyone gets it, as in any collective in
+// lock-step.
+void FlowNetwork::fill_evenly(double level) {
+  for (Touched& touched : touched_) {
+    touched.left -= touched.open * level;
+    touched.count = 0.0;
+    touched.top = level;
+    touched.level = level;
+  }
+  for (Member& member : set_) {
+    member.rate = level;
+    member.ruler = touched_[shares_[member.first_share].touched].link;
   }
 }
 
@@ -166,7 +212,9 @@ void FlowNetwork::fill_few() {
 void FlowNetwork::fill_many() {
   levels_.clear();
   for (std::uint32_t i = 0; i < touched_.size(); ++i) {
-    levels_.push_back({touched_[i].key, i});
+    if (touched_[i].count > 0.0) {
+      levels_.push_back({touched_[i].key, i});
+    }
   }
   std::make_heap(levels_.begin(), levels_.end(), std::greater<>());
   while (!levels_.empty()) {
@@ -178,14 +226,34 @@ void FlowNetwork::fill_many() {
         touched.key = touched.count > 0.0 ? touched.left / touched.count : touched.key;
       }
     }
-    const Level again{touched.key, levels_.front().touched};
-    std::pop_heap(levels_.begin(), levels_.end(), std::greater<>());
-    levels_.pop_back();
     if (touched.count > 0.0) {
-      levels_.push_back(again);
-      std::push_heap(levels_.begin(), levels_.end(), std::greater<>());
+      sink_first({touched.key, levels_.front().touched});
+    } else {
+      const Level last = levels_.back();
+      levels_.pop_back();
+      if (!levels_.empty()) {
+        sink_first(last);
+      }
     }
   }
+}
+
+// Puts `level` in the place of the first of the heap.
+void FlowNetwork::sink_first(const Level& level) {
+  std::size_t place = 0;
+  for (;;) {
+    std::size_t child = 2 * place + 1;
+    if (child >= levels_.size()) {
+      break;
+    }
+    child += child + 1 < levels_.size() && levels_[child] > levels_[child + 1] ? 1 : 0;
+    if (!(level > levels_[child])) {
+      break;
+    }
+    levels_[place] = levels_[child];
+    place = child;
+  }
+  levels_[place] = level;
 }
 
 // Members with a bound below the level of the tightest link reach that bound: no other link stops
@@ -196,7 +264,7 @@ void FlowNetwork::fill_tightest(Touched& touched) {
   for (std::uint32_t i = touched.first_share; i != none; i = shares_[i].next) {
     Member& member = set_[shares_[i].member];
     if (member.rate < 0.0 && member.bound <= level) {
-      fix(member, member.bound, member.bound_ruler);
+      fix(member, member.bound, member.ruler);
       bounded = true;
     }
   }
@@ -216,20 +284,21 @@ void FlowNetwork::fill_tightest(Touched& touched) {
 void FlowNetwork::fix(Member& member, double rate, std::uint32_t ruler) {
   member.rate = rate;
   member.ruler = ruler;
-  const Share* share = shares_.data() + member.first_share;
+  const Share* share = shares_.begin() + member.first_share;
   for (const Share* end = share + member.share_count; share != end; ++share) {
     Touched& touched = touched_[share->touched];
     touched.left -= share->weight * rate;
     touched.count -= share->weight;
     touched.top = std::max(touched.top, rate);
+    touched.level = touched.link == ruler ? rate : touched.level;
   }
 }
 
-// Adds the flows outside the set that can no longer keep their rates. False if there are none.
+// Adds the bundles outside the set that can no longer keep their rates. False if there are none.
 bool FlowNetwork::widen() {
-  const std::size_t before = set_.size();
-  const std::size_t filled = touched_.size();
-  for (std::size_t i = 0; i < filled; ++i) {
+  const std::uint32_t before = set_.size();
+  const std::uint32_t filled = touched_.size();
+  for (std::uint32_t i = 0; i < filled; ++i) {
     if (links_[touched_[i].link].size > touched_[i].members) {
       widen_at(touched_[i]);
     }
@@ -237,7 +306,7 @@ bool FlowNetwork::widen() {
   return set_.size() > before;
 }
 
-// By value: including flows may move the list of touched links.
+// By value: including bundles may move the list of touched links.
 void FlowNetwork::widen_at(Touched touched) {
   const LinkState& link = links_[touched.link];
   if (link.ruled > 0) {
@@ -256,9 +325,9 @@ void FlowNetwork::widen_at(Touched touched) {
 
 void FlowNetwork::include_faster(std::uint32_t index, double level) {
   for (const Visitor& visitor : links_.visitors(links_[index])) {
-    const Flow& flow = flows_[visitor.flow];
-    if (flow.round != round_ && flow.rate > level) {
-      include(visitor.flow);
+    const BundleState& bundle = bundles_[visitor.bundle];
+    if (bundle.round != round_ && bundle.rate > level) {
+      include(visitor.bundle);
     }
   }
 }
@@ -273,29 +342,16 @@ void FlowNetwork::apply() {
     link.level = touched.level < 0.0 ? link.level : touched.level;
   }
   for (const Member& member : set_) {
-    Flow& flow = flows_[member.flow];
-    flow.ruler = member.ruler;
+    bundles_[member.bundle].ruler = member.ruler;
     if (member.ruler != none) {
       LinkState& link = links_[member.ruler];
       ++link.ruled;
+      // Alone on it: nobody touched it, and the next to come must find its level.
+      link.level = member.rate;
     }
-    set_rate(member.flow, member.rate);
+    set_rate(member.bundle, member.rate);
   }
-  rates_solved_ += static_cast<std::int64_t>(set_.size());
-}
-
-void FlowNetwork::set_rate(std::uint32_t index, double rate) {
-  Flow& flow = flows_[index];
-  if (flow.rate == rate) {
-    return;
-  }
-  flow.left = std::max(0.0, flow.left - flow.rate * static_cast<double>(now_ - flow.settled));
-  flow.settled = now_;
-  flow.rate = rate;
-  const double ticks = flow.left / rate;
-  check(ticks < 9.0e18, "simulated time must be between 0 and 2^19 seconds");
-  flow.event = now_ + static_cast<std::int64_t>(ticks + 0.5);
-  finishes_.set(index, flow.event);
+  rates_solved_ += set_.size();
 }
 
 }  // namespace longhaul
