@@ -3,8 +3,9 @@
 # Touches nothing that is already there. Exit 3, with the list, if it cannot install.
 set -eu
 
-# Compiler and build tools, then the libraries (all header-only but yaml-cpp and fmt).
-packages="g++ cmake ninja-build ccache
+# Compiler and build tools, then the libraries (all header-only but yaml-cpp and fmt). valgrind
+# counts the instructions of the flow engine.
+packages="g++ cmake ninja-build ccache valgrind
           libyaml-cpp-dev libboost-dev libeigen3-dev libcli11-dev libfmt-dev
           catch2 nlohmann-json3-dev libpugixml-dev"
 
