@@ -30,26 +30,24 @@ void Exchanges::begin(std::uint32_t gpu) {
   simulation_.compute(simulation_.ticks(shape_.seconds * factor), gpu);
 }
 
-// The tag of a flow: sender's group and place of both ends in it would not fit, so the receiver's
-// distance rides on the sender: gpu * degree + distance.
+// The tag of a flow: its sender, and in the upper half its receiver.
 void Exchanges::timer(std::uint32_t gpu) {
   Gpu& state = gpus_[gpu];
   const auto degree = static_cast<std::uint32_t>(shape_.degree);
   state.computed = true;
   state.sends_left = static_cast<std::int32_t>(degree - 1);
   const std::uint32_t first = gpu - gpu % degree;
+  std::uint32_t to = gpu;
   for (std::uint32_t distance = 1; distance < degree; ++distance) {
-    const std::uint32_t to = first + (gpu - first + distance) % degree;
-    simulation_.send(rail_.route(gpu, to), piece_, gpu * degree + distance);
+    to = to + 1 == first + degree ? first : to + 1;
+    simulation_.send(rail_.route(gpu, to), piece_, gpu | std::uint64_t{to} << 32);
   }
   progress(gpu);
 }
 
-void Exchanges::sent(std::uint32_t pair) {
-  const auto degree = static_cast<std::uint32_t>(shape_.degree);
-  const std::uint32_t gpu = pair / degree;
-  const std::uint32_t first = gpu - gpu % degree;
-  const std::uint32_t to = first + (gpu - first + pair % degree) % degree;
+void Exchanges::sent(std::uint64_t ends) {
+  const auto gpu = static_cast<std::uint32_t>(ends);
+  const auto to = static_cast<std::uint32_t>(ends >> 32);
   const std::int32_t exchange = gpus_[gpu].exchange;
   --gpus_[gpu].sends_left;
   ++gpus_[to].received[static_cast<std::size_t>(exchange & 1)];

@@ -27,7 +27,7 @@ class Exchanges {
   void run();
   [[nodiscard]] const Simulation& simulation() const { return simulation_; }
   void timer(std::uint32_t gpu);
-  void sent(std::uint32_t pair);
+  void sent(std::uint64_t ends);
 
  private:
   struct Gpu {
@@ -54,7 +54,7 @@ class RandomFlows {
   void run();
   [[nodiscard]] const Simulation& simulation() const { return simulation_; }
   void timer(std::uint32_t flow);
-  void sent(std::uint32_t) {}
+  void sent(std::uint64_t) {}
 
  private:
   void schedule(std::int64_t flow);

@@ -72,7 +72,8 @@ void Phased::timer(std::uint32_t gpu) {
 }
 
 // The tag of a flow is its sender; both ends learn of it.
-void Phased::sent(std::uint32_t gpu) {
+void Phased::sent(std::uint64_t sender) {
+  const auto gpu = static_cast<std::uint32_t>(sender);
   Gpu& state = gpus_[gpu];
   const Ring ring = phases_[state.phase].ring;  // a sender is still in the phase of its send
   ++state.sent;

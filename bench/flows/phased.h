@@ -57,7 +57,7 @@ class Phased {
   void run();
   [[nodiscard]] const Simulation& simulation() const { return simulation_; }
   void timer(std::uint32_t gpu);
-  void sent(std::uint32_t gpu);
+  void sent(std::uint64_t sender);
 
  private:
   struct Gpu {

@@ -31,7 +31,7 @@ Simulation::Simulation(const std::vector<double>& capacities, double longest)
       ticks_per_second_(std::ldexp(1.0, SimTime::tick_exponent + scale_)),
       network_(scaled(capacities, scale_)) {}
 
-void Simulation::send(const Path& path, double bytes, std::uint32_t tag,
+void Simulation::send(const Path& path, double bytes, std::uint64_t tag,
                       std::span<const std::uint32_t> weights) {
   FlowSpec spec{path.view(), Bytes::of(bytes), Seconds::of(path.latency * time_scale_)};
   spec.weights = weights;
@@ -63,7 +63,7 @@ void Simulation::append_state(std::vector<std::uint64_t>& state) const {
     state.push_back(who);
     state.push_back(static_cast<std::uint64_t>(span));
   }
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> flows;  // by tag: ids depend on history
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> flows;  // by tag: ids depend on history
   for (std::uint32_t i = 0; i < sent_.size(); ++i) {
     if (sent_[i].moving) {
       flows.emplace_back(sent_[i].tag, i);

@@ -50,7 +50,7 @@ class Simulation {
     ++totals_.timers;
     timers_.push(when, who);
   }
-  void send(const Path& path, double bytes, std::uint32_t tag,
+  void send(const Path& path, double bytes, std::uint64_t tag,
             std::span<const std::uint32_t> weights = {});
 
   /// Runs to the end. Calls workload.timer(who) and workload.sent(tag).
@@ -85,7 +85,7 @@ class Simulation {
  private:
   struct Sent {
     std::int64_t when = 0;
-    std::uint32_t tag = 0;
+    std::uint64_t tag = 0;
     bool moving = false;
   };
 
@@ -93,13 +93,13 @@ class Simulation {
   void end_flows(Workload& workload) {
     done_.clear();
     network_.advance(SimTime::of_ticks(now_), done_);
-    ended_.clear();
+    tags_.clear();
     for (const FlowId flow : done_) {
       note(sent_[flow.index]);
-      ended_.push_back(sent_[flow.index].tag);  // its id may be used again at once
+      tags_.push_back(sent_[flow.index].tag);  // its id may be used again at once
     }
-    for (std::size_t i = 0; i < ended_.size(); ++i) {
-      workload.sent(ended_[i]);
+    for (const std::uint64_t tag : tags_) {
+      workload.sent(tag);
     }
   }
   void note(Sent& sent);
@@ -114,6 +114,7 @@ class Simulation {
   std::vector<Sent> sent_;  // by FlowId
   std::vector<FlowId> done_;
   std::vector<std::uint32_t> ended_;
+  std::vector<std::uint64_t> tags_;
   std::vector<std::int64_t> fct_;
   bool keep_ = false;
 };

@@ -23,6 +23,7 @@ struct FlowState {
   std::uint16_t crossings = 0;
   FlowPhase phase = FlowPhase::unused;
   bool reshaping = false;  ///< one of its links is shared from now on
+  bool owner = false;      ///< it has a link for itself
 };
 
 /// Flows that cross the same shared links with the same weights, and that are bounded alike by

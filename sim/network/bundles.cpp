@@ -35,6 +35,7 @@ void FlowNetwork::claim_links(std::uint32_t flow) {
     }
     if (link.owner == LinkState::nobody) {
       link.owner = flow;
+      flows_[flow].owner = true;
       continue;
     }
     FlowState& other = flows_[link.owner];
@@ -288,7 +289,9 @@ void FlowNetwork::finish(std::uint32_t index, std::vector<FlowId>& completed) {
   do {
     const std::uint32_t flow = bundle.first;
     unlink(bundle, flow);
-    disown_links(flow);
+    if (flows_[flow].owner) {
+      disown_links(flow);
+    }
     release(flow);
     completed.emplace_back(flow);
     ++flows;

@@ -82,6 +82,17 @@ void FlowNetwork::set_crossings(std::uint32_t index, const FlowSpec& spec) {
   }
 }
 
+std::uint32_t FlowNetwork::take_flow() {
+  if (free_.empty()) {
+    flows_.emplace_back();
+    crossings_.resize(crossings_.size() + stride_);
+    return static_cast<std::uint32_t>(flows_.size() - 1);
+  }
+  const std::uint32_t index = free_.back();
+  free_.pop_back();
+  return index;
+}
+
 FlowId FlowNetwork::start(const FlowSpec& spec, SimTime now) {
   check(now.ticks() >= now_, "flows start in the order of time");
   check(spec.weights.empty() || spec.weights.size() == spec.links.size(),
@@ -90,18 +101,13 @@ FlowId FlowNetwork::start(const FlowSpec& spec, SimTime now) {
   if (spec.links.size() > stride_) {
     make_room(spec.links.size());
   }
-  if (free_.empty()) {
-    free_.push_back(static_cast<std::uint32_t>(flows_.size()));
-    flows_.emplace_back();
-    crossings_.resize(crossings_.size() + stride_);
-  }
-  const std::uint32_t index = free_.back();
-  free_.pop_back();
+  const std::uint32_t index = take_flow();
   set_crossings(index, spec);
   FlowState& flow = flows_[index];
   flow.bytes = spec.bytes.value();
   flow.cap = quantised(per_tick(spec.rate_cap.value()));
   flow.bundle = none;
+  flow.owner = false;
   flow.phase = FlowPhase::latency;
   const std::int64_t latency = SimTime::from(spec.latency).ticks();
   flow.event = now_ + latency;

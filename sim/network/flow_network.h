@@ -120,6 +120,7 @@ class FlowNetwork {
   }
   void make_room(std::size_t links);
   void set_crossings(std::uint32_t index, const FlowSpec& spec);
+  std::uint32_t take_flow();
   [[nodiscard]] ServedUnits units(double bytes) const;
   bool end_latency(std::uint32_t index, std::vector<FlowId>& completed);
   void release(std::uint32_t index);
