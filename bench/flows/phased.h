@@ -50,27 +50,45 @@ class Wiring {
   [[nodiscard]] virtual std::int64_t multiplicity() const { return 1; }
 };
 
+/// Phases first .. first + phases x turns - 1 are `turns` times the same.
+struct PhaseLoop {
+  std::uint32_t first = 0;
+  std::uint32_t phases = 0;
+  std::uint32_t turns = 0;
+};
+
+/// How Phased runs. `skip`: once the state repeats at the same place of a ring or of a loop, whole
+/// periods are counted and not stepped through.
+struct PhasedOptions {
+  bool jitter = false;
+  bool skip = false;
+  std::vector<PhaseLoop> loops;
+  double longest = 1.0;  ///< no run lasts longer, in seconds
+};
+
 /// Runs phases on a wiring.
 class Phased {
  public:
-  Phased(const Wiring& wiring, std::vector<Phase> phases, bool jitter, bool skip, double longest);
+  Phased(const Wiring& wiring, std::vector<Phase> phases, PhasedOptions options);
   void run();
   [[nodiscard]] const Simulation& simulation() const { return simulation_; }
   void timer(std::uint32_t gpu);
   void sent(std::uint64_t sender);
 
  private:
+  using Counts = std::array<std::int64_t, ring_count>;
   struct Gpu {
     std::int64_t step = 0;  // sends begun in this phase; attending: computations begun
     std::int64_t sent = 0;  // sends done in this phase
-    std::array<std::int64_t, ring_count> received{};
+    Counts received{};
     std::uint32_t phase = 0;
     bool computed = false;
   };
   struct Memory {
-    std::int64_t step;
+    std::int64_t at;  // step, or phase
     std::int64_t when;
     Totals totals;
+    std::vector<std::uint64_t> state;
   };
 
   void enter(std::uint32_t gpu);
@@ -80,19 +98,22 @@ class Phased {
   void begin_step(std::uint32_t gpu, const Phase& phase);
   void send(std::uint32_t gpu, const Phase& phase);
   [[nodiscard]] std::int64_t span_of(std::uint32_t gpu, const Phase& phase, std::int64_t i) const;
-  void consider_skipping(const Phase& phase);
-  [[nodiscard]] std::vector<std::uint64_t> state() const;
-  void skip(std::int64_t steps, std::int64_t span, std::int64_t periods, const Totals& earlier);
+  void look_at_step(const Phase& phase);
+  void look_at_turn(const PhaseLoop& loop);
+  [[nodiscard]] const Memory* seen(std::int64_t at, std::vector<std::uint64_t> state);
+  [[nodiscard]] std::vector<std::uint64_t> state(std::int64_t step, const Counts& received) const;
+  void skip_steps(std::int64_t steps);
+  void skip_phases(std::uint32_t phases);
 
   const Wiring& wiring_;
   std::vector<Phase> phases_;
   std::vector<Gpu> gpus_;
   std::array<std::vector<std::uint32_t>, ring_count> next_;  // who receives what a GPU sends
-  bool jitter_;
-  bool skip_;
+  PhasedOptions options_;
+  std::vector<Counts> received_;  // along each ring before each phase
   Simulation simulation_;
   std::int64_t looks_ = 0;
-  std::vector<std::pair<std::vector<std::uint64_t>, Memory>> seen_;
+  std::vector<Memory> seen_;
 };
 
 /// Rings within nodes, along context-parallel groups of `group` nodes, and along whole rails.

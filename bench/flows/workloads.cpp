@@ -104,7 +104,7 @@ Outcome ring(Arguments& arguments, bool folded) {
   } else {
     wiring = std::make_unique<RailRings>(common.gpus, 1, common.oversubscription, true);
   }
-  Phased workload(*wiring, {phase}, common.jitter, skip && !common.jitter, longest);
+  Phased workload(*wiring, {phase}, {common.jitter, skip && !common.jitter, {}, longest});
   return measure(workload, wiring->multiplicity());
 }
 
@@ -180,8 +180,8 @@ Outcome megatron(Arguments& arguments) {
   }
   add_all_reduce(phases, common.gpus / Rail8::node, gradients);
   const RailRings wiring(common.gpus, 1, common.oversubscription, false);
-  Phased workload(wiring, phases, common.jitter, false,
-                  longest_of(phases, common.oversubscription));
+  const double longest = longest_of(phases, common.oversubscription);
+  Phased workload(wiring, phases, {common.jitter, false, {}, longest});
   return measure(workload, 1);
 }
 
@@ -227,6 +227,7 @@ Outcome training_step(Arguments& arguments, bool folded) {
   need_whole_nodes(common);
   const std::int64_t nodes = common.gpus / Rail8::node;
   const std::int64_t group = arguments.integer("CP", 1, 1, nodes);
+  const bool skip = arguments.integer("ff", folded ? 1 : 0, 0, 1) == 1;
   arguments.check_all_used();
   if (nodes % group != 0) {
     throw ArgumentError("the nodes (G/8) must be a multiple of CP");
@@ -239,8 +240,10 @@ Outcome training_step(Arguments& arguments, bool folded) {
   } else {
     wiring = std::make_unique<RailRings>(common.gpus, group, common.oversubscription, false);
   }
-  Phased workload(*wiring, phases, common.jitter, false,
-                  longest_of(phases, common.oversubscription));
+  // 32 layers forward and 32 backward, of 8 phases each.
+  PhasedOptions options{common.jitter, skip && !common.jitter, {{0, 8, 32}, {256, 8, 32}}, 1.0};
+  options.longest = longest_of(phases, common.oversubscription);
+  Phased workload(*wiring, phases, options);
   return measure(workload, wiring->multiplicity());
 }
 

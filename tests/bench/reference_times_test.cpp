@@ -59,6 +59,14 @@ TEST_CASE("skipping the periods of a ring is stepping through them") {
   }
 }
 
+TEST_CASE("skipping the layers of a training step is stepping through them") {
+  for (const char* shape : {"G=8 CP=1", "G=64 CP=8", "G=64 CP=4", "G=512 CP=64"}) {
+    INFO(shape);
+    check_same(run_workload(words(std::string("w=step ") + shape + " ff=1")),
+               run_workload(words(std::string("w=step ") + shape)));
+  }
+}
+
 TEST_CASE("one GPU of each class stands for all of a ring") {
   for (const char* shape : {"G=8", "G=64", "G=256 S=40", "G=512 S=64 oversub=4", "G=1024 S=20"}) {
     INFO(shape);
