@@ -1,301 +1,406 @@
-// Collectives as NCCL runs them: algorithm and protocol by size, flows over the links; equations
-// and symbols: docs/models/collectives.md.
+// Collectives as NCCL runs them: algorithm and protocol by its own model, flows over the links, and
+// the time they take by what was measured; equations and symbols: docs/models/collectives.md.
 #include "sim/cost/collective.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 
+#include "sim/cost/collective_flows.h"
+#include "sim/cost/collective_table.h"
+#include "sim/cost/placement.h"
 #include "sim/cost/transport.h"
 #include "sim/topology/cluster_spec.h"
 #include "sim/units/check.h"
 
 namespace longhaul {
 
+/// The way a collective is run.
+struct Course {
+  NcclAlgorithm algorithm = NcclAlgorithm::ring;
+  NcclProtocol protocol = NcclProtocol::simple;
+  TransferKind kind = TransferKind::ring_simple;
+  double against_simple = 1.0;  ///< bandwidth of the protocol over Simple's, by NCCL's model
+  int channels = 1;             ///< of which each holds an SM
+  TuningTopology topology;
+};
+
 namespace {
 
-constexpr double unlimited = 1e30;
+constexpr NcclAlgorithm all_algorithms[] = {NcclAlgorithm::tree, NcclAlgorithm::ring,
+                                            NcclAlgorithm::nvls, NcclAlgorithm::nvls_tree};
+constexpr NcclProtocol all_protocols[] = {NcclProtocol::ll, NcclProtocol::ll128,
+                                          NcclProtocol::simple};
 
-// How a group lies on the cluster.
-struct Placement {
-  std::vector<std::vector<GpuId>> nodes;  ///< members by NVLink domain
-  bool even = true;                       ///< every node has as many members
-  bool nvlink = false;                    ///< neighbours in a node are joined by NVLink
-  bool over_network = false;
-  [[nodiscard]] std::size_t per_node() const { return nodes.front().size(); }
-};
-
-Placement place(const Cluster& cluster, std::span<const GpuId> gpus) {
-  std::map<int, std::vector<GpuId>> by_domain;
-  const bool domains = cluster.nvlink_domain_size() > 1;
-  for (const GpuId gpu : gpus) {
-    // Without NVLink the node is the unit.
-    by_domain[domains ? cluster.nvlink_domain_of(gpu) : cluster.node_of(gpu)].push_back(gpu);
+TransferKind transfer_kind(NcclAlgorithm algorithm, NcclProtocol protocol) {
+  const int step = static_cast<int>(protocol);
+  switch (algorithm) {
+    case NcclAlgorithm::nvls: return TransferKind::nvls;
+    case NcclAlgorithm::nvls_tree: return TransferKind::nvls_tree;
+    case NcclAlgorithm::tree:
+      return static_cast<TransferKind>(static_cast<int>(TransferKind::tree_ll) + step);
+    default: break;
   }
-  Placement placement;
-  for (auto& [domain, members] : by_domain) {
-    // NCCL lays its rings by the wiring, whatever the ranks' order; GPUs are numbered by wiring.
-    std::sort(members.begin(), members.end());
-    placement.nodes.push_back(std::move(members));
-  }
-  for (const auto& members : placement.nodes) {
-    placement.even = placement.even && members.size() == placement.nodes.front().size();
-  }
-  placement.over_network = placement.nodes.size() > 1;
-  const auto& first = placement.nodes.front();
-  placement.nvlink = first.size() < 2
-                         ? domains
-                         : cluster.route(first[0], first[1]).path_class == PathClass::nvlink;
-  return placement;
+  return static_cast<TransferKind>(static_cast<int>(TransferKind::ring_ll) + step);
 }
 
-bool is_network(const Route& route) { return route.path_class == PathClass::network; }
+const char* name_of(NcclAlgorithm algorithm) {
+  switch (algorithm) {
+    case NcclAlgorithm::tree: return "tree";
+    case NcclAlgorithm::nvls: return "nvls";
+    case NcclAlgorithm::nvls_tree: return "nvls_tree";
+    default: break;
+  }
+  return "ring";
+}
 
-// Steps of a ring, and how many of them cross the network.
-struct Steps {
-  double all = 0.0;
+const char* name_of(NcclProtocol protocol) {
+  switch (protocol) {
+    case NcclProtocol::ll: return "LL";
+    case NcclProtocol::ll128: return "LL128";
+    case NcclProtocol::simple: break;
+  }
+  return "Simple";
+}
+
+// Each channel of a graph becomes two (connect.cc); small operations use fewer, until each thread
+// of a channel has `threshold` bytes (enqueue.cc).
+int channels_used(const Course& course, Bytes bytes, int limit) {
+  const bool in_switch = course.kind == TransferKind::nvls;
+  const ChannelGraph& graph = in_switch                                 ? course.topology.nvls
+                              : course.algorithm == NcclAlgorithm::tree ? course.topology.tree
+                                                                        : course.topology.ring;
+  // In-switch all-reduce on one node: NCCL prints 16 channels whatever the heads (H100).
+  int channels = std::min(limit, in_switch ? 16 : 2 * graph.channels);
+  const double ranks = course.topology.ranks;
+  const bool ring_ll = course.kind == TransferKind::ring_ll;
+  const double threshold = course.protocol == NcclProtocol::simple ? 64.0
+                           : ring_ll                               ? 8.0 * ranks
+                                                                   : 8.0;
+  const double threads = course.protocol == NcclProtocol::ll128 ? 640.0 : 512.0;
+  while (channels > 1 && bytes.value() < channels * threads * threshold) {
+    --channels;
+  }
+  return channels;
+}
+
+double nominal_share(const TransportProfile& profile, LinkKind kind) {
+  switch (kind) {
+    case LinkKind::nvlink: return profile.links.nvlink;
+    case LinkKind::pcie: return profile.links.pcie;
+    case LinkKind::network: return profile.links.network;
+    case LinkKind::c2c: return profile.links.c2c;
+    case LinkKind::host_memory: return profile.links.host_memory;
+    case LinkKind::cpu_bus: break;
+  }
+  return profile.links.cpu_bus;
+}
+
+// How long the busiest links need. `inside`, `network`: of those within nodes and of those between.
+struct Loads {
+  double inside = 0.0;
   double network = 0.0;
+  double least = 0.0;  ///< at all that the links can carry
 };
 
-Steps steps_of(CollectiveKind kind, std::size_t members, std::size_t nodes) {
-  const double n = static_cast<double>(members);
-  const double crossings = nodes > 1 ? static_cast<double>(nodes) : 0.0;
-  const double turns = kind == CollectiveKind::all_reduce ? 2.0 : 1.0;
-  return {turns * (n - 1.0), crossings > 0.0 ? turns * (crossings - 1.0) : 0.0};
+// What a link is to a collective: one within nodes, or part of the way to and over the network.
+enum class Role { within, network, to_nic, to_nic_through_host };
+
+struct LinkLoads {
+  std::vector<double> bytes;
+  std::vector<Role> roles;
+};
+
+LinkLoads link_loads(const Cluster& cluster, const Traffic& traffic) {
+  const auto links = cluster.links();
+  LinkLoads loads{std::vector<double>(links.size(), 0.0),
+                  std::vector<Role>(links.size(), Role::within)};
+  for (const PlannedFlow& flow : traffic.flows) {
+    bool host = false;
+    bool network = false;
+    for (const LinkId link : flow.links) {
+      loads.bytes[link.index] += flow.bytes.value();
+      host = host || links[link.index].kind == LinkKind::host_memory;
+      network = network || links[link.index].kind == LinkKind::network;
+    }
+    for (const LinkId link : flow.links) {
+      const LinkKind kind = links[link.index].kind;
+      if (kind == LinkKind::network) {
+        loads.roles[link.index] = Role::network;
+      } else if (network && kind == LinkKind::pcie) {
+        loads.roles[link.index] = host ? Role::to_nic_through_host : Role::to_nic;
+      }
+    }
+  }
+  return loads;
+}
+
+// Shares of nominal bandwidth that one collective reaches, by where a link lies.
+struct Reach {
+  Behaviour within;  ///< `share` as it is for the protocol
+  double network = 1.0;
+  double through_host = 1.0;
+};
+
+double share_of(const Reach& reach, const Link& link, Role role) {
+  switch (role) {
+    case Role::network: return reach.network;
+    case Role::to_nic: return 1.0;
+    case Role::to_nic_through_host: return reach.through_host;
+    case Role::within: break;
+  }
+  const bool fitted = link.kind == LinkKind::nvlink || link.kind == LinkKind::pcie;
+  return fitted ? reach.within.share : 1.0;
+}
+
+Loads loads_of(const TransportProfile& profile, const Cluster& cluster, const Traffic& traffic,
+               const Reach& reach) {
+  const LinkLoads load = link_loads(cluster, traffic);
+  Loads loads;
+  for (std::size_t i = 0; i < load.bytes.size(); ++i) {
+    if (load.bytes[i] <= 0.0) {
+      continue;
+    }
+    const Link& link = cluster.links()[i];
+    const double usable = nominal_share(profile, link.kind);
+    const double time = load.bytes[i] / link.bandwidth.value();
+    const double share = std::min(usable, share_of(reach, link, load.roles[i]));
+    loads.least = std::max(loads.least, time / usable);
+    if (load.roles[i] == Role::within) {
+      // Copying its own piece takes a GPU the time of as many bytes more.
+      const double copied = 1.0 + reach.within.own * traffic.own_bytes / load.bytes[i];
+      loads.inside = std::max(loads.inside, time * copied / share);
+    } else {
+      loads.network = std::max(loads.network, time / share);
+    }
+  }
+  return loads;
+}
+
+double wire_latency(const Cluster& cluster, const Traffic& traffic) {
+  double longest = 0.0;
+  for (const PlannedFlow& flow : traffic.flows) {
+    double sum = 0.0;
+    for (const LinkId link : flow.links) {
+      const Link& facts = cluster.links()[link.index];
+      sum += facts.kind == LinkKind::network ? facts.latency.value() : 0.0;
+    }
+    longest = std::max(longest, sum);
+  }
+  return longest;
+}
+
+const char* inside_name(Inside inside) {
+  switch (inside) {
+    case Inside::pcie: return "pcie";
+    case Inside::staged: return "staged";
+    default: break;
+  }
+  return nullptr;
+}
+
+struct Duration {
+  double waiting = 0.0;  ///< before bytes move
+  double whole = 0.0;
+  bool assumed = false;
+};
+
+double blended(double a, double b, double exponent) {
+  if (a <= 0.0 || b <= 0.0) {
+    return a + b;
+  }
+  // Scaled by the greater, so that no power overflows or vanishes.
+  const double greater = std::max(a, b);
+  const double lesser = std::min(a, b) / greater;
+  return greater * std::pow(1.0 + std::pow(lesser, exponent), 1.0 / exponent);
 }
 
 }  // namespace
 
-TransportCosts::TransportCosts(Cluster cluster, std::shared_ptr<const TransportProfile> profile)
-    : cluster_(std::move(cluster)), profile_(std::move(profile)) {
-  const auto found = profile_->nvlink.find(cluster_.device().architecture);
-  const auto other = profile_->nvlink.find("other");
-  check(found != profile_->nvlink.end() || other != profile_->nvlink.end(),
-        "a transport profile covers all architectures");
-  nvlink_ = std::make_shared<const NvlinkEfficiency>(
-      found != profile_->nvlink.end() ? found->second : other->second);
+const Medium& TransportProfile::medium(const std::string& wanted, const char* fallback) const {
+  const auto by_name = [&](const std::string& sought) {
+    return std::find_if(media.begin(), media.end(),
+                        [&](const Medium& item) { return item.name == sought; });
+  };
+  auto found = by_name(wanted);
+  found = found == media.end() ? by_name(fallback) : found;
+  check(found != media.end(), "a transport profile has the media that serve the rest");
+  return *found;
 }
 
-double TransportCosts::efficiency(LinkKind kind) const {
-  switch (kind) {
-    case LinkKind::nvlink: return nvlink_->ring;
-    case LinkKind::pcie: return profile_->pcie;
-    case LinkKind::network: return profile_->network;
-    case LinkKind::c2c: return profile_->c2c;
-    case LinkKind::host_memory: return profile_->host_memory;
-    case LinkKind::cpu_bus: break;
-  }
-  return profile_->cpu_bus;
-}
+TransportCosts::TransportCosts(Cluster cluster, std::shared_ptr<const TransportProfile> profile)
+    : cluster_(std::move(cluster)), profile_(std::move(profile)) {}
 
 std::vector<BytesPerSecond> TransportCosts::link_capacities() const {
   std::vector<BytesPerSecond> capacities;
+  capacities.reserve(cluster_.links().size());
   for (const Link& link : cluster_.links()) {
-    capacities.push_back(link.bandwidth * efficiency(link.kind));
+    capacities.push_back(link.bandwidth * nominal_share(*profile_, link.kind));
   }
   return capacities;
 }
 
-// What a flow alone on its route reaches: the slowest link at its efficiency; less where the route
-// is staged through host memory.
-BytesPerSecond TransportCosts::route_rate(const Route& route) const {
-  double rate = unlimited;
-  for (const LinkId id : route.links) {
-    const Link& link = cluster_.links()[id.index];
-    double reached = link.bandwidth.value() * efficiency(link.kind);
-    if (link.kind == LinkKind::pcie && route.path_class == PathClass::host_staged) {
-      reached = std::min(reached, link.bandwidth.value() * profile_->host_staged);
-    }
-    rate = std::min(rate, reached);
-  }
-  return BytesPerSecond::of(rate);
-}
-
-void TransportCosts::add_flow(CollectivePlan& plan, GpuId from, GpuId to, double bytes,
-                              double rate_cap) const {
-  const Route& route = cluster_.route(from, to);
-  PlannedFlow flow;
-  flow.links = route.links;
-  flow.bytes = Bytes::of(bytes);
-  flow.latency = route.latency;
-  flow.rate_cap = BytesPerSecond::of(std::min(rate_cap, route_rate(route).value()));
-  plan.flows.push_back(std::move(flow));
-}
-
-double TransportCosts::protocol_rate(const TransportProtocol& protocol, double simple) const {
-  const double share = simple * protocol.bandwidth;
-  return protocol.limit.value() > 0.0 ? std::min(share, protocol.limit.value()) : share;
-}
-
-// The protocol that is fastest for a ring of these steps and a bottleneck of this rate.
-const TransportProtocol& TransportCosts::choose(double steps, double network_steps, bool nvlink,
-                                                double bytes, double rate, Seconds& latency) const {
-  const TransportProtocol* best = nullptr;
+// What NCCL would choose: the least expected time among what it has and the pins allow.
+Course TransportCosts::choose(const CollectiveRequest& request, const Placement& placement) const {
+  const TuningConstants& constants = profile_->tuning;
+  const std::string& architecture = cluster_.device().architecture;
+  Course best;
+  best.topology = tuning_topology(cluster_, placement, constants);
+  const auto algorithm_pin = request.algorithm ? request.algorithm : profile_->algorithm;
+  const auto protocol_pin = request.protocol ? request.protocol : profile_->protocol;
+  // A pin that NCCL cannot follow is ignored, as NCCL does: rings with Simple always exist.
   double least = std::numeric_limits<double>::infinity();
-  for (const TransportProtocol& protocol : profile_->protocols) {
-    const double hop = (nvlink ? protocol.nvlink_hop : protocol.pcie_hop).value();
-    const double waiting = protocol.base.value() + (steps - network_steps) * hop +
-                           network_steps * protocol.network_hop.value();
-    const double time = waiting + bytes / protocol_rate(protocol, rate);
-    if (time < least) {
-      least = time;
-      best = &protocol;
-      latency = profile_->launch + Seconds::of(waiting);
-    }
-  }
-  check(best != nullptr, "a transport profile has protocols");
-  return *best;
-}
-
-// All channels of a ring collective at once, as fluid flows: every GPU passes `share` of the data
-// to its neighbour in the node, and each of a node's k GPUs passes 1/k of it over its own NIC to
-// the same member of the next node (NCCL builds one ring per NIC).
-CollectivePlan TransportCosts::ring(const CollectiveRequest& request) const {
-  const Placement placement = place(cluster_, request.gpus);
-  const std::size_t n = request.gpus.size();
-  const std::size_t k = placement.per_node();
-  const std::size_t nodes = placement.nodes.size();
-  const double turns = request.kind == CollectiveKind::all_reduce ? 2.0 : 1.0;
-  // A broadcast passes the whole buffer on; the others keep the share that a GPU already has.
-  const double passed = request.kind == CollectiveKind::broadcast
-                            ? 1.0
-                            : static_cast<double>(n - 1) / static_cast<double>(n);
-  const double carried = turns * request.bytes.value() * passed;
-  const Steps steps = steps_of(request.kind, n, nodes);
-  CollectivePlan plan;
-  plan.algorithm = "ring";
-  const bool rails = placement.over_network && placement.even && k > 1;
-  const double inside = placement.over_network
-                            ? (rails ? static_cast<double>(k - 1) / static_cast<double>(k) : 1.0)
-                            : 1.0;
-  const double across = rails ? 1.0 / static_cast<double>(k) : 1.0;
-  for (std::size_t node = 0; node < nodes; ++node) {
-    const auto& members = placement.nodes[node];
-    const auto& next = placement.nodes[(node + 1) % nodes];
-    for (std::size_t i = 0; i < members.size(); ++i) {
-      const bool last = i + 1 == members.size();
-      const bool closes = !placement.over_network || rails;
-      if (members.size() > 1 && (!last || closes)) {
-        add_flow(plan, members[i], members[(i + 1) % members.size()], carried * inside, unlimited);
+  int best_pins = -1;
+  for (const NcclAlgorithm algorithm : all_algorithms) {
+    for (const NcclProtocol protocol : all_protocols) {
+      const TuningEstimate expected =
+          estimate(constants, architecture, best.topology, request.kind, algorithm, protocol);
+      // Over uneven nodes only plain rings; all-gather in the switch is never NCCL's choice.
+      const bool possible =
+          expected.bandwidth > BytesPerSecond() &&
+          (placement.even || algorithm == NcclAlgorithm::ring) &&
+          (request.kind == CollectiveKind::all_reduce || algorithm == NcclAlgorithm::ring);
+      if (!possible) {
+        continue;
       }
-      if (placement.over_network && (rails || last)) {
-        add_flow(plan, members[i], next[rails ? i : 0], carried * across, unlimited);
+      const int pins = (algorithm_pin == algorithm ? 2 : 0) + (protocol_pin == protocol ? 1 : 0);
+      const double time = expected_time(constants, architecture, best.topology, request.kind,
+                                        algorithm, protocol, request.bytes)
+                              .value();
+      if (pins > best_pins || (pins == best_pins && time < least)) {
+        best_pins = pins;
+        least = time;
+        best.algorithm = algorithm;
+        best.protocol = protocol;
+        const TuningEstimate simple = estimate(constants, architecture, best.topology, request.kind,
+                                               algorithm, NcclProtocol::simple);
+        best.against_simple = expected.bandwidth / simple.bandwidth;
       }
     }
   }
-  finish_ring(plan, steps.all, steps.network, placement.nvlink, carried);
-  plan.sms_held = placement.over_network ? profile_->sms_many_nodes : profile_->sms_one_node;
-  return plan;
+  best.kind = transfer_kind(best.algorithm, best.protocol);
+  best.channels = channels_used(best, request.bytes, profile_->channel_limit);
+  return best;
 }
 
-// Latency and rate by the protocol that suits the size.
-void TransportCosts::finish_ring(CollectivePlan& plan, double steps, double network_steps,
-                                 bool nvlink, double carried) const {
-  double slowest = 0.0;
-  for (const PlannedFlow& flow : plan.flows) {
-    slowest = std::max(slowest, flow.bytes.value() / flow.rate_cap.value());
+namespace {
+
+// LL and LL128 reach their behaviour's share of what NCCL's model leaves of Simple's bandwidth.
+double reached_share(const Medium& medium, const Course& course) {
+  const bool ring = course.kind == TransferKind::ring_ll || course.kind == TransferKind::ring_ll128;
+  const bool tree = course.kind == TransferKind::tree_ll || course.kind == TransferKind::tree_ll128;
+  if (!ring && !tree) {
+    return medium.of(course.kind).share;
   }
-  const double rate = slowest > 0.0 ? carried / slowest : unlimited;
-  const TransportProtocol& protocol =
-      choose(steps, network_steps, nvlink, carried, rate, plan.latency);
-  const double factor = protocol_rate(protocol, rate) / rate;
+  const TransferKind simple = ring ? TransferKind::ring_simple : TransferKind::tree_simple;
+  return medium.of(course.kind).share * medium.of(simple).share * course.against_simple;
+}
+
+Duration duration_of(const TransportProfile& profile, const Cluster& cluster,
+                     const Placement& placement, const Course& course, const Traffic& traffic,
+                     Loads& loads) {
+  const char* inside = inside_name(placement.inside);
+  const Medium& medium =
+      profile.medium(inside != nullptr ? inside : cluster.device().architecture, "other");
+  const Medium& fabric = profile.medium(
+      placement.over_network ? cluster.spec().fabric.technology : "other-fabric", "other-fabric");
+  Reach reach{medium.of(course.kind), reached_share(fabric, course),
+              reached_share(profile.medium("through-host", "staged"), course)};
+  reach.within.share = reached_share(medium, course);
+  const Behaviour& within = reach.within;
+  const Behaviour& between = fabric.of(course.kind);
+  loads = loads_of(profile, cluster, traffic, reach);
+  Duration duration;
+  double latency = within.base.value() + traffic.steps * within.hop.value();
+  double blend = within.blend;
+  duration.assumed = placement.inside != Inside::nothing && medium.assumed;
+  if (placement.over_network) {
+    const bool pairs = course.kind == TransferKind::all_to_all;  // whose peers wait side by side
+    latency += between.base.value() + traffic.network_steps * between.hop.value() +
+               (pairs ? 1.0 : traffic.network_steps) * wire_latency(cluster, traffic);
+    blend = between.blend;
+    duration.assumed = duration.assumed || fabric.assumed;
+  }
+  const double moving = std::max(loads.inside, loads.network);
+  duration.waiting = profile.launch.value() + latency;
+  duration.whole = std::max(profile.launch.value() + blended(latency, moving, blend), loads.least);
+  return duration;
+}
+
+// Rates at which all flows end `whole` after the start, having waited as long as their model says,
+// but never so long that a link would have to carry more than it can.
+void pace(CollectivePlan& plan, double waiting, double whole, double least) {
+  const double latency = std::max(0.0, std::min(waiting, whole - least));
+  // The flows need some time even where the waiting is everything.
+  const double moving = std::max(whole - latency, 1e-9);
+  plan.latency = Seconds::of(whole - moving);
   for (PlannedFlow& flow : plan.flows) {
-    flow.rate_cap *= factor;
+    flow.rate_cap = BytesPerSecond::of(flow.bytes.value() / moving);
   }
-  plan.relative_spread = profile_->spread;
 }
 
-// In-switch all-reduce: every GPU sends its buffer to the switch once and receives the sum once.
-CollectivePlan TransportCosts::in_switch(const CollectiveRequest& request) const {
-  CollectivePlan plan;
-  plan.algorithm = "nvls";
-  const std::size_t n = request.gpus.size();
-  for (std::size_t i = 0; i < n; ++i) {
-    add_flow(plan, request.gpus[i], request.gpus[(i + 1) % n], request.bytes.value(),
-             cluster_.device().nvlink_bandwidth.value() * nvlink_->nvls);
-  }
-  plan.latency = profile_->launch + profile_->nvls_latency;
-  plan.relative_spread = profile_->spread;
-  plan.sms_held = profile_->sms_nvls;
-  return plan;
+double spread_of(const TransportProfile& profile, const Placement& placement, Bytes bytes) {
+  const auto& spread = placement.over_network ? profile.spread_many_nodes : profile.spread_one_node;
+  constexpr double mebi = 1048576.0;
+  return spread[bytes.value() < mebi ? 0 : bytes.value() < 16.0 * mebi ? 1 : 2];
 }
 
-// Two nodes: a double binary tree sends every byte over the NICs once each way.
-CollectivePlan TransportCosts::two_node_tree(const CollectiveRequest& request) const {
+Traffic traffic_of(const Cluster& cluster, const CollectiveRequest& request,
+                   const Placement& placement, NcclAlgorithm algorithm) {
+  switch (request.kind) {
+    case CollectiveKind::all_to_all: return pairwise_traffic(cluster, request, placement);
+    case CollectiveKind::send: return message_traffic(cluster, request);
+    default: break;
+  }
+  switch (algorithm) {
+    case NcclAlgorithm::tree: return tree_traffic(cluster, request, placement);
+    case NcclAlgorithm::nvls:
+    case NcclAlgorithm::nvls_tree: return in_switch_traffic(cluster, request, placement);
+    default: break;
+  }
+  return ring_traffic(cluster, request, placement);
+}
+
+}  // namespace
+
+CollectivePlan TransportCosts::plan(const CollectiveRequest& request) const {
   const Placement placement = place(cluster_, request.gpus);
-  const double k = static_cast<double>(placement.per_node());
   CollectivePlan plan;
-  plan.algorithm = "tree";
-  for (std::size_t node = 0; node < 2; ++node) {
-    const auto& members = placement.nodes[node];
-    for (std::size_t i = 0; i < members.size(); ++i) {
-      const GpuId peer = placement.nodes[1 - node][i];
-      add_flow(plan, members[i], peer, request.bytes.value() / k,
-               rail_bandwidth(cluster_.spec().node).value() * profile_->network_tree);
-      if (members.size() > 1) {
-        add_flow(plan, members[i], members[(i + 1) % members.size()],
-                 2.0 * request.bytes.value() * (k - 1.0) / k, unlimited);
-      }
-    }
+  Course course;
+  const bool pairs = request.kind == CollectiveKind::all_to_all;
+  if (pairs || request.kind == CollectiveKind::send) {
+    course.kind = pairs ? TransferKind::all_to_all : TransferKind::send;
+    plan.algorithm = pairs ? "pairwise" : "p2p";
+    plan.sms_held =
+        pairs && !placement.over_network
+            ? std::min(profile_->channel_limit,
+                       peer_channels(cluster_, placement) * (placement.gpus - 1))
+        : placement.over_network && !pairs ? profile_->sms_send_many_nodes
+        : pairs ? 2 * static_cast<int>(network_members(cluster_, placement.nodes.front()).size())
+                : profile_->sms_send_one_node;
+  } else {
+    course = choose(request, placement);
+    plan.algorithm = name_of(course.algorithm);
+    plan.sms_held = course.channels;
   }
-  finish_ring(plan, 2.0 * k, 2.0, placement.nvlink, request.bytes.value());
-  plan.sms_held = profile_->sms_many_nodes;
-  return plan;
-}
-
-// All pairs at once.
-CollectivePlan TransportCosts::pairwise(const CollectiveRequest& request) const {
-  CollectivePlan plan;
-  plan.algorithm = "pairwise";
-  const std::size_t n = request.gpus.size();
-  const double piece = request.bytes.value() / static_cast<double>(n);
-  bool network = false;
-  for (std::size_t i = 0; i < n; ++i) {
-    std::size_t remote = 0;
-    for (std::size_t j = 0; j < n; ++j) {
-      remote += i != j && is_network(cluster_.route(request.gpus[i], request.gpus[j])) ? 1 : 0;
-    }
-    network = network || remote > 0;
-    for (std::size_t step = 1; step < n; ++step) {
-      const GpuId to = request.gpus[(i + step) % n];
-      const Route& route = cluster_.route(request.gpus[i], to);
-      double cap = unlimited;
-      if (is_network(route)) {
-        cap = rail_bandwidth(cluster_.spec().node).value() * profile_->network_all_to_all /
-              static_cast<double>(remote);
-      } else if (route.path_class == PathClass::nvlink) {
-        cap = cluster_.device().nvlink_bandwidth.value() * nvlink_->all_to_all /
-              static_cast<double>(n - 1 - remote);
-      }
-      add_flow(plan, request.gpus[i], to, piece, cap);
-    }
+  plan.protocol = name_of(course.protocol);
+  Traffic traffic = traffic_of(cluster_, request, placement, course.algorithm);
+  Loads loads;
+  const Duration duration = duration_of(*profile_, cluster_, placement, course, traffic, loads);
+  plan.flows = std::move(traffic.flows);
+  plan.relative_spread = spread_of(*profile_, placement, request.bytes);
+  plan.extrapolated = duration.assumed;
+  double whole = duration.whole;
+  const bool pinned = request.algorithm || request.protocol || !request.pieces.empty();
+  const CollectiveTable* table =
+      pinned ? nullptr : find_table(*profile_, cluster_, placement, request.kind);
+  if (table != nullptr) {
+    whole = std::max(table_time(*table, request.bytes).value(), loads.least);
+    plan.relative_spread = table->spread;
+    plan.measured = true;
+    plan.extrapolated = request.bytes > table->points.back().bytes;
   }
-  const TransportProtocol& simple = profile_->protocols.back();
-  plan.latency = profile_->launch + simple.base +
-                 profile_->peer_latency * static_cast<double>(n - 1) +
-                 (network ? simple.network_hop : Seconds());
-  plan.relative_spread = profile_->spread;
-  plan.sms_held = network ? profile_->sms_many_nodes : profile_->sms_one_node;
-  return plan;
-}
-
-CollectivePlan TransportCosts::send(const CollectiveRequest& request) const {
-  check(request.gpus.size() == 2, "a message has a sender and a receiver");
-  CollectivePlan plan;
-  plan.algorithm = "p2p";
-  const Route& route = cluster_.route(request.gpus[0], request.gpus[1]);
-  const bool nvlink = route.path_class == PathClass::nvlink;
-  const double cap =
-      nvlink ? cluster_.device().nvlink_bandwidth.value() * nvlink_->send : unlimited;
-  add_flow(plan, request.gpus[0], request.gpus[1], request.bytes.value(), cap);
-  const TransportProtocol& simple = profile_->protocols.back();
-  plan.latency = profile_->launch + simple.base +
-                 (is_network(route) ? simple.network_hop
-                  : nvlink          ? simple.nvlink_hop
-                                    : simple.pcie_hop);
-  plan.relative_spread = profile_->spread;
-  plan.sms_held = is_network(route) ? profile_->sms_send_many_nodes : profile_->sms_send_one_node;
+  pace(plan, duration.waiting, whole, loads.least);
   return plan;
 }
 
@@ -306,64 +411,16 @@ CollectivePlan TransportCosts::lower(const CollectiveRequest& request) const {
     nothing.algorithm = "none";
     return nothing;
   }
-  switch (request.kind) {
-    case CollectiveKind::all_to_all: return pairwise(request);
-    case CollectiveKind::send: return send(request);
-    case CollectiveKind::all_reduce: break;
-    default: return ring(request);
-  }
-  const Placement placement = place(cluster_, request.gpus);
-  const bool switched = !placement.over_network && placement.nvlink && nvlink_->nvls > 0.0 &&
-                        static_cast<int>(request.gpus.size()) >= profile_->nvls_from_gpus;
-  std::vector<CollectivePlan> plans{ring(request)};
-  if (switched) {
-    plans.push_back(in_switch(request));
-  }
-  if (placement.over_network && placement.nodes.size() == 2 && placement.even) {
-    plans.push_back(two_node_tree(request));
-  }
-  return *std::min_element(plans.begin(), plans.end(),
-                           [&](const CollectivePlan& a, const CollectivePlan& b) {
-                             return time_alone(a) < time_alone(b);
-                           });
+  return plan(request);
 }
 
-// On an idle cluster a plan ends with the link, or the capped flow, that has most to do.
-Seconds TransportCosts::time_alone(const CollectivePlan& plan) const {
-  std::map<LinkId, double> load;
-  double longest = 0.0;
-  double first_latency = 0.0;
-  for (const PlannedFlow& flow : plan.flows) {
-    for (const LinkId link : flow.links) {
-      load[link] += flow.bytes.value();
-    }
-    longest = std::max(longest, flow.bytes.value() / flow.rate_cap.value());
-    first_latency = std::max(first_latency, flow.latency.value());
-  }
-  for (const auto& [link, bytes] : load) {
-    const Link& facts = cluster_.links()[link.index];
-    longest = std::max(longest, bytes / (facts.bandwidth.value() * efficiency(facts.kind)));
-  }
-  return plan.latency + Seconds::of(first_latency + longest);
-}
-
+// All flows wait as long and then end together, so any of them tells.
 Seconds TransportCosts::alone(const CollectiveRequest& request) const {
-  return time_alone(lower(request));
-}
-
-Bytes TransportCosts::communicator_memory(CollectiveKind kind, std::span<const GpuId> gpus) const {
-  if (gpus.size() < 2) {
-    return Bytes();
+  const CollectivePlan plan = lower(request);
+  if (plan.flows.empty()) {
+    return plan.latency;
   }
-  const bool network = place(cluster_, gpus).over_network;
-  if (kind == CollectiveKind::send) {
-    return profile_->peer_memory * 2.0;
-  }
-  if (kind == CollectiveKind::all_to_all) {
-    return profile_->peer_memory * static_cast<double>(gpus.size() - 1);
-  }
-  return profile_->ring_memory *
-         static_cast<double>(network ? profile_->sms_many_nodes : profile_->sms_one_node);
+  return plan.latency + plan.flows.front().bytes / plan.flows.front().rate_cap;
 }
 
 bool TransportCosts::calibrated() const { return profile_->calibrated; }

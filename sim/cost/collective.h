@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,6 +17,11 @@ namespace longhaul {
 
 enum class CollectiveKind { all_gather, reduce_scatter, all_reduce, all_to_all, broadcast, send };
 
+/// How NCCL may run a collective. tree and ring are NCCL's; nvls: the NVSwitch reduces; nvls_tree:
+/// that within nodes and trees between them; pat: NCCL's binomial trees for one GPU per node.
+enum class NcclAlgorithm { tree, ring, nvls, nvls_tree, pat };
+enum class NcclProtocol { ll, ll128, simple };
+
 /// A collective on an ordered group of GPUs. `bytes`, as NCCL counts per rank:
 /// all_gather: the gathered output; reduce_scatter: the whole input; all_reduce: the buffer;
 /// all_to_all: the whole send buffer (1/n to each peer, own share included);
@@ -24,6 +30,12 @@ struct CollectiveRequest {
   CollectiveKind kind = CollectiveKind::all_gather;
   std::span<const GpuId> gpus;
   Bytes bytes;
+  /// Pins, as NCCL_ALGO and NCCL_PROTO: used where NCCL has such a variant, else ignored.
+  std::optional<NcclAlgorithm> algorithm = std::nullopt;
+  std::optional<NcclProtocol> protocol = std::nullopt;
+  /// all_to_all with pieces of different sizes (all-to-all-v): what member i sends to member j is
+  /// pieces[i n + j]; `bytes` is then the most that any member sends. Empty: all equal.
+  std::span<const Bytes> pieces = {};
 };
 
 /// One transfer of a lowered collective.
@@ -36,22 +48,27 @@ struct PlannedFlow {
 
 /// What a collective does on the wire. It is over when every flow is.
 struct CollectivePlan {
-  std::string algorithm;  ///< "ring", "tree", "nvls", "pairwise", "p2p"
+  std::string algorithm;  ///< "ring", "tree", "nvls", "nvls_tree", "pairwise", "p2p", "none"
+  std::string protocol;   ///< "LL", "LL128", "Simple"; empty for "none"
   std::vector<PlannedFlow> flows;
-  Seconds latency;   ///< paid once before the flows move: base + hops, with launch
+  Seconds latency;   ///< paid once before the flows move: launch, base, hops, wire
   int sms_held = 0;  ///< SMs per GPU while in flight
   double relative_spread = 0.0;
-  bool extrapolated = false;
+  bool measured = false;      ///< the time comes from a table of the profile, not from the model
+  bool extrapolated = false;  ///< no measurement stands behind the links' behaviour, or the size
+                              ///< lies outside its table
 };
 
 struct TransportProfile;
-struct TransportProtocol;
-struct NvlinkEfficiency;
+struct Placement;
+struct Course;
 
 /// Prices and lowers collectives on one cluster.
 class TransportCosts {
  public:
   TransportCosts(Cluster cluster, std::shared_ptr<const TransportProfile> profile);
+  /// All flows of a plan have the same latency (none of their own) and, alone on an idle cluster,
+  /// end together after alone(request). Equal for GPUs that the wiring makes equal.
   [[nodiscard]] CollectivePlan lower(const CollectiveRequest& request) const;
   /// Usable capacity of every link of the cluster (nominal x efficiency by link kind), by LinkId.
   [[nodiscard]] std::vector<BytesPerSecond> link_capacities() const;
@@ -63,24 +80,11 @@ class TransportCosts {
   [[nodiscard]] const std::vector<std::string>& origins() const;
 
  private:
-  [[nodiscard]] double efficiency(LinkKind kind) const;
-  [[nodiscard]] BytesPerSecond route_rate(const Route& route) const;
-  void add_flow(CollectivePlan& plan, GpuId from, GpuId to, double bytes, double rate_cap) const;
-  [[nodiscard]] double protocol_rate(const TransportProtocol& protocol, double simple) const;
-  const TransportProtocol& choose(double steps, double network_steps, bool nvlink, double bytes,
-                                  double rate, Seconds& latency) const;
-  void finish_ring(CollectivePlan& plan, double steps, double network_steps, bool nvlink,
-                   double carried) const;
-  [[nodiscard]] CollectivePlan ring(const CollectiveRequest& request) const;
-  [[nodiscard]] CollectivePlan in_switch(const CollectiveRequest& request) const;
-  [[nodiscard]] CollectivePlan two_node_tree(const CollectiveRequest& request) const;
-  [[nodiscard]] CollectivePlan pairwise(const CollectiveRequest& request) const;
-  [[nodiscard]] CollectivePlan send(const CollectiveRequest& request) const;
-  [[nodiscard]] Seconds time_alone(const CollectivePlan& plan) const;
+  [[nodiscard]] Course choose(const CollectiveRequest& request, const Placement& placement) const;
+  [[nodiscard]] CollectivePlan plan(const CollectiveRequest& request) const;
 
   Cluster cluster_;
   std::shared_ptr<const TransportProfile> profile_;
-  std::shared_ptr<const NvlinkEfficiency> nvlink_;
 };
 
 /// The transport profile for a cluster (by name in the cluster file, else "nccl").

@@ -1,8 +1,10 @@
 // Transport profiles from YAML, and finding the one for a cluster.
+#include <algorithm>
 #include <map>
 #include <mutex>
 
 #include "sim/cost/read_collective_tables.h"
+#include "sim/cost/read_tuning.h"
 #include "sim/cost/transport.h"
 #include "sim/input/presets.h"
 #include "sim/input/yaml.h"
@@ -13,88 +15,145 @@ namespace {
 
 constexpr const char* folder = "calibrate/profiles/transports";
 
-void read_nvlink(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
-  const auto list = root.require("nvlink");
+// By TransferKind.
+const std::vector<std::string> transfer_words = {
+    "ring/LL",     "ring/LL128", "ring/Simple", "tree/LL",    "tree/LL128",
+    "tree/Simple", "nvls",       "nvls_tree",   "all_to_all", "send"};
+
+void read_links(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
+  if (const auto value = root.require("links")) {
+    MapReader reader(*value, "links", diagnostics);
+    profile.links.nvlink = reader.number("nvlink", 0.01, 1.0);
+    profile.links.pcie = reader.number("pcie", 0.01, 1.0);
+    profile.links.cpu_bus = reader.number("cpu_bus", 0.01, 1.0);
+    profile.links.network = reader.number("network", 0.01, 1.0);
+    profile.links.c2c = reader.number("c2c", 0.01, 1.0);
+    profile.links.host_memory = reader.number("host_memory", 0.01, 1.0);
+    reader.text("source");
+    reader.finish();
+  }
+}
+
+// What a medium does not list: LL and LL128 reach all that NCCL's model leaves of Simple; trees are
+// as rings; the rest as a ring with Simple.
+void fill_behaviours(Medium& medium, const std::vector<bool>& given) {
+  constexpr auto simple = static_cast<std::size_t>(TransferKind::ring_simple);
+  constexpr auto tree = static_cast<std::size_t>(TransferKind::tree_ll);
+  for (std::size_t kind = 0; kind < transfer_kinds; ++kind) {
+    if (given[kind]) {
+      continue;
+    }
+    const bool in_tree = kind >= tree && kind < tree + nccl_protocols;
+    medium.behaviours[kind] = medium.behaviours[in_tree ? kind - tree : simple];
+    if (kind < simple) {
+      medium.behaviours[kind].share = 1.0;
+    }
+  }
+}
+
+void read_behaviours(const YamlValue& list, Medium& medium, Diagnostics& diagnostics) {
+  std::vector<bool> given(transfer_kinds, false);
+  for (const YamlValue& item : list.items()) {
+    MapReader reader(item, "behaviours", diagnostics);
+    Behaviour behaviour;
+    const std::size_t kind = reader.choice("of", transfer_words);
+    behaviour.base = reader.seconds("base");
+    behaviour.hop = reader.seconds("hop");
+    behaviour.share = reader.number("share", 0.001, 10.0);
+    behaviour.own = reader.number("own", 0.0, 10.0, 0.0);
+    behaviour.blend = reader.number("blend", 0.25, 10.0, 1.0);
+    reader.finish();
+    medium.behaviours[kind] = behaviour;
+    given[kind] = true;
+  }
+  const auto simple = static_cast<std::size_t>(TransferKind::ring_simple);
+  if (!given[simple]) {
+    diagnostics.error(list.place(), "no-ring", "a medium needs 'ring/Simple'",
+                      "add an item with 'of: ring/Simple'");
+  }
+  fill_behaviours(medium, given);
+}
+
+void read_media(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
+  const auto list = root.require("media");
   if (!list) {
     return;
   }
   for (const YamlValue& item : list->items()) {
-    MapReader reader(item, "nvlink", diagnostics);
-    NvlinkEfficiency efficiency;
-    const std::string architecture = reader.text("architecture");
-    efficiency.ring = reader.number("ring", 0.01, 1.0);
-    efficiency.all_to_all = reader.number("all_to_all", 0.01, 1.0);
-    efficiency.send = reader.number("send", 0.01, 1.0);
-    efficiency.nvls = reader.number("nvls", 0.0, 1.0, 0.0);
+    MapReader reader(item, "media", diagnostics);
+    Medium medium;
+    medium.name = reader.text("name");
+    medium.assumed = reader.boolean("assumed", false);
+    if (const auto behaviours = reader.require("behaviours")) {
+      read_behaviours(*behaviours, medium, diagnostics);
+    }
     reader.text("source");
     reader.finish();
-    profile.nvlink[architecture] = efficiency;
+    profile.media.push_back(medium);
+  }
+  for (const char* name : {"other", "pcie", "staged", "other-fabric"}) {
+    const bool found = std::any_of(profile.media.begin(), profile.media.end(),
+                                   [&](const Medium& medium) { return medium.name == name; });
+    if (!found) {
+      diagnostics.error(list->place(), "no-medium",
+                        std::string("there is no medium '") + name + "'",
+                        "a profile needs other, pcie, staged and other-fabric");
+    }
   }
 }
 
-void read_protocols(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
-  const auto list = root.require("protocols");
-  if (!list) {
-    return;
-  }
-  for (const YamlValue& item : list->items()) {
-    MapReader reader(item, "protocols", diagnostics);
-    TransportProtocol protocol;
-    protocol.name = reader.text("name");
-    protocol.bandwidth = reader.number("bandwidth", 0.01, 1.0);
-    protocol.limit = reader.bytes_per_second("limit", BytesPerSecond());
-    protocol.base = reader.seconds("base");
-    protocol.nvlink_hop = reader.seconds("nvlink_hop");
-    protocol.pcie_hop = reader.seconds("pcie_hop");
-    protocol.network_hop = reader.seconds("network_hop");
-    reader.text("source");
-    reader.finish();
-    profile.protocols.push_back(protocol);
-  }
-}
-
-void read_efficiencies(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
-  if (const auto value = root.require("efficiency")) {
-    MapReader reader(*value, "efficiency", diagnostics);
-    profile.pcie = reader.number("pcie", 0.01, 1.0);
-    profile.cpu_bus = reader.number("cpu_bus", 0.01, 1.0);
-    profile.c2c = reader.number("c2c", 0.01, 1.0);
-    profile.host_memory = reader.number("host_memory", 0.01, 1.0);
-    profile.host_staged = reader.number("host_staged", 0.01, 1.0);
-    profile.network = reader.number("network", 0.01, 1.0);
-    profile.network_all_to_all = reader.number("network_all_to_all", 0.01, 1.0);
-    profile.network_tree = reader.number("network_tree", 0.01, 1.0);
-    reader.text("source");
-    reader.finish();
-  }
-}
-
-void read_latencies_and_sms(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
-  if (const auto value = root.require("latency")) {
-    MapReader reader(*value, "latency", diagnostics);
-    profile.launch = reader.seconds("launch");
-    profile.nvls_latency = reader.seconds("nvls");
-    profile.peer_latency = reader.seconds("per_peer");
-    reader.text("source");
-    reader.finish();
-  }
+void read_sms_and_memory(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
+  profile.launch = root.seconds("launch");
   if (const auto value = root.require("sms")) {
     MapReader reader(*value, "sms", diagnostics);
-    profile.sms_one_node = static_cast<int>(reader.integer("one_node", {0, 1024}));
-    profile.sms_nvls = static_cast<int>(reader.integer("nvls", {0, 1024}));
-    profile.sms_many_nodes = static_cast<int>(reader.integer("many_nodes", {0, 1024}));
+    profile.channel_limit = static_cast<int>(reader.integer("channel_limit", {1, 1024}));
     profile.sms_send_one_node = static_cast<int>(reader.integer("send_one_node", {0, 1024}));
     profile.sms_send_many_nodes = static_cast<int>(reader.integer("send_many_nodes", {0, 1024}));
-    profile.nvls_from_gpus = static_cast<int>(reader.integer("nvls_from_gpus", {2, 1 << 20}));
     reader.text("source");
     reader.finish();
   }
   if (const auto value = root.require("memory")) {
     MapReader reader(*value, "memory", diagnostics);
-    profile.ring_memory = reader.bytes("per_channel");
-    profile.peer_memory = reader.bytes("per_peer");
+    profile.connection_memory = reader.bytes("connection");
+    profile.peer_chunk = reader.bytes("peer_chunk");
+    profile.network_chunk = reader.bytes("network_chunk");
+    profile.slots = static_cast<int>(reader.integer("slots", {1, 1024}));
+    profile.nvls_memory_per_channel = reader.bytes("nvls_per_head_and_channel");
     reader.text("source");
     reader.finish();
+  }
+}
+
+PerScale<double> read_spread(MapReader& reader, const std::string& key) {
+  PerScale<double> spread{};
+  const std::vector<std::string> texts = reader.texts(key);
+  for (std::size_t i = 0; i < spread.size() && i < texts.size(); ++i) {
+    spread[i] = parse_number(texts[i]).value;
+  }
+  if (texts.size() != spread.size()) {
+    reader.diagnostics().error(reader.place(key), "bad-list", key + " needs three numbers",
+                               "relative spread below 1 MiB, below 16 MiB, and above");
+  }
+  return spread;
+}
+
+void read_spreads(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
+  if (const auto value = root.require("spread")) {
+    MapReader reader(*value, "spread", diagnostics);
+    profile.spread_one_node = read_spread(reader, "one_node");
+    profile.spread_many_nodes = read_spread(reader, "many_nodes");
+    reader.finish();
+  }
+}
+
+void read_pins(MapReader& root, TransportProfile& profile) {
+  if (root.has("algorithm")) {
+    profile.algorithm = static_cast<NcclAlgorithm>(
+        root.choice("algorithm", {"tree", "ring", "nvls", "nvls_tree", "pat"}));
+  }
+  if (root.has("protocol")) {
+    profile.protocol =
+        static_cast<NcclProtocol>(root.choice("protocol", {"LL", "LL128", "Simple"}));
   }
 }
 
@@ -111,15 +170,16 @@ std::optional<TransportProfile> read_transport_profile(const SourcePtr& source,
   root.choice("format", {"longhaul-transport/1"});
   profile.name = root.text("name");
   profile.calibrated = root.boolean("calibrated");
-  profile.spread = root.number("spread", 0.0, 2.0);
-  read_nvlink(root, profile, diagnostics);
-  read_protocols(root, profile, diagnostics);
-  read_efficiencies(root, profile, diagnostics);
-  read_latencies_and_sms(root, profile, diagnostics);
+  read_spreads(root, profile, diagnostics);
+  read_pins(root, profile);
+  profile.tuning = read_tuning(root, diagnostics);
+  read_links(root, profile, diagnostics);
+  read_media(root, profile, diagnostics);
+  read_sms_and_memory(root, profile, diagnostics);
   read_collective_tables(root, profile, diagnostics);
   root.finish();
   profile.origins.push_back(source->name + " sha256:" + sha256_hex(source->text).substr(0, 16));
-  if (diagnostics.has_errors() || profile.protocols.empty()) {
+  if (diagnostics.has_errors()) {
     return std::nullopt;
   }
   return profile;

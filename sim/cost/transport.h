@@ -1,32 +1,61 @@
 // What calibrate/profiles/transports/*.yaml hold, as plain numbers. Private to sim/cost and tests.
 #pragma once
 
-#include <map>
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "sim/cost/collective.h"
+#include "sim/cost/nccl_tuning.h"
 
 namespace longhaul {
 
-/// A protocol of NCCL: how its latency and bandwidth compare with plain (Simple) transfers.
-struct TransportProtocol {
-  std::string name;
-  double bandwidth = 1.0;  ///< share of what Simple reaches
-  BytesPerSecond limit;    ///< of one GPU on one node, whatever the links; zero: none
-  Seconds base;            ///< of a collective
-  Seconds nvlink_hop;      ///< per step of a ring
-  Seconds pcie_hop;
-  Seconds network_hop;
+/// How a kind of transfer behaves on a kind of link. With A = base + steps x hop and B = bytes over
+/// the share of the links that it reaches, it takes launch + (A^blend + B^blend)^(1/blend): blend 1
+/// is one after the other, 1/2 a pipeline of ideally chosen pieces, more than 1 an overlap.
+struct Behaviour {
+  Seconds base;
+  Seconds hop;         ///< per step over such links
+  double share = 1.0;  ///< of nominal bandwidth; LL, LL128: of what NCCL's model leaves of Simple
+  double own = 0.0;    ///< a GPU also copies this much of its own piece (1/n of the bytes)
+  double blend = 1.0;
 };
 
-/// Shares of nominal link bandwidth that transfers reach, on NVLink of one GPU architecture.
-struct NvlinkEfficiency {
-  double ring = 0.8;  ///< ring collectives
-  double all_to_all = 0.75;
-  double send = 0.75;  ///< one message between two GPUs
-  double nvls = 0.0;   ///< in-switch all-reduce; zero: not available
+/// Kinds of transfer that behave each in their own way.
+enum class TransferKind {
+  ring_ll,
+  ring_ll128,
+  ring_simple,
+  tree_ll,
+  tree_ll128,
+  tree_simple,
+  nvls,
+  nvls_tree,
+  all_to_all,
+  send
+};
+inline constexpr std::size_t transfer_kinds = 10;
+
+/// Behaviours on NVLink of a GPU architecture ("hopper", ...), on "pcie", "staged" through host
+/// memory, or on a fabric ("infiniband", ...). "other" and "other-fabric" serve what is not listed.
+struct Medium {
+  std::string name;
+  bool assumed = false;  ///< not measured: results are marked extrapolated
+  std::array<Behaviour, transfer_kinds> behaviours{};
+  [[nodiscard]] const Behaviour& of(TransferKind kind) const {
+    return behaviours[static_cast<std::size_t>(kind)];
+  }
+};
+
+/// Usable shares of nominal bandwidth, whatever flows: what link_capacities() is made of.
+struct LinkShares {
+  double nvlink = 0.9;
+  double pcie = 0.9;
+  double cpu_bus = 0.8;
+  double network = 0.97;
+  double c2c = 0.95;
+  double host_memory = 0.8;
 };
 
 /// One measured size of a collective; `bytes` as CollectiveRequest counts them.
@@ -54,30 +83,26 @@ struct CollectiveTable {
 struct TransportProfile {
   std::string name;
   bool calibrated = false;
-  std::map<std::string, NvlinkEfficiency> nvlink;  ///< by GPU architecture; "other" for the rest
-  double pcie = 0.85;
-  double cpu_bus = 0.8;
-  double c2c = 0.9;
-  double host_memory = 0.7;
-  double host_staged = 0.6;  ///< PCIe links of a route through host memory
-  double network = 0.95;
-  double network_all_to_all = 0.8;  ///< of a NIC when many peers talk at once
-  double network_tree = 0.88;       ///< two-node all-reduce by trees: share of the NICs
-  std::vector<TransportProtocol> protocols;
-  Seconds launch;  ///< kernel launch and synchronisation per collective
-  Seconds nvls_latency;
-  Seconds peer_latency;    ///< all-to-all: per peer
-  int nvls_from_gpus = 5;  ///< in-switch all-reduce from this many GPUs on
-  int sms_one_node = 24;
-  int sms_nvls = 16;
-  int sms_many_nodes = 16;
+  TuningConstants tuning;
+  LinkShares links;
+  std::vector<Medium> media;
+  Seconds launch;  ///< of a collective's kernel, and its synchronisation
   int sms_send_one_node = 16;
   int sms_send_many_nodes = 4;
-  Bytes ring_memory;  ///< device memory of a communicator per channel
-  Bytes peer_memory;  ///< per peer of an all-to-all or send
-  double spread = 0.15;
+  int channel_limit = 32;
+  Bytes connection_memory;           ///< per channel and peer that a GPU receives from
+  Bytes peer_chunk;                  ///< NVLink: per channel, slot and peer of all-to-all or send
+  Bytes network_chunk;               ///< per channel and slot of the network buffers
+  int slots = 8;                     ///< of every buffer
+  Bytes nvls_memory_per_channel;     ///< in-switch buffers of one head on one channel
+  PerScale<double> spread_one_node;  ///< relative, for less than 1 MiB, 16 MiB, and above
+  PerScale<double> spread_many_nodes;
+  std::optional<NcclAlgorithm> algorithm;  ///< pins for all requests, as NCCL_ALGO and NCCL_PROTO
+  std::optional<NcclProtocol> protocol;
   std::vector<CollectiveTable> tables;  ///< in the order of the file; the first that fits is used
   std::vector<std::string> origins;
+  /// The medium of that name; `fallback` if there is none.
+  [[nodiscard]] const Medium& medium(const std::string& wanted, const char* fallback) const;
 };
 
 /// Reads a profile; the format is calibrate/profiles/README.md.

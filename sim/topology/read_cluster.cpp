@@ -25,7 +25,8 @@ std::optional<FabricSpec> read_fabric(const YamlValue& map, FileStack& files) {
   constexpr std::array wirings{FabricWiring::rail_optimised, FabricWiring::fat_tree};
   const std::size_t wiring = fabric.wiring == FabricWiring::fat_tree ? 1 : 0;
   fabric.wiring = wirings[own.choice("wiring", {"rail_optimised", "fat_tree"}, wiring)];
-  const std::vector<std::string> technologies{"infiniband", "roce", "efa"};
+  const std::vector<std::string> technologies{"infiniband", "roce",      "efa",
+                                              "tcpxo",      "slingshot", "ethernet"};
   const auto before = std::find(technologies.begin(), technologies.end(), fabric.technology);
   const bool none = before == technologies.end();
   fabric.technology =

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "sim/cost/collective.h"
+#include "sim/input/yaml.h"
 #include "sim/network/flow_network.h"
 #include "sim/topology/read_cluster.h"
 
@@ -61,24 +62,36 @@ TEST_CASE("the closed form equals simulating the flows on an idle cluster") {
           const double flows = simulated(fabric, plan);
           INFO(name << " kind " << static_cast<int>(kind) << " gpus " << count << " bytes " << bytes
                     << " closed form " << alone << " simulated " << flows);
-          // Rings are exact. Where flows of different lengths share links (all-to-all over nodes,
-          // shared PCIe) max-min keeps some links idle at the end.
-          CHECK(flows >= alone * (1.0 - 1e-6) - 10e-6);
-          CHECK(flows <= alone * 1.6 + 10e-6);
+          // All flows are paced to end together, and no link is asked for more than it has.
+          CHECK_THAT(flows, Catch::Matchers::WithinRel(alone, 1e-6));
         }
       }
     }
   }
 }
 
-TEST_CASE("more bytes and more GPUs never take less time") {
-  const Fabric fabric("dgx-h100", 32);
-  for (const CollectiveKind kind : kinds) {
-    double last = 0.0;
-    for (const double bytes : {1e3, 1e5, 1e6, 1e7, 1e8, 1e9}) {
-      const double time = fabric.time(kind, 16, bytes);
-      CHECK(time >= last);
-      last = time;
+TEST_CASE("more bytes take no less time, except where NCCL changes its protocol") {
+  // Measured curves dip there, too: NCCL changes over by its own model, not by what it takes. That
+  // model knows nothing of PCIe links that GPUs share, hence the deeper dip there.
+  for (const char* name : {"dgx-h100", "dgx-a100", "dgx-b200", "l40s-pcie"}) {
+    const double dip = std::string(name) == "l40s-pcie" ? 0.4 : 0.6;
+    const Fabric fabric(name, 32);
+    for (const CollectiveKind kind : kinds) {
+      for (const std::size_t count : {2, 8, 16}) {
+        const auto gpus = fabric.first(count);
+        double last = 0.0;
+        std::string way;
+        for (double bytes = 1e3; bytes < 2e10; bytes *= 1.5) {
+          const CollectivePlan plan = fabric.transport.lower({kind, gpus, Bytes::of(bytes)});
+          const double time = fabric.time(kind, count, bytes);
+          const bool same = plan.algorithm + plan.protocol == way;
+          INFO(name << " kind " << static_cast<int>(kind) << " gpus " << count << " bytes " << bytes
+                    << " after " << way);
+          CHECK(time >= last * (same ? 1.0 : dip));
+          last = time;
+          way = plan.algorithm + plan.protocol;
+        }
+      }
     }
   }
 }
@@ -191,9 +204,10 @@ TEST_CASE("a broadcast to one GPU moves the whole buffer, as a message does") {
   const CollectivePlan plan =
       fabric.transport.lower({CollectiveKind::broadcast, gpus, Bytes::of(1e9)});
   CHECK(plan.flows[0].bytes.value() == 1e9);
-  // All-gathering two such halves moves as much.
-  CHECK_THAT(fabric.time(CollectiveKind::broadcast, 2, 1e9),
-             Catch::Matchers::WithinRel(fabric.time(CollectiveKind::all_gather, 2, 2e9), 1e-9));
+  // All-gathering two such halves moves as much, and each GPU also copies its own.
+  const double gathered = fabric.time(CollectiveKind::all_gather, 2, 2e9);
+  CHECK(fabric.time(CollectiveKind::broadcast, 2, 1e9) < gathered);
+  CHECK(fabric.time(CollectiveKind::broadcast, 2, 1e9) > 0.6 * gathered);
 }
 
 TEST_CASE("the order of the ranks in a group changes nothing") {
@@ -254,21 +268,114 @@ TEST_CASE("no collective is faster over nodes than on one") {
   }
 }
 
-TEST_CASE("NVLS from five GPUs on one Hopper node on, trees on two nodes, rings beyond") {
-  const Fabric fabric("dgx-h100", 32);
+TEST_CASE("NVLS from six GPUs on one Hopper node on, with trees on two nodes, rings beyond") {
+  const Fabric fabric("dgx-h100", 64);
   const auto algorithm = [&](std::size_t count, double bytes) {
     const auto gpus = fabric.first(count);
     return fabric.transport.lower({CollectiveKind::all_reduce, gpus, Bytes::of(bytes)}).algorithm;
   };
+  // Measured on H100: rings at 2 and 4 GPUs, NVLS at 6 and 8.
   CHECK(algorithm(4, 1e9) == "ring");
-  CHECK(algorithm(5, 1e9) == "nvls");
+  CHECK(algorithm(6, 1e9) == "nvls");
   CHECK(algorithm(8, 1e9) == "nvls");
-  CHECK(algorithm(16, 1e9) == "tree");
-  CHECK(algorithm(32, 1e9) == "ring");
+  CHECK(algorithm(16, 1e9) == "nvls_tree");
+  CHECK(algorithm(64, 1e10) == "ring");
+  CHECK(algorithm(64, 1e3) == "tree");
   const Fabric ampere("dgx-a100", 8);  // its NVSwitches do not reduce
   const auto gpus = ampere.first(8);
   CHECK(ampere.transport.lower({CollectiveKind::all_reduce, gpus, Bytes::of(1e9)}).algorithm ==
         "ring");
+}
+
+TEST_CASE("a group that meets each node once between slow NICs all-reduces by trees") {
+  // Two nodes of 4 GPUs joined in a mesh, as CSCS Alps: measured 88 GB/s of 4 x 25, which a ring
+  // could not reach (it would pass 7/4 of the buffer through each NIC pair).
+  const Fabric fabric("alps-gh200", 8);
+  const auto gpus = fabric.first(8);
+  const CollectivePlan plan =
+      fabric.transport.lower({CollectiveKind::all_reduce, gpus, Bytes::of(1073741824.0)});
+  CHECK(plan.algorithm == "tree");
+  CHECK_THAT(1073741824.0 / fabric.time(CollectiveKind::all_reduce, 8, 1073741824.0) / 1e9,
+             Catch::Matchers::WithinRel(88.3, 0.15));
+}
+
+TEST_CASE("a pinned algorithm or protocol is followed where NCCL has it, and ignored elsewhere") {
+  const Fabric fabric("dgx-h100", 8);
+  const auto lower = [&](CollectiveKind kind, std::size_t count, auto algorithm, auto protocol) {
+    const auto gpus = fabric.first(count);
+    CollectiveRequest request{kind, gpus, Bytes::of(1073741824.0)};
+    request.algorithm = algorithm;
+    request.protocol = protocol;
+    return fabric.transport.lower(request);
+  };
+  const auto plain = lower(CollectiveKind::all_reduce, 4, std::nullopt, std::nullopt);
+  CHECK(plain.algorithm == "ring");
+  const auto nvls = lower(CollectiveKind::all_reduce, 4, NcclAlgorithm::nvls, std::nullopt);
+  CHECK(nvls.algorithm == "nvls");
+  const auto tree = lower(CollectiveKind::all_reduce, 4, NcclAlgorithm::tree, std::nullopt);
+  CHECK(tree.algorithm == "tree");
+  const auto ll = lower(CollectiveKind::all_reduce, 4, std::nullopt, NcclProtocol::ll);
+  CHECK(ll.protocol == "LL");
+  const auto time = [](const CollectivePlan& plan) {
+    return (plan.latency + plan.flows[0].bytes / plan.flows[0].rate_cap).value();
+  };
+  // Published on 4 H100 at 1 GiB: ring 4528 us, NVLS 4337 us, tree 6434 us.
+  CHECK_THAT(time(plain), Catch::Matchers::WithinRel(4528e-6, 0.1));
+  CHECK_THAT(time(nvls), Catch::Matchers::WithinRel(4337e-6, 0.1));
+  CHECK_THAT(time(tree), Catch::Matchers::WithinRel(6434e-6, 0.1));
+  CHECK(time(ll) > 2.0 * time(plain));
+  const auto gather = lower(CollectiveKind::all_gather, 4, NcclAlgorithm::tree, std::nullopt);
+  CHECK(gather.algorithm == "ring");
+}
+
+TEST_CASE("an all-to-all-v of equal pieces is an all-to-all, and its greatest sender decides") {
+  const Fabric fabric("dgx-h100", 8);
+  const auto gpus = fabric.first(4);
+  std::vector<Bytes> pieces(16, Bytes::of(1e7));
+  CollectiveRequest request{CollectiveKind::all_to_all, gpus, Bytes::of(4e7)};
+  const double equal = fabric.transport.alone(request).value();
+  request.pieces = pieces;
+  CHECK_THAT(fabric.transport.alone(request).value(), Catch::Matchers::WithinRel(equal, 1e-9));
+  pieces[1] = Bytes::of(9e7);  // from member 0 to member 1
+  request.pieces = pieces;
+  request.bytes = Bytes::of(12e7);
+  const double skewed = fabric.transport.alone(request).value();
+  CHECK(skewed > 2.0 * equal);
+  const CollectivePlan plan = fabric.transport.lower(request);
+  CHECK(plan.flows.size() == 12);
+  CHECK_THAT(simulated(fabric, plan), Catch::Matchers::WithinRel(skewed, 1e-6));
+}
+
+TEST_CASE("without peer access over PCIe everything goes through host memory and is slower") {
+  const Fabric staged("rtx4090-pcie", 8);
+  const double bytes = 134217728.0;
+  const double without = staged.time(CollectiveKind::all_reduce, 8, bytes);
+  // 8x RTX 4090: 16253 us with the stock driver (15 GB/s of bus bandwidth), 20.6 GB/s with peers.
+  CHECK_THAT(without, Catch::Matchers::WithinRel(16253e-6, 0.15));
+  const auto peers = std::make_shared<const SourceText>(
+      SourceText{"peers.yaml", "node: {include: rtx4090-pcie, pcie_p2p: true}\nnodes: 1\n"});
+  Diagnostics diagnostics;
+  const auto map = YamlValue::parse(peers, diagnostics);
+  const auto cluster = read_cluster(*map, {}, diagnostics);
+  REQUIRE(cluster);
+  const TransportCosts direct = find_transport_costs(*cluster, diagnostics);
+  const auto gpus = staged.first(8);
+  const double with = direct.alone({CollectiveKind::all_reduce, gpus, Bytes::of(bytes)}).value();
+  CHECK_THAT(bytes * 1.75 / with / 1e9, Catch::Matchers::WithinRel(20.6, 0.15));
+  CHECK(without > 1.2 * with);
+}
+
+TEST_CASE("groups on links nobody measured are marked extrapolated, others are not") {
+  const auto marked = [](const char* name, std::size_t count) {
+    const Fabric fabric(name, 16);
+    const auto gpus = fabric.first(count);
+    return fabric.transport.lower({CollectiveKind::all_gather, gpus, Bytes::of(1e8)}).extrapolated;
+  };
+  CHECK_FALSE(marked("dgx-h100", 8));
+  CHECK_FALSE(marked("dgx-h100", 16));
+  const Fabric volta("single-gpu", 1);
+  CHECK(volta.transport.lower({CollectiveKind::all_gather, volta.first(1), Bytes::of(1.0)})
+            .algorithm == "none");
 }
 
 TEST_CASE("a message takes its latency and its bytes at the share of the link it reaches") {
@@ -294,5 +401,22 @@ TEST_CASE("a communicator of one GPU holds no buffers, others by channels and pe
   // 9.1875 MiB for each of 24 channels on a node of H100, 16 over nodes.
   CHECK(memory(CollectiveKind::all_gather, 8) == 24.0 * 9633792.0);
   CHECK(memory(CollectiveKind::all_gather, 16) == 16.0 * 9633792.0);
-  CHECK(memory(CollectiveKind::all_to_all, 8) == 7.0 * 16777216.0);
+  // 32 channels of 8 slots of 512 KiB to each of 7 peers.
+  CHECK(memory(CollectiveKind::all_to_all, 8) == 7.0 * 134217728.0);
+  CHECK(memory(CollectiveKind::send, 2) == 134217728.0);
+}
+
+TEST_CASE("buffers of 4 A100 and of NVLS are those that were measured") {
+  // NVIDIA/nccl issue 964, 4x A100: 688 MB for a group of more than two. Rings and trees receive
+  // from three peers on each of 24 channels.
+  const Fabric a100("dgx-a100", 8);
+  const auto four = a100.first(4);
+  CHECK_THAT(a100.transport.communicator_memory(CollectiveKind::all_reduce, four).value(),
+             Catch::Matchers::WithinRel(688e6, 0.05));
+  // NVLS on 8x H100: 256 MiB more.
+  const Fabric h100("dgx-h100", 8);
+  const auto eight = h100.first(8);
+  const double reduce =
+      h100.transport.communicator_memory(CollectiveKind::all_reduce, eight).value();
+  CHECK(reduce - 3.0 * 24.0 * 9633792.0 == 268435456.0);
 }

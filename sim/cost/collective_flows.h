@@ -1,0 +1,33 @@
+// Which GPU sends how much to which, by algorithm: the flows of a collective, without rates and
+// latencies. Private to sim/cost.
+#pragma once
+
+#include <vector>
+
+#include "sim/cost/collective.h"
+#include "sim/cost/placement.h"
+
+namespace longhaul {
+
+/// What flows, and how often data changes hands one after the other.
+struct Traffic {
+  std::vector<PlannedFlow> flows;  ///< links and bytes only
+  double own_bytes = 0.0;          ///< what a GPU also copies of its own piece, at most
+  double steps = 0.0;              ///< within a node
+  double network_steps = 0.0;
+};
+
+/// A ring; all its channels at once, as a fluid.
+Traffic ring_traffic(const Cluster& cluster, const CollectiveRequest& request,
+                     const Placement& placement);
+/// An all-reduce by trees.
+Traffic tree_traffic(const Cluster& cluster, const CollectiveRequest& request,
+                     const Placement& placement);
+/// An all-reduce in the NVSwitches, with trees between nodes.
+Traffic in_switch_traffic(const Cluster& cluster, const CollectiveRequest& request,
+                          const Placement& placement);
+Traffic pairwise_traffic(const Cluster& cluster, const CollectiveRequest& request,
+                         const Placement& placement);
+Traffic message_traffic(const Cluster& cluster, const CollectiveRequest& request);
+
+}  // namespace longhaul
