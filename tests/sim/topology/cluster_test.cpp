@@ -79,9 +79,10 @@ TEST_CASE("every cluster, node and device that comes along can be read") {
 }
 
 TEST_CASE("the presets that the documentation names are there") {
-  const std::vector<std::string> wanted{"a100-pcie", "aws-p4d",     "aws-p4de", "aws-p5",
-                                        "dgx-a100",  "dgx-b200",    "dgx-h100", "gb200-nvl72",
-                                        "hgx-h200",  "l20-pcie",    "l40s-pcie", "single-gpu"};
+  const std::vector<std::string> wanted{
+      "a100-pcie", "alps-gh200", "aws-p4d",     "aws-p4de",    "aws-p5",       "dgx-a100",
+      "dgx-b200",  "dgx-h100",   "gb200-nvl72", "gcp-a3-mega", "gcp-a3-ultra", "hgx-h100-4",
+      "hgx-h200",  "l20-pcie",   "l40s-pcie",   "polaris",     "rtx4090-pcie", "single-gpu"};
   CHECK(cluster_presets() == wanted);
   const std::vector<std::string> devices = device_presets();
   for (const char* name : {"a100-sxm-40gb", "a100-sxm-80gb", "a100-pcie-80gb", "a800-sxm-80gb",
@@ -128,9 +129,9 @@ TEST_CASE("origins name every file that was read, with its hash") {
 
 TEST_CASE("a leaf has as much bandwidth up as down, or less by the oversubscription") {
   const auto uplink = [](const std::string& factor) {
-    const Cluster cluster =
-        from_text("node: dgx-h100\nfabric: {include: infiniband-rails, oversubscription: " +
-                  factor + "}\nnodes: 2\n");
+    const Cluster cluster = from_text(
+        "node: dgx-h100\nfabric: {include: infiniband-rails, oversubscription: " + factor +
+        "}\nnodes: 2\n");
     return link_between(cluster, "unit0.leaf0", "spine").bandwidth.value();
   };
   CHECK(uplink("1") == 32 * 50e9);
@@ -199,8 +200,7 @@ TEST_CASE("the description shows the node, the fabric, the matrix and a route") 
   for (const char* line :
        {"dgx-h100: 16 GPUs, NVIDIA H100 SXM5 80 GB\n  2 x dgx-h100 (NVIDIA DGX H100)\n",
         "    pcie0  PCIe 63.0 GB/s\n      gpu0  PCIe 63.0 GB/s; to nvswitch NVLink 450 GB/s\n",
-        "fabric: infiniband, rail-optimised",
-        "   gpu0       -   N 450   N 450",
+        "fabric: infiniband, rail-optimised", "   gpu0       -   N 450   N 450",
         "  node0.gpu0 -> node0.pcie0 -> node0.nic0 -> unit0.leaf0 -> node1.nic0",
         "bisection bandwidth (first half of the GPUs to the second): 400 GB/s\n"}) {
     INFO(text);
