@@ -1,6 +1,7 @@
 #include "sim/topology/cluster.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "sim/topology/cluster_graph.h"
@@ -296,6 +297,37 @@ const Route& Cluster::host_route(GpuId gpu, bool to_host) const {
     return route;
   });
 }
+
+std::string Cluster::path_name(GpuId from, GpuId to) const {
+  const NodeSpec& node = graph_->spec.node;
+  const Route& way = route(from, to);
+  switch (way.path_class) {
+    case PathClass::self: return "X";
+    case PathClass::network: return "NET";
+    case PathClass::nvlink: {
+      const bool through_gpu =
+          way.links.size() == 2 && node.nvlink.wiring != NvlinkWiring::switched;
+      const double each = node.device.nvlink_bandwidth.value() / node.device.nvlink_links;
+      return through_gpu ? "NVB"
+                         : "NV" + std::to_string(std::lround(bandwidth(way).value() / each));
+    }
+    default: break;
+  }
+  if (node.c2c.bandwidth > BytesPerSecond{} && node_of(from) == node_of(to)) {
+    return "C2C";
+  }
+  const auto seat = [&](GpuId gpu) -> const Seat& {
+    return graph_->node.gpus[static_cast<std::size_t>(local_index(gpu))].seat;
+  };
+  return pcie_relation(graph_->node.switches, seat(from), seat(to));
+}
+
+bool Cluster::has_peer_access(GpuId from, GpuId to) const {
+  const PathClass way = route(from, to).path_class;
+  return way != PathClass::network && way != PathClass::host_staged;
+}
+
+int Cluster::gpus_per_switch() const { return longhaul::gpus_per_switch(graph_->spec.node); }
 
 BytesPerSecond Cluster::bandwidth(const Route& route) const {
   auto slowest = BytesPerSecond::of(std::numeric_limits<double>::infinity());

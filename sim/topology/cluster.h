@@ -85,6 +85,15 @@ class Cluster {
   /// Between a GPU and its host's memory, each way (offload): PCIe or C2C, then the memory's own
   /// link. Its class is pcie_host.
   [[nodiscard]] const Route& host_route(GpuId gpu, bool to_host) const;
+  /// How two GPUs are joined, in the words of nvidia-smi topo -m and NCCL: X (itself), NV# (that
+  /// many NVLinks), NVB (NVLink through another GPU), C2C (coherent link through a CPU), PIX, PXB,
+  /// PHB, NODE, SYS (PCIe, nearest first; also where PCIe peer access is not allowed) or NET.
+  [[nodiscard]] std::string path_name(GpuId from, GpuId to) const;
+  /// True if the GPUs copy directly within their node: over NVLink, or over PCIe as far as peer
+  /// access is allowed. Copies between others of a node are staged in host memory.
+  [[nodiscard]] bool has_peer_access(GpuId from, GpuId to) const;
+  /// The most GPUs of a node that share a PCIe switch (or, without switches, a socket).
+  [[nodiscard]] int gpus_per_switch() const;
   /// The most that all GPUs of the first half of the cluster can send to the second half at once:
   /// the maximum flow over the links that their routes use. Nothing if the cluster has one GPU or
   /// more than `bisection_limit`.

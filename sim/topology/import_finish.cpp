@@ -29,6 +29,10 @@ BytesPerSecond common(const std::vector<Part>& parts, Member member) {
   return alike && !parts.empty() ? parts.front().*member : BytesPerSecond{};
 }
 
+std::string counted(std::size_t count, const char* what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
 class Finish {
  public:
   Finish(const FoundNode& node, const ImportOptions& options, Diagnostics& diagnostics)
@@ -150,7 +154,7 @@ class Finish {
 
   std::string device_by_family(std::string& why) {
     const int sm = found_.gpus.front().sm;
-    const auto family = find_gpu_family(sm, links_per_gpu());
+    const auto family = find_gpu_family(sm, links_per_gpu(), is_bridged());
     if (!family) {
       refuse_device("unknown-gpu",
                     sm > 0 ? fmt::format("the file names no GPU model, only sm {} and {} "
@@ -171,6 +175,19 @@ class Finish {
     return family->device;
   }
 
+  /// Presets with that many NVLinks; none if that tells nothing.
+  [[nodiscard]] static std::vector<std::string> devices_with(int nvlinks) {
+    std::vector<std::string> fitting;
+    Diagnostics unheard;
+    for (const std::string& name : device_presets()) {
+      const auto device = nvlinks > 0 ? find_device(name, {}, unheard) : std::nullopt;
+      if (device && device->nvlink_links == nvlinks) {
+        fitting.push_back(name);
+      }
+    }
+    return fitting;
+  }
+
   void refuse_device(const std::string& code, const std::string& message) {
     if (!options_.device.empty()) {
       return;
@@ -180,6 +197,18 @@ class Finish {
         fmt::format("--device NAME (presets: {}) or --device FILE.yaml with its data "
                     "sheet",
                     fmt::join(device_presets(), ", ")));
+  }
+
+  /// True if no GPU has more than one NVLink partner, in a machine of more than two: bridges
+  /// between cards.
+  [[nodiscard]] bool is_bridged() const {
+    std::set<int> seen;
+    for (const auto& [ends, links] : found_.nvlinks) {
+      if (!seen.insert(ends.first).second || !seen.insert(ends.second).second) {
+        return false;
+      }
+    }
+    return !found_.nvlinks.empty() && found_.gpus.size() > 2;
   }
 
   /// NVLinks of GPU 0. The pairs of a matrix are the links of a GPU if a switch joins them.
@@ -203,8 +232,13 @@ class Finish {
   void fill_host() {
     HostSpec& host = node().host;
     host = usual_->host;
-    const int packages = std::min<int>(2, static_cast<int>(found_.sockets.size()));
     host.sockets = static_cast<int>(found_.sockets.size());
+    // NUMA nodes without GPUs and adapters may not show: the highest number tells of them.
+    int numa_nodes = host.sockets;
+    for (const FoundSocket& socket : found_.sockets) {
+      numa_nodes = std::max(numa_nodes, socket.numa + 1);
+    }
+    const int packages = std::min(2, numa_nodes);
     double memory = usual_->host.memory_bandwidth.value();
     std::string basis = "the host of preset node " + usual_->name;
     const FoundSocket& first = found_.sockets.front();
@@ -213,15 +247,17 @@ class Finish {
       host.bus_bandwidth = BytesPerSecond::of(cpu->bus);
       basis = cpu->title;
     }
-    host.memory_bandwidth = BytesPerSecond::of(memory * packages / host.sockets);
+    host.memory_bandwidth = BytesPerSecond::of(memory * packages / numa_nodes);
     std::string numa;
     for (const FoundSocket& socket : found_.sockets) {
       numa += (numa.empty() ? "" : ", ") + socket.note;
     }
     note("host.sockets", "read: " + numa);
-    note("host.memory_bandwidth",
-         fmt::format("guessed: {}{}", basis,
-                     host.sockets > packages ? "; 2 packages with several NUMA nodes each" : ""));
+    note(
+        "host.memory_bandwidth",
+        fmt::format(
+            "guessed: {}{}", basis,
+            numa_nodes > packages ? fmt::format("; 2 packages as {} NUMA nodes", numa_nodes) : ""));
     note("host.memory_latency", "guessed: as in the presets");
     note("host.bus_bandwidth", fmt::format("guessed: {}", basis));
     note("host.bus_latency", "guessed: as in the presets");
@@ -264,7 +300,10 @@ class Finish {
     pcie.switches = static_cast<int>(layout.switches.size());
     note("pcie.switches", layout.switches.empty() ? "read: none" : "read");
     note("pcie.latency", "guessed: as in the presets");
-    note("pcie_p2p", "not in the file: NCCL's default");
+    const bool consumer = device().name.starts_with("rtx");
+    pcie.peer_access = consumer ? PeerAccess::never : PeerAccess::same_switch;
+    note("pcie_p2p", consumer ? "guessed: drivers of GeForce cards allow no peer access"
+                              : "not in the file: NCCL's default");
     node().layout = std::move(layout);
     fill_uplinks();
     pcie.gpu_slot = spread(node().layout->gpus, &GpuPlace::slot, "gpu_slot");
@@ -315,9 +354,10 @@ class Finish {
     }
     if (slow_uplinks_ > 0) {
       warn("slow-uplink",
-           fmt::format("{} PCIe switches have an uplink less than a third as wide as a link below "
-                       "them; taken as read",
-                       slow_uplinks_),
+           fmt::format("the uplinks of {} are less than a third as wide as a link below them; "
+                       "taken as read",
+                       slow_uplinks_ == 1 ? "1 PCIe switch"
+                                          : fmt::format("{} PCIe switches", slow_uplinks_)),
            "some switches report their management port; correct 'uplink' in the written file");
     }
   }
@@ -416,8 +456,8 @@ class Finish {
     }
     if (count > 0) {
       warn("storage-adapters",
-           fmt::format("{} of {} adapters are taken for storage: every GPU has a nearer one", count,
-                       nics.size()),
+           fmt::format("{} of {} taken for storage: every GPU has a nearer one", count,
+                       counted(nics.size(), "adapter")),
            "delete 'storage: true' where that is wrong");
     }
   }
@@ -548,8 +588,8 @@ class Finish {
   std::optional<NodeSpec> usual_;
   ImportedCluster out_;
   std::set<std::string> rate_notes_;
-  int guessed_rates_ = 0;
-  int slow_uplinks_ = 0;
+  std::size_t guessed_rates_ = 0;
+  std::size_t slow_uplinks_ = 0;
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ namespace longhaul {
 /// A CPU or NUMA node.
 struct FoundSocket {
   std::string note;    ///< "numaid 1"
+  int numa = 0;        ///< number of the NUMA node; 0 if not told
   std::string arch;    ///< x86_64, arm64, ...; empty: unknown
   std::string vendor;  ///< GenuineIntel, ...
   int family = 0;      ///< as NCCL writes them; 0: unknown

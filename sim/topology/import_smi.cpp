@@ -37,7 +37,7 @@ class SmiImport {
 
   FoundNode import() {
     node_.format = "nvidia-smi topo -m";
-    node_.whole = matrix_.place;
+    node_.whole = {matrix_.place.source, 0, 0, 1};
     seats_.resize(size_);
     find_sockets();
     find_switches();
@@ -123,6 +123,7 @@ class SmiImport {
         FoundSocket socket;
         socket.note = matrix_.numa[i].empty() ? fmt::format("of {}", matrix_.names[i])
                                               : fmt::format("NUMA node {}", matrix_.numa[i]);
+        socket.numa = numa(i) < 1024 ? static_cast<int>(numa(i)) : 0;
         node_.sockets.push_back(socket);
       }
       seats_[i] = {Seat::Kind::socket, entry->second, std::nullopt};

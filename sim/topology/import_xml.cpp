@@ -43,17 +43,15 @@ std::string pci_id_of(const XmlElement& pci) {
   return placeholder ? "" : vendor + ":" + digits("device");
 }
 
-/// Bytes per second and lane of the PCIe generations. Generations 1 and 2 send 8 bits as 10, 3 to 5
-/// send 128 as 130; 6 sends flits of 256 bytes of which 236 are packets. (PCI Express Base
-/// Specification 6.0, sections 4.2.)
+/// GB/s of 16 lanes of the PCIe generations, rounded as data sheets do. Generations 1 and 2 send 8
+/// bits as 10, 3 to 5 send 128 as 130; 6 sends flits of 256 bytes, of which 236 are packets. (PCI
+/// Express Base Specification 6.0, section 4.2.)
 struct PcieRate {
   const char* transfers;  ///< as the kernel writes link speeds, in GT/s
-  double lane;            ///< bytes per second
+  double sixteen_lanes;
 };
-constexpr PcieRate pcie_rates[] = {
-    {"2.5", 2.5e9 / 8 * 8 / 10},  {"5", 5e9 / 8 * 8 / 10},      {"8", 8e9 / 8 * 128 / 130},
-    {"16", 16e9 / 8 * 128 / 130}, {"32", 32e9 / 8 * 128 / 130}, {"64", 64e9 / 8 * 236 / 256},
-};
+constexpr PcieRate pcie_rates[] = {{"2.5", 4.0}, {"5", 8.0},   {"8", 15.75},
+                                   {"16", 31.5}, {"32", 63.0}, {"64", 118.0}};
 
 /// "32.0 GT/s PCIe" -> "32".
 std::string transfers_of(const std::string& speed) {
@@ -64,8 +62,7 @@ std::string transfers_of(const std::string& speed) {
   return number;
 }
 
-/// Rounded to the four digits in which data sheets give it (63.02 -> 63.02 GB/s), so that files
-/// stay readable; 0 if speed or width are not known.
+/// Zero if speed or width are not known.
 BytesPerSecond pcie_bandwidth(const XmlElement& pci) {
   const std::string transfers = transfers_of(pci.text("link_speed"));
   const auto* found =
@@ -75,7 +72,7 @@ BytesPerSecond pcie_bandwidth(const XmlElement& pci) {
   if (found == std::end(pcie_rates) || width == 0) {
     return {};
   }
-  return BytesPerSecond::of(std::round(found->lane * width / 1e7) * 1e7);
+  return BytesPerSecond::of(found->sixteen_lanes * 1e9 / 16 * width);
 }
 
 std::string pcie_note(const XmlElement& pci) {
@@ -211,6 +208,7 @@ class XmlImport {
   void add_cpu(const XmlElement& cpu) {
     FoundSocket socket;
     socket.note = fmt::format("numaid {}", printable(cpu.text("numaid")));
+    socket.numa = small(cpu, "numaid", 1023);
     socket.arch = cpu.text("arch");
     socket.vendor = cpu.text("vendor");
     socket.family = small(cpu, "familyid", 100000);

@@ -55,15 +55,17 @@ constexpr KnownGpu known_gpus[] = {
 struct FamilyRule {
   int sm;
   int nvlinks;
+  bool bridged;    ///< cards with bridges between pairs
   bool sm_needed;  ///< other families have as many links
   GpuFamily family;
 };
 /// Links per GPU: data sheets of V100, A100, H100, B200.
 constexpr FamilyRule families[] = {
-    {70, 6, false, {"v100-sxm-32gb", "V100 with 16 GB"}},
-    {80, 12, false, {"a100-sxm-80gb", "a100-sxm-40gb, A100 with 64 GB, a100-pcie-80gb"}},
-    {90, 18, true, {"h100-sxm-80gb", "h200-sxm, h100-sxm-96gb, H20, GH200"}},
-    {100, 18, true, {"b200", "gb200"}},
+    {70, 6, false, false, {"v100-sxm-32gb", "V100 with 16 GB"}},
+    {80, 12, false, false, {"a100-sxm-80gb", "a100-sxm-40gb, A100 with 64 GB"}},
+    {80, 12, true, true, {"a100-pcie-80gb", "A100 PCIe with 40 GB"}},
+    {90, 18, false, true, {"h100-sxm-80gb", "h200-sxm, h100-sxm-96gb, H20, GH200"}},
+    {100, 18, false, true, {"b200", "gb200"}},
 };
 
 /// Per package: memory channels x data rate, and links between packages; from the data sheets of
@@ -102,10 +104,11 @@ std::optional<KnownGpu> find_gpu_by_pci_id(const std::string& pci_id) {
   return found == std::end(known_gpus) ? std::nullopt : std::optional(*found);
 }
 
-std::optional<GpuFamily> find_gpu_family(int sm, int nvlinks) {
+std::optional<GpuFamily> find_gpu_family(int sm, int nvlinks, bool bridged) {
   const auto* found =
       std::find_if(std::begin(families), std::end(families), [&](const FamilyRule& rule) {
-        return rule.nvlinks == nvlinks && (sm == rule.sm || (sm == 0 && !rule.sm_needed));
+        return rule.nvlinks == nvlinks && rule.bridged == bridged &&
+               (sm == rule.sm || (sm == 0 && !rule.sm_needed));
       });
   return found == std::end(families) ? std::nullopt : std::optional(found->family);
 }

@@ -21,8 +21,9 @@ struct GpuFamily {
   const char* device;
   const char* siblings;
 };
-/// `sm`: 0 if unknown. Nothing if the links tell no family, or several.
-std::optional<GpuFamily> find_gpu_family(int sm, int nvlinks);
+/// `sm`: 0 if unknown; `bridged`: NVLink joins cards in pairs. Nothing if the links tell no family,
+/// or several.
+std::optional<GpuFamily> find_gpu_family(int sm, int nvlinks, bool bridged);
 
 /// A host by the CPU that NCCL's XML names.
 struct KnownCpu {

@@ -185,6 +185,20 @@ std::vector<bool> nearest_nics(const Layout& layout) {
   return near;
 }
 
+std::string pcie_relation(const std::vector<SwitchPlace>& switches, const Seat& a, const Seat& b) {
+  const std::vector<Seat> from = seats_above(switches, a);
+  const std::vector<Seat> to = seats_above(switches, b);
+  for (const Seat& seat : from) {
+    if (seat.kind == Seat::Kind::pcie_switch && std::find(to.begin(), to.end(), seat) != to.end()) {
+      return a == b ? "PIX" : "PXB";
+    }
+  }
+  if (from.back().index != to.back().index) {
+    return "SYS";
+  }
+  return from.back().bridge && from.back().bridge == to.back().bridge ? "PHB" : "NODE";
+}
+
 NodeWiring wire_node(const NodeSpec& node) {
   return node.layout ? Wirer(node).wire() : wire_blocks(node);
 }

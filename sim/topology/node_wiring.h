@@ -2,6 +2,7 @@
 // sim/topology.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "sim/topology/cluster_spec.h"
@@ -30,6 +31,11 @@ NodeWiring wire_node(const NodeSpec& node);
 
 /// For each NIC of a layout, whether it is among the nearest of some GPU.
 std::vector<bool> nearest_nics(const Layout& layout);
+
+/// How two parts reach one another over PCIe, in the words of nvidia-smi topo -m: PIX (one switch),
+/// PXB (several), PHB (one host bridge), NODE (bridges of one socket), SYS (two sockets). Seats on
+/// a socket whose bridges are not told have each their own.
+std::string pcie_relation(const std::vector<SwitchPlace>& switches, const Seat& a, const Seat& b);
 
 /// The seats from `seat` up to its socket, inclusive.
 std::vector<Seat> seats_above(const std::vector<SwitchPlace>& switches, Seat seat);

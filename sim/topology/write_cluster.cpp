@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <optional>
 
 #include "sim/topology/import.h"
 #include "sim/units/format.h"
@@ -11,17 +12,31 @@ namespace longhaul {
 
 namespace {
 
-/// In GB/s if that reads back exactly, else in B/s.
+/// The shortest number that, with this unit, reads back as exactly this value; nothing if none
+/// does.
+template <class T>
+std::optional<std::string> exact(double number, const char* unit, T value,
+                                 Parsed<T> (*parse)(std::string_view)) {
+  for (int digits = 1; digits <= 17; ++digits) {
+    // Through double again: 1e+02 becomes 100.
+    const Parsed<double> rounded = parse_number(fmt::format("{:.{}e}", number, digits - 1));
+    const std::string text = fmt::format("{} {}", format_number(rounded.value), unit);
+    const Parsed<T> back = parse(text);
+    if (back.ok() && back.value == value) {
+      return text;
+    }
+  }
+  return std::nullopt;
+}
+
 std::string exact_rate(BytesPerSecond rate) {
-  const std::string text = format_number(rate.value() / 1e9) + " GB/s";
-  const Parsed<BytesPerSecond> back = parse_bytes_per_second(text);
-  return back.ok() && back.value == rate ? text : format_number(rate.value()) + " B/s";
+  return exact(rate.value() / 1e9, "GB/s", rate, parse_bytes_per_second)
+      .value_or(format_number(rate.value()) + " B/s");
 }
 
 std::string exact_time(Seconds time) {
-  const std::string text = format_number(time.value() * 1e6) + " us";
-  const Parsed<Seconds> back = parse_seconds(text);
-  return back.ok() && back.value == time ? text : format_number(time.value()) + " s";
+  return exact(time.value() * 1e6, "us", time, parse_seconds)
+      .value_or(format_number(time.value()) + " s");
 }
 
 /// A YAML string that is always taken for a string.
