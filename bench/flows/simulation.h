@@ -1,6 +1,10 @@
 // The loop that all reference workloads share: flows of a network and timers in one order of time.
 #pragma once
 
+#ifdef LONGHAUL_BENCH_SIMGRID
+#include "bench/simgrid/simulation.h"
+#else
+
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -8,21 +12,9 @@
 
 #include "bench/flows/platform.h"
 #include "bench/flows/timer_queue.h"
+#include "bench/flows/totals.h"
 
 namespace longhaul::bench {
-
-__extension__ using Wide = __int128;  ///< sums of ticks over 10^8 flows
-
-/// What a run is compared by. Times are ticks of the run's scale.
-struct Totals {
-  std::int64_t flows = 0;
-  std::int64_t computes = 0;
-  std::int64_t timers = 0;
-  std::int64_t end = 0;      ///< the last event
-  std::int64_t max_fct = 0;  ///< completion less start of a flow
-  Wide sum_fct = 0;
-  Wide sum_end = 0;  ///< sum of the instants of completion
-};
 
 /// Flows and timers. The network counts 2^-44 s; a run that lasts less than 2^19 s counts finer:
 /// one second here is 2^scale seconds there, which is exact, so that the shortest flows keep ten
@@ -120,3 +112,5 @@ class Simulation {
 };
 
 }  // namespace longhaul::bench
+
+#endif
