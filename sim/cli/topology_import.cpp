@@ -94,24 +94,31 @@ Outcome keep(const SourcePtr& source, const std::string& file, Session& session)
 
 }  // namespace
 
+ImportedCluster import_source(const SourcePtr& source, const std::string& file,
+                              const TopologyFlags& flags, Session& session) {
+  const ImportOptions options = options_of(flags);
+  const TopologyFormat format = format_of(*source, flags.format);
+  if (format != TopologyFormat::nccl_xml && format != TopologyFormat::smi_topo) {
+    refuse(format, source, file);
+  }
+  const auto imported = import_topology(source, format, options, session.diagnostics);
+  session.diagnostics.throw_if_errors();
+  return *imported;
+}
+
 Outcome import_topology_file(const std::string& file, const TopologyFlags& flags,
                              Session& session) {
-  const ImportOptions options = options_of(flags);
   const auto source = read_source(file == "-" ? "/dev/stdin" : file, session.diagnostics);
   session.diagnostics.throw_if_errors();
   const TopologyFormat format = format_of(**source, flags.format);
   if (format == TopologyFormat::cluster_yaml) {
     return keep(*source, file, session);
   }
-  if (format != TopologyFormat::nccl_xml && format != TopologyFormat::smi_topo) {
-    refuse(format, *source, file);
-  }
-  const auto imported = import_topology(*source, format, options, session.diagnostics);
-  session.diagnostics.throw_if_errors();
+  const ImportedCluster imported = import_source(*source, file, flags, session);
   Outcome out;
-  out.text = write_cluster(*imported);
+  out.text = write_cluster(imported);
   out.json =
-      import_json(format_words.at(static_cast<std::size_t>(format)), out.text, &imported->spec);
+      import_json(format_words.at(static_cast<std::size_t>(format)), out.text, &imported.spec);
   return out;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sim/cli/command.h"
+#include "sim/topology/import.h"
 #include "sim/topology/read_cluster.h"
 
 namespace longhaul {
@@ -28,6 +29,10 @@ std::int64_t whole_number(const std::string& flag, const std::string& text, std:
 
 /// A cluster by preset name or path. Throws InputError.
 Cluster open_cluster(const std::string& word, ClusterSize size, Session& session);
+
+/// Imports NCCL's XML or nvidia-smi's matrix. Throws InputError, also for files of other kinds.
+ImportedCluster import_source(const SourcePtr& source, const std::string& file,
+                              const TopologyFlags& flags, Session& session);
 
 Outcome show_topology(const std::string& cluster, const TopologyFlags& flags, Session& session);
 Outcome check_topology(const std::vector<std::string>& files, const TopologyFlags& flags,

@@ -2,8 +2,11 @@
 #include <boost/graph/adjacency_list.hpp>
 #include <boost/graph/push_relabel_max_flow.hpp>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "sim/topology/cluster_graph.h"
+#include "sim/units/check.h"
 
 namespace longhaul {
 
@@ -29,36 +32,111 @@ void add_capacity(FlowGraph& flow, FlowVertex from, FlowVertex to, std::int64_t 
 
 }  // namespace
 
+namespace {
+
+/// Maximum flow over the links of a cluster that are marked as used.
+class MaxFlow {
+ public:
+  explicit MaxFlow(const Cluster::Graph& graph) : graph_(graph) {}
+
+  void use(const Route& route) { used_.insert(route.links.begin(), route.links.end()); }
+
+  BytesPerSecond run(std::span<const GpuId> senders, std::span<const GpuId> receivers) {
+    FlowGraph flow(2);
+    for (const LinkId link : used_) {
+      // Whole bytes per second, so that the flow is exact.
+      add_capacity(flow, number(graph_.ends[link.index ^ 1U], flow),
+                   number(graph_.ends[link.index], flow),
+                   std::llround(graph_.links[link.index].bandwidth.value()));
+    }
+    const std::int64_t unlimited = std::int64_t{1} << 52;
+    for (const GpuId gpu : senders) {
+      add_capacity(flow, source, number(graph_.gpus[gpu.index], flow), unlimited);
+    }
+    for (const GpuId gpu : receivers) {
+      add_capacity(flow, number(graph_.gpus[gpu.index], flow), sink, unlimited);
+    }
+    return BytesPerSecond::of(
+        static_cast<double>(boost::push_relabel_max_flow(flow, source, sink)));
+  }
+
+ private:
+  static constexpr FlowVertex source = 0;
+  static constexpr FlowVertex sink = 1;
+
+  /// Only vertices on the way become vertices of the flow.
+  FlowVertex number(Vertex vertex, FlowGraph& flow) {
+    const auto [entry, fresh] = numbers_.emplace(vertex, 0);
+    if (fresh) {
+      entry->second = boost::add_vertex(flow);
+    }
+    return entry->second;
+  }
+
+  const Cluster::Graph& graph_;
+  std::set<LinkId> used_;
+  std::map<Vertex, FlowVertex> numbers_;
+};
+
+/// What a leaf has towards one half of the nodes.
+struct LeafSides {
+  BytesPerSecond first;
+  BytesPerSecond second;
+};
+
+}  // namespace
+
+BytesPerSecond Cluster::flow_between(std::span<const GpuId> senders,
+                                     std::span<const GpuId> receivers) const {
+  check(senders.size() + receivers.size() <= static_cast<std::size_t>(bisection_limit),
+        "maximum flows are of few GPUs");
+  MaxFlow flow(*graph_);
+  for (const GpuId from : senders) {
+    for (const GpuId to : receivers) {
+      check(from != to, "no GPU sends to itself");
+      flow.use(graph_->route_of(graph_->gpu_path(from.index, to.index)));
+    }
+  }
+  return flow.run(senders, receivers);
+}
+
 std::optional<BytesPerSecond> Cluster::bisection_bandwidth() const {
   const std::size_t count = graph_->gpus.size();
   if (count < 2 || count > bisection_limit) {
     return std::nullopt;
   }
-  std::vector<bool> used(graph_->links.size());
-  for (std::size_t from = 0; from < count / 2; ++from) {
-    for (std::size_t to = count / 2; to < count; ++to) {
-      for (const LinkId link : graph_->route_of(graph_->gpu_path(from, to)).links) {
-        used[link.index] = true;
-      }
-    }
-  }
-  const FlowVertex source = graph_->kinds.size();
-  FlowGraph flow(source + 2);
-  for (std::size_t link = 0; link < used.size(); ++link) {
-    if (used[link]) {
-      // Whole bytes per second, so that the flow is exact.
-      add_capacity(flow, graph_->ends[link ^ 1U], graph_->ends[link],
-                   std::llround(graph_->links[link].bandwidth.value()));
-    }
-  }
+  std::vector<GpuId> gpus;
   for (std::size_t gpu = 0; gpu < count; ++gpu) {
-    const bool sends = gpu < count / 2;
-    const std::int64_t unlimited = std::int64_t{1} << 52;
-    const FlowVertex vertex = graph_->gpus[gpu];
-    add_capacity(flow, sends ? source : vertex, sends ? vertex : source + 1, unlimited);
+    gpus.emplace_back(gpu);
   }
-  const std::int64_t most = boost::push_relabel_max_flow(flow, source, source + 1);
-  return BytesPerSecond::of(static_cast<double>(most));
+  return flow_between(std::span(gpus).first(count / 2), std::span(gpus).subspan(count / 2));
+}
+
+/// Within a leaf, as much as the weaker side has; what remains of the others goes over the spine,
+/// as far as the leaves' uplinks carry it.
+std::optional<BytesPerSecond> Cluster::fabric_bisection() const {
+  if (graph_->leaf_of_nic.empty() || node_count() < 2) {
+    return std::nullopt;
+  }
+  std::map<Vertex, LeafSides> leaves;
+  const std::size_t rails = graph_->node.rails.size();
+  const std::size_t half = static_cast<std::size_t>(node_count() / 2) * rails;
+  for (std::size_t nic = 0; nic < graph_->nics.size(); ++nic) {
+    LeafSides& sides = leaves[graph_->leaf_of_nic[nic]];
+    (nic < half ? sides.first : sides.second) += graph_->node.rails[nic % rails].rate;
+  }
+  BytesPerSecond within;
+  BytesPerSecond up;
+  BytesPerSecond down;
+  for (const auto& [leaf, sides] : leaves) {
+    const BytesPerSecond uplink =
+        graph_->links[graph_->link_between(leaf, graph_->spine)->index].bandwidth;
+    const BytesPerSecond direct = std::min(sides.first, sides.second);
+    within += direct;
+    up += std::min(sides.first - direct, uplink);
+    down += std::min(sides.second - direct, uplink);
+  }
+  return within + std::min(up, down);
 }
 
 }  // namespace longhaul

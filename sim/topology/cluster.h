@@ -94,10 +94,18 @@ class Cluster {
   [[nodiscard]] bool has_peer_access(GpuId from, GpuId to) const;
   /// The most GPUs of a node that share a PCIe switch (or, without switches, a socket).
   [[nodiscard]] int gpus_per_switch() const;
-  /// The most that all GPUs of the first half of the cluster can send to the second half at once:
-  /// the maximum flow over the links that their routes use. Nothing if the cluster has one GPU or
-  /// more than `bisection_limit`.
+  /// The most that `senders` can send to `receivers` at once: the maximum flow over the links that
+  /// the routes between them use. At most bisection_limit GPUs in all, none of them twice
+  /// (checked).
+  [[nodiscard]] BytesPerSecond flow_between(std::span<const GpuId> senders,
+                                            std::span<const GpuId> receivers) const;
+  /// flow_between() the first half of the GPUs and the second. Nothing if the cluster has one GPU
+  /// or more than bisection_limit.
   [[nodiscard]] std::optional<BytesPerSecond> bisection_bandwidth() const;
+  /// The most that the NICs of the first half of the nodes can send to those of the second through
+  /// the fabric's links alone, whatever the nodes could deliver; of any size. Nothing without a
+  /// fabric or with one node.
+  [[nodiscard]] std::optional<BytesPerSecond> fabric_bisection() const;
   static constexpr int bisection_limit = 512;
   /// Origins of the files it was built from: "path sha256".
   [[nodiscard]] const std::vector<std::string>& origins() const;

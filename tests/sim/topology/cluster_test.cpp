@@ -200,9 +200,9 @@ TEST_CASE("the description shows the node, the fabric, the matrix and a route") 
   for (const char* line :
        {"dgx-h100: 16 GPUs, NVIDIA H100 SXM5 80 GB\n  2 x dgx-h100 (NVIDIA DGX H100)\n",
         "    pcie0  PCIe 63.0 GB/s\n      gpu0  PCIe 63.0 GB/s; to nvswitch NVLink 450 GB/s\n",
-        "fabric: infiniband, rail-optimised", "   gpu0       -   N 450   N 450",
+        "fabric: infiniband, rail-optimised", "   gpu0          X   NV18 450   NV18 450",
         "  node0.gpu0 -> node0.pcie0 -> node0.nic0 -> unit0.leaf0 -> node1.nic0",
-        "bisection bandwidth (first half of the GPUs to the second): 400 GB/s\n"}) {
+        "  GPUs of the cluster:                        400 GB/s\n"}) {
     INFO(text);
     CHECK(text.find(line) != text.npos);
   }
