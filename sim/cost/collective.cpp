@@ -168,7 +168,7 @@ Loads loads_of(const TransportProfile& profile, const Cluster& cluster, const Tr
     loads.least = std::max(loads.least, time / usable);
     if (load.roles[i] == Role::within) {
       // Copying its own piece takes a GPU the time of as many bytes more.
-      const double copied = 1.0 + reach.within.own * traffic.own_bytes / load.bytes[i];
+      const double copied = 1.0 + reach.within.own * traffic.own;
       loads.inside = std::max(loads.inside, time * copied / share);
     } else {
       loads.network = std::max(loads.network, time / share);

@@ -82,7 +82,8 @@ Traffic ring_traffic(const Cluster& cluster, const CollectiveRequest& request,
     traffic.network_steps = turns * (nodes - 1.0);
   }
   traffic.steps = turns * (n - 1.0) - traffic.network_steps;
-  traffic.own_bytes = request.kind == CollectiveKind::broadcast ? 0.0 : request.bytes.value() / n;
+  traffic.own =
+      request.kind == CollectiveKind::broadcast ? 0.0 : request.bytes.value() / n / carried;
   return traffic;
 }
 
@@ -138,9 +139,9 @@ Traffic pairwise_traffic(const Cluster& cluster, const CollectiveRequest& reques
         add_flow(cluster, traffic, request.gpus[i], request.gpus[to], piece);
       }
     }
-    traffic.own_bytes = std::max(
-        traffic.own_bytes, request.pieces.empty() ? equal : request.pieces[i * n + i].value());
   }
+  // With pieces of different sizes the own ones are taken as the others on average.
+  traffic.own = 1.0 / static_cast<double>(n - 1);
   traffic.steps = placement.per_node() - 1.0;
   traffic.network_steps = placement.gpus - placement.per_node();
   return traffic;

@@ -12,7 +12,7 @@ namespace longhaul {
 /// What flows, and how often data changes hands one after the other.
 struct Traffic {
   std::vector<PlannedFlow> flows;  ///< links and bytes only
-  double own_bytes = 0.0;          ///< what a GPU also copies of its own piece, at most
+  double own = 0.0;                ///< a GPU's own piece, which it copies, over what it sends
   double steps = 0.0;              ///< within a node
   double network_steps = 0.0;
 };
