@@ -8,6 +8,7 @@
 
 #include "sim/cost/collective_flows.h"
 #include "sim/cost/collective_table.h"
+#include "sim/cost/link_loads.h"
 #include "sim/cost/placement.h"
 #include "sim/cost/transport.h"
 #include "sim/topology/cluster_spec.h"
@@ -84,112 +85,6 @@ int channels_used(const Course& course, Bytes bytes, int limit) {
   return channels;
 }
 
-double nominal_share(const TransportProfile& profile, LinkKind kind) {
-  switch (kind) {
-    case LinkKind::nvlink: return profile.links.nvlink;
-    case LinkKind::pcie: return profile.links.pcie;
-    case LinkKind::network: return profile.links.network;
-    case LinkKind::c2c: return profile.links.c2c;
-    case LinkKind::host_memory: return profile.links.host_memory;
-    case LinkKind::cpu_bus: break;
-  }
-  return profile.links.cpu_bus;
-}
-
-// How long the busiest links need. `inside`, `network`: of those within nodes and of those between.
-struct Loads {
-  double inside = 0.0;
-  double network = 0.0;
-  double least = 0.0;  ///< at all that the links can carry
-};
-
-// What a link is to a collective: one within nodes, or part of the way to and over the network.
-enum class Role { within, network, to_nic, to_nic_through_host };
-
-struct LinkLoads {
-  std::vector<double> bytes;
-  std::vector<Role> roles;
-};
-
-LinkLoads link_loads(const Cluster& cluster, const Traffic& traffic) {
-  const auto links = cluster.links();
-  LinkLoads loads{std::vector<double>(links.size(), 0.0),
-                  std::vector<Role>(links.size(), Role::within)};
-  for (const PlannedFlow& flow : traffic.flows) {
-    bool host = false;
-    bool network = false;
-    for (const LinkId link : flow.links) {
-      loads.bytes[link.index] += flow.bytes.value();
-      host = host || links[link.index].kind == LinkKind::host_memory;
-      network = network || links[link.index].kind == LinkKind::network;
-    }
-    for (const LinkId link : flow.links) {
-      const LinkKind kind = links[link.index].kind;
-      if (kind == LinkKind::network) {
-        loads.roles[link.index] = Role::network;
-      } else if (network && kind == LinkKind::pcie) {
-        loads.roles[link.index] = host ? Role::to_nic_through_host : Role::to_nic;
-      }
-    }
-  }
-  return loads;
-}
-
-// Shares of nominal bandwidth that one collective reaches, by where a link lies.
-struct Reach {
-  Behaviour within;  ///< `share` as it is for the protocol
-  double network = 1.0;
-  double through_host = 1.0;
-};
-
-double share_of(const Reach& reach, const Link& link, Role role) {
-  switch (role) {
-    case Role::network: return reach.network;
-    case Role::to_nic: return 1.0;
-    case Role::to_nic_through_host: return reach.through_host;
-    case Role::within: break;
-  }
-  const bool fitted = link.kind == LinkKind::nvlink || link.kind == LinkKind::pcie;
-  return fitted ? reach.within.share : 1.0;
-}
-
-Loads loads_of(const TransportProfile& profile, const Cluster& cluster, const Traffic& traffic,
-               const Reach& reach) {
-  const LinkLoads load = link_loads(cluster, traffic);
-  Loads loads;
-  for (std::size_t i = 0; i < load.bytes.size(); ++i) {
-    if (load.bytes[i] <= 0.0) {
-      continue;
-    }
-    const Link& link = cluster.links()[i];
-    const double usable = nominal_share(profile, link.kind);
-    const double time = load.bytes[i] / link.bandwidth.value();
-    const double share = std::min(usable, share_of(reach, link, load.roles[i]));
-    loads.least = std::max(loads.least, time / usable);
-    if (load.roles[i] == Role::within) {
-      // Copying its own piece takes a GPU the time of as many bytes more.
-      const double copied = 1.0 + reach.within.own * traffic.own;
-      loads.inside = std::max(loads.inside, time * copied / share);
-    } else {
-      loads.network = std::max(loads.network, time / share);
-    }
-  }
-  return loads;
-}
-
-double wire_latency(const Cluster& cluster, const Traffic& traffic) {
-  double longest = 0.0;
-  for (const PlannedFlow& flow : traffic.flows) {
-    double sum = 0.0;
-    for (const LinkId link : flow.links) {
-      const Link& facts = cluster.links()[link.index];
-      sum += facts.kind == LinkKind::network ? facts.latency.value() : 0.0;
-    }
-    longest = std::max(longest, sum);
-  }
-  return longest;
-}
-
 const char* inside_name(Inside inside) {
   switch (inside) {
     case Inside::pcie: return "pcie";
@@ -235,7 +130,7 @@ std::vector<BytesPerSecond> TransportCosts::link_capacities() const {
   std::vector<BytesPerSecond> capacities;
   capacities.reserve(cluster_.links().size());
   for (const Link& link : cluster_.links()) {
-    capacities.push_back(link.bandwidth * nominal_share(*profile_, link.kind));
+    capacities.push_back(link.bandwidth * usable_share(*profile_, link.kind));
   }
   return capacities;
 }

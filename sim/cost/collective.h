@@ -87,7 +87,8 @@ class TransportCosts {
   std::shared_ptr<const TransportProfile> profile_;
 };
 
-/// The transport profile for a cluster (by name in the cluster file, else "nccl").
+/// The transport profile for a cluster: by name in the cluster file, or the path (as seen from the
+/// working directory) of a .yaml file; else "nccl".
 TransportCosts find_transport_costs(const Cluster& cluster, Diagnostics& diagnostics);
 
 }  // namespace longhaul

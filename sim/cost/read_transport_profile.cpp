@@ -185,24 +185,38 @@ std::optional<TransportProfile> read_transport_profile(const SourcePtr& source,
   return profile;
 }
 
+namespace {
+
+// The text of a profile: a built-in one by its name, or the file whose path is given.
+std::optional<SourcePtr> find_profile(const std::string& name, Diagnostics& diagnostics) {
+  if (name.ends_with(".yaml")) {
+    return read_source(name, diagnostics);
+  }
+  const auto source = embedded_file(std::string(folder) + "/" + name + ".yaml");
+  if (!source) {
+    diagnostics.error(
+        {}, "unknown-transport", "there is no transport profile '" + name + "'",
+        "use 'transport: nccl' in the cluster file, or give the path of a .yaml file");
+  }
+  return source;
+}
+
+}  // namespace
+
 TransportCosts find_transport_costs(const Cluster& cluster, Diagnostics& diagnostics) {
-  // Embedded profiles never change while the program runs, so each is read once.
+  // Profiles do not change while the program runs, so each is read once.
   static std::mutex guard;
   const std::lock_guard lock(guard);
   static std::map<std::string, std::shared_ptr<const TransportProfile>> known;
-  const std::string path = std::string(folder) + "/" + cluster.transport() + ".yaml";
-  auto found = known.find(path);
+  auto found = known.find(cluster.transport());
   if (found == known.end()) {
-    const auto source = embedded_file(path);
-    if (!source) {
-      diagnostics.error({}, "unknown-transport",
-                        "there is no transport profile '" + cluster.transport() + "'",
-                        "use 'transport: nccl' in the cluster file");
+    const auto source = find_profile(cluster.transport(), diagnostics);
+    auto profile = source ? read_transport_profile(*source, diagnostics) : std::nullopt;
+    if (!profile) {
       throw InputError(diagnostics);
     }
-    auto profile = read_transport_profile(*source, diagnostics);
-    diagnostics.throw_if_errors();
-    found = known.emplace(path, std::make_shared<const TransportProfile>(*profile)).first;
+    found = known.emplace(cluster.transport(), std::make_shared<const TransportProfile>(*profile))
+                .first;
   }
   return TransportCosts(cluster, found->second);
 }

@@ -2,6 +2,9 @@
 #include "sim/cost/collective_table.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
 
 #include "sim/input/presets.h"
 #include "sim/input/yaml.h"
@@ -148,4 +151,31 @@ TEST_CASE("tables that cannot be right are refused, all at once") {
   CHECK(codes == std::vector<std::string>{"bad-group", "unsorted-table", "unsorted-table",
                                           "no-device", "bad-table-point", "short-table",
                                           "bad-table-point", "bad-group"});
+}
+
+TEST_CASE("a cluster may name the file of a transport profile of its own") {
+  const auto path = std::filesystem::temp_directory_path() / "longhaul-own-transport.yaml";
+  std::ofstream(path) << with_tables(gather_of_8);
+  const auto text = std::make_shared<const SourceText>(
+      SourceText{"c.yaml", "{include: dgx-h100, nodes: 1, transport: " + path.string() + "}\n"});
+  Diagnostics diagnostics;
+  const auto cluster = read_cluster(*YamlValue::parse(text, diagnostics), {}, diagnostics);
+  REQUIRE(cluster);
+  const TransportCosts costs = find_transport_costs(*cluster, diagnostics);
+  const std::vector<GpuId> gpus{GpuId(0), GpuId(1), GpuId(2), GpuId(3),
+                                GpuId(4), GpuId(5), GpuId(6), GpuId(7)};
+  CHECK(costs.lower({CollectiveKind::all_gather, gpus, Bytes::of(mebi)}).measured);
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("a transport profile that does not exist is named") {
+  for (const char* name : {"no-such", "/no/such/file.yaml"}) {
+    const auto text = std::make_shared<const SourceText>(SourceText{
+        "c.yaml", std::string("{include: dgx-h100, nodes: 1, transport: ") + name + "}\n"});
+    Diagnostics diagnostics;
+    const auto cluster = read_cluster(*YamlValue::parse(text, diagnostics), {}, diagnostics);
+    REQUIRE(cluster);
+    CHECK_THROWS_AS(find_transport_costs(*cluster, diagnostics), InputError);
+    CHECK(diagnostics.all().size() == 1);
+  }
 }
