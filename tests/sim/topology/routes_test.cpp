@@ -102,8 +102,7 @@ TEST_CASE("without NVLink, GPUs of one switch copy directly and others through h
 TEST_CASE("pcie_p2p: true lets copies pass the host bridge and the bus between sockets") {
   const Cluster servers = from_text("node: {include: l40s-pcie, pcie_p2p: true}\n");
   CHECK(path_class(servers, 0, 1) == PathClass::pcie_switch);
-  CHECK(route_names(servers, 0, 2) ==
-        "node0.gpu0 node0.pcie0 node0.cpu0 node0.pcie1 node0.gpu2");
+  CHECK(route_names(servers, 0, 2) == "node0.gpu0 node0.pcie0 node0.cpu0 node0.pcie1 node0.gpu2");
   CHECK(path_class(servers, 0, 2) == PathClass::pcie_host);
   CHECK(route_names(servers, 0, 4) ==
         "node0.gpu0 node0.pcie0 node0.cpu0 node0.cpu1 node0.pcie2 node0.gpu4");
