@@ -108,6 +108,7 @@ ImportedCluster import_source(const SourcePtr& source, const std::string& file,
 
 Outcome import_topology_file(const std::string& file, const TopologyFlags& flags,
                              Session& session) {
+  options_of(flags);  // wrong flags are told before the file is opened
   const auto source = read_source(file == "-" ? "/dev/stdin" : file, session.diagnostics);
   session.diagnostics.throw_if_errors();
   const TopologyFormat format = format_of(**source, flags.format);

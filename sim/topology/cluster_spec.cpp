@@ -172,10 +172,11 @@ void check_layout(const NodeSpec& node, std::vector<SpecProblem>& problems) {
   count("NICs", layout.nics.size(), node.nics.count, "nics: count");
   const auto seat = [&](const Seat& at, const std::string& what, int below) {
     if (!exists(at, node, below)) {
-      problems.push_back({"layout", "no-such-seat",
-                          fmt::format("{} is on {}, which does not exist", what, format_seat(at)),
-                          "sockets are cpu0, cpu1, ... below 'sockets'; a switch hangs on a socket "
-                          "or on a switch of a lower number"});
+      problems.push_back(
+          {"layout", "no-such-seat",
+           fmt::format("{} is on {}, which is no place for it", what, format_seat(at)),
+           "sockets are cpu0, cpu1, ... below 'sockets'; a switch hangs on a socket "
+           "or on a switch of a lower number"});
     }
   };
   for (std::size_t i = 0; i < layout.switches.size(); ++i) {

@@ -110,9 +110,9 @@ TEST_CASE("adapters with different rates make rails of different rates") {
 
 TEST_CASE("wrong layouts are refused") {
   CHECK_THAT(errors_in(node_with("    gpus: [pcie1, pcie1, pcie2, cpu1]\n")),
-             Contains("no-such-seat: GPU 2 is on pcie2, which does not exist"));
+             Contains("no-such-seat: GPU 2 is on pcie2, which is no place for it"));
   CHECK_THAT(errors_in(node_with("    gpus: [pcie1, pcie1, pcie0, cpu2]\n")),
-             Contains("no-such-seat: GPU 3 is on cpu2, which does not exist"));
+             Contains("no-such-seat: GPU 3 is on cpu2, which is no place for it"));
   CHECK_THAT(errors_in(node_with("    gpus: [pcie1, pcie1, pcie0]\n")),
              Contains("wrong-count: the layout places 3 GPUs, but 'gpus' says 4"));
   CHECK_THAT(errors_in(node_with("    gpus: [pcie1, pcie1, slot3, cpu0.brigde1]\n")),
@@ -120,7 +120,8 @@ TEST_CASE("wrong layouts are refused") {
                  Contains("bad-seat: 'cpu0.brigde1' is no place for a part"));
   std::string circle = node_with(seats);
   circle.replace(circle.find("[cpu0, pcie0]"), 13, "[pcie1, pcie0]");
-  CHECK_THAT(errors_in(circle), Contains("no-such-seat: pcie0 is on pcie1, which does not exist"));
+  CHECK_THAT(errors_in(circle),
+             Contains("no-such-seat: pcie0 is on pcie1, which is no place for it"));
 }
 
 TEST_CASE("links of no or negative bandwidth are refused") {
