@@ -5,7 +5,8 @@
 // uses. Kernels take the time sim/cost says, slowed while communication holds SMs. A collective
 // starts when all members have posted it; its flows share links max-min fairly. Memory follows
 // allocate and release. Turns of a uniform loop are skipped once the whole state repeats,
-// which changes no result (docs/models/engine.md, docs/decisions/0003-skipping-turns.md).
+// which changes no result (docs/models/engine.md, docs/decisions/0003-skipping-turns.md). Nor does
+// simulating one rank of each class of equal ones (docs/decisions/0005-folding.md).
 #pragma once
 
 #include "sim/cost/collective.h"
@@ -17,9 +18,10 @@
 namespace longhaul {
 
 struct EngineOptions {
+  bool fold = true;             ///< false: simulate every rank, not one of each class of equal ones
   bool skip_repetition = true;  ///< false: step through every turn of every loop
-  bool record_spans = false;    ///< turns off skipping: spans of skipped turns would be missing
-  bool record_memory = false;   ///< turns off skipping, for the same reason
+  bool record_spans = false;    ///< turns off folding and skipping: spans would be missing
+  bool record_memory = false;   ///< turns off folding and skipping, for the same reason
 };
 
 /// Simulates `program` with rank r on GPU r. Deterministic. Throws BugError if ranks deadlock

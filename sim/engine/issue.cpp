@@ -24,40 +24,40 @@ void Machine::progress_all() {
   while (!dirty_.empty()) {
     ranks.swap(dirty_);
     std::sort(ranks.begin(), ranks.end());
-    for (const std::uint32_t rank : ranks) {
-      ranks_[rank].dirty = false;
-      progress(RankId(rank));
+    for (const std::uint32_t actor : ranks) {
+      actors_[actor].dirty = false;
+      progress(ActorId(actor));
     }
     ranks.clear();
   }
 }
 
-void Machine::mark_dirty(RankState& state) {
+void Machine::mark_dirty(ActorState& state) {
   if (!state.dirty) {
     state.dirty = true;
-    dirty_.push_back(static_cast<std::uint32_t>(&state - ranks_.data()));
+    dirty_.push_back(static_cast<std::uint32_t>(&state - actors_.data()));
   }
 }
 
-void Machine::progress(RankId rank) {
-  RankState& state = ranks_[rank.index];
+void Machine::progress(ActorId actor) {
+  ActorState& state = actors_[actor.index];
   bool moved = true;
   while (moved) {
     moved = false;
     while (may_issue(state)) {
-      issue(rank);
+      issue(actor);
       moved = true;
     }
-    moved = start_heads(rank) || moved;
+    moved = start_heads(actor) || moved;
   }
 }
 
-bool Machine::may_issue(const RankState& state) const {
+bool Machine::may_issue(const ActorState& state) const {
   return !state.cursor.done() && state.live.size() < live_limit &&
          state.queues[static_cast<int>(Stream::compute)].size() < compute_queue_depth;
 }
 
-std::uint32_t Machine::new_task(RankState& state) {
+std::uint32_t Machine::new_task(ActorState& state) {
   if (state.free_tasks.empty()) {
     state.tasks.emplace_back();
     return static_cast<std::uint32_t>(state.tasks.size() - 1);
@@ -78,15 +78,15 @@ std::uint32_t Machine::new_task(RankState& state) {
   return index;
 }
 
-void Machine::issue(RankId rank) {
-  RankState& state = ranks_[rank.index];
+void Machine::issue(ActorId actor) {
+  ActorState& state = actors_[actor.index];
   const std::uint32_t index = new_task(state);
   Task& task = state.tasks[index];
   task.serial = ++state.issued;
   task.place = static_cast<std::uint32_t>(state.cursor.place());
   task.counters = state.cursor.counters();
   const Instruction& instruction = program_.code[task.place];
-  add_uses(rank, task, instruction);
+  add_uses(actor, task, instruction);
   add_dependences(state, index);
   if (instruction.op == Op::release && state.last_compute) {
     // Given back once the compute stream is past this point, without holding it up.
@@ -101,33 +101,33 @@ void Machine::issue(RankId rank) {
     state.queues[static_cast<int>(instruction.stream)].push_back(index);
   }
   const std::uint64_t begun = state.cursor.advance();
-  if (rank.index == 0) {
+  if (actor.index == 0) {
     boundaries_ |= begun;
   }
   if (instruction.op == Op::release && task.blockers == 0) {
-    apply_memory(rank, task);
-    complete(rank, index);
+    apply_memory(actor, task);
+    complete(actor, index);
   }
 }
 
-std::uint32_t Machine::key_of(const TensorRef& ref, RankId rank,
+std::uint32_t Machine::key_of(const TensorRef& ref, ActorId actor,
                               const std::vector<std::int64_t>& counters) const {
-  const std::int64_t slot = evaluate(ref.slot, program_.mesh, rank, counters);
+  const std::int64_t slot = evaluate(ref.slot, program_.mesh, fold_.rank_of(actor), counters);
   check(slot >= 0 && slot < program_.tensor(ref.tensor).slots, "a tensor slot must exist");
   return first_key_[ref.tensor.index] + static_cast<std::uint32_t>(slot);
 }
 
-void Machine::add_uses(RankId rank, Task& task, const Instruction& instruction) const {
+void Machine::add_uses(ActorId actor, Task& task, const Instruction& instruction) const {
   for (const TensorRef& ref : instruction.reads) {
     // A release ends the slot's life: nothing that touches it may pass it.
-    task.uses.push_back({key_of(ref, rank, task.counters), instruction.op == Op::release});
+    task.uses.push_back({key_of(ref, actor, task.counters), instruction.op == Op::release});
   }
   for (const TensorRef& ref : instruction.writes) {
-    task.uses.push_back({key_of(ref, rank, task.counters), true});
+    task.uses.push_back({key_of(ref, actor, task.counters), true});
   }
 }
 
-void Machine::wait_for(RankState& state, const TaskRef& earlier, std::uint32_t index) {
+void Machine::wait_for(ActorState& state, const TaskRef& earlier, std::uint32_t index) {
   if (earlier.serial == 0 || earlier.index == index) {
     return;
   }
@@ -140,7 +140,7 @@ void Machine::wait_for(RankState& state, const TaskRef& earlier, std::uint32_t i
 
 // An earlier unfinished task that touches the same slot comes first, unless both only read it. Who
 // reads waits for the last writer; who writes waits for the readers since, too, and they for it.
-void Machine::add_dependences(RankState& state, std::uint32_t index) {
+void Machine::add_dependences(ActorState& state, std::uint32_t index) {
   for (const Use& use : state.tasks[index].uses) {
     SlotUsers& users = state.slots[use.key];
     wait_for(state, users.writer, index);
@@ -153,7 +153,7 @@ void Machine::add_dependences(RankState& state, std::uint32_t index) {
   note_uses(state, index);
 }
 
-void Machine::note_uses(RankState& state, std::uint32_t index) {
+void Machine::note_uses(ActorState& state, std::uint32_t index) {
   const Task& task = state.tasks[index];
   for (const Use& use : task.uses) {
     SlotUsers& users = state.slots[use.key];
@@ -174,8 +174,8 @@ void Machine::note_uses(RankState& state, std::uint32_t index) {
 }
 
 // Starts whatever heads its stream and waits for nothing. True if anything moved.
-bool Machine::start_heads(RankId rank) {
-  RankState& state = ranks_[rank.index];
+bool Machine::start_heads(ActorId actor) {
+  ActorState& state = actors_[actor.index];
   bool moved = false;
   for (int stream = 0; stream < stream_count; ++stream) {
     auto& queue = state.queues[stream];
@@ -187,10 +187,10 @@ bool Machine::start_heads(RankId rank) {
       }
       moved = true;
       if (is_collective(program_.code[task.place].op)) {
-        post(rank, head);
+        post(actor, head);
         break;
       }
-      if (start_compute(rank, head)) {
+      if (start_compute(actor, head)) {
         break;
       }
     }
@@ -199,8 +199,8 @@ bool Machine::start_heads(RankId rank) {
 }
 
 // The task is over: those that waited for it may go on.
-void Machine::complete(RankId rank, std::uint32_t index) {
-  RankState& state = ranks_[rank.index];
+void Machine::complete(ActorId actor, std::uint32_t index) {
+  ActorState& state = actors_[actor.index];
   Task& task = state.tasks[index];
   const Instruction& instruction = program_.code[task.place];
   check(task.state != TaskState::done, "a task ends once");
@@ -216,14 +216,14 @@ void Machine::complete(RankId rank, std::uint32_t index) {
   if (state.last_compute == index) {
     state.last_compute.reset();
   }
-  ++result_.events;
+  result_.events += fold_.size_of(actor);
   ++result_.simulated_events;
   state.times.end = now_;
   if (instruction.part == Part::forward) {
     state.times.forward_end = now_;
   }
   if (options_.record_spans) {
-    result_.spans.push_back({rank, instruction.stream, task.started, now_, task.place});
+    result_.spans.push_back({fold_.rank_of(actor), instruction.stream, task.started, now_, task.place});
   }
   std::vector<std::uint32_t> dependents;
   dependents.swap(task.dependents);
@@ -232,8 +232,8 @@ void Machine::complete(RankId rank, std::uint32_t index) {
     Task& next = state.tasks[waiting];
     next.blame = blame;
     if (--next.blockers == 0 && program_.code[next.place].op == Op::release) {
-      apply_memory(rank, next);
-      complete(rank, waiting);
+      apply_memory(actor, next);
+      complete(actor, waiting);
     }
   }
   dependents.clear();

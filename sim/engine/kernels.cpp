@@ -8,37 +8,37 @@ namespace longhaul {
 
 // Starts the head of the compute stream. True if it is a kernel that now runs; instructions
 // without duration are over at once.
-bool Machine::start_compute(RankId rank, std::uint32_t index) {
-  RankState& state = ranks_[rank.index];
+bool Machine::start_compute(ActorId actor, std::uint32_t index) {
+  ActorState& state = actors_[actor.index];
   Task& task = state.tasks[index];
   const Instruction& instruction = program_.code[task.place];
   check(instruction.stream == Stream::compute, "kernels run on the compute stream");
   task.started = now_;
   account_gap(state, task.blame, now_);
   if (instruction.op == Op::allocate) {
-    apply_memory(rank, task);
-    complete(rank, index);
+    apply_memory(actor, task);
+    complete(actor, index);
     return false;
   }
-  start_kernel(rank, index);
+  start_kernel(actor, index);
   if (task.work_left > 0.0) {
     return true;
   }
-  complete(rank, index);
+  complete(actor, index);
   return false;
 }
 
-void Machine::start_kernel(RankId rank, std::uint32_t index) {
-  RankState& state = ranks_[rank.index];
+void Machine::start_kernel(ActorId actor, std::uint32_t index) {
+  ActorState& state = actors_[actor.index];
   Task& task = state.tasks[index];
   const Instruction& instruction = program_.code[task.place];
   std::int64_t query_owner = 0;
   std::optional<std::int64_t> key_owner;
   if (instruction.block) {
     query_owner =
-        evaluate(instruction.block->query_owner, program_.mesh, rank, task.counters);
+        evaluate(instruction.block->query_owner, program_.mesh, fold_.rank_of(actor), task.counters);
     if (instruction.block->key_owner) {
-      key_owner = evaluate(*instruction.block->key_owner, program_.mesh, rank, task.counters);
+      key_owner = evaluate(*instruction.block->key_owner, program_.mesh, fold_.rank_of(actor), task.counters);
     }
   }
   const Price& price = pricer_.price(task.place, query_owner, key_owner);
@@ -51,27 +51,27 @@ void Machine::start_kernel(RankId rank, std::uint32_t index) {
     return;
   }
   if (task.workspace > 0) {
-    ledger_.hold(rank, MemoryCategory::workspace, task.workspace, now_);
+    ledger_.hold(actor, MemoryCategory::workspace, task.workspace, now_);
   }
   task.state = TaskState::running;
   state.computing = true;
   state.settled = now_;
   state.speed = 1.0 / kernels_.interference(state.sms_held);
-  schedule_finish(rank);
+  schedule_finish(actor);
 }
 
-void Machine::schedule_finish(RankId rank) {
-  RankState& state = ranks_[rank.index];
+void Machine::schedule_finish(ActorId actor) {
+  ActorState& state = actors_[actor.index];
   const Task& task = state.tasks[state.queues[static_cast<int>(Stream::compute)].front()];
   const double ticks = std::ceil(task.work_left / state.speed);
   state.finish = now_ + SimTime::of_ticks(std::llround(ticks));
   ++state.generation;
-  kernel_ends_.push({state.finish, rank.index, state.generation});
+  kernel_ends_.push({state.finish, actor.index, state.generation});
 }
 
 // Communication kernels came or went: the running kernel goes on at another speed.
-void Machine::change_sms(RankId rank, int change) {
-  RankState& state = ranks_[rank.index];
+void Machine::change_sms(ActorId actor, int change) {
+  ActorState& state = actors_[actor.index];
   state.sms_held += change;
   check(state.sms_held >= 0, "no more SMs can be given back than were held");
   if (!state.computing || change == 0) {
@@ -86,11 +86,11 @@ void Machine::change_sms(RankId rank, int change) {
   task.work_left = std::max(0.0, task.work_left - elapsed * state.speed);
   state.settled = now_;
   state.speed = speed;
-  schedule_finish(rank);
+  schedule_finish(actor);
 }
 
-void Machine::finish_kernel(RankId rank) {
-  RankState& state = ranks_[rank.index];
+void Machine::finish_kernel(ActorId actor) {
+  ActorState& state = actors_[actor.index];
   const std::uint32_t index = state.queues[static_cast<int>(Stream::compute)].front();
   Task& task = state.tasks[index];
   const auto cause = static_cast<std::size_t>(cause_of(program_.code[task.place]));
@@ -101,16 +101,16 @@ void Machine::finish_kernel(RankId rank) {
   ++state.generation;
   state.idle_since = now_;
   if (task.workspace > 0) {
-    ledger_.give_back(rank, MemoryCategory::workspace, task.workspace, now_);
+    ledger_.give_back(actor, MemoryCategory::workspace, task.workspace, now_);
   }
   // Whoever starts after a kernel without a gap has nothing to blame.
   task.blame = Blame();
-  complete(rank, index);
+  complete(actor, index);
 }
 
 // Books the time the compute stream stood still: first waiting for other ranks to come to the
 // collective, then for the transfer itself.
-void Machine::account_gap(RankState& state, const Blame& blame, SimTime until) {
+void Machine::account_gap(ActorState& state, const Blame& blame, SimTime until) {
   const SimTime since = state.idle_since;
   if (until <= since) {
     return;
@@ -124,18 +124,18 @@ void Machine::account_gap(RankState& state, const Blame& blame, SimTime until) {
   state.idle_since = until;
 }
 
-void Machine::apply_memory(RankId rank, const Task& task) {
+void Machine::apply_memory(ActorId actor, const Task& task) {
   const Instruction& instruction = program_.code[task.place];
   const bool holding = instruction.op == Op::allocate;
   for (const TensorRef& ref : holding ? instruction.writes : instruction.reads) {
     const Tensor& tensor = program_.tensor(ref.tensor);
     const auto bytes = static_cast<std::int64_t>(tensor.slot_bytes().value());
     if (tensor.in_host_memory) {
-      ledger_.hold_on_host(rank, holding ? bytes : -bytes);
+      ledger_.hold_on_host(actor, holding ? bytes : -bytes);
     } else if (holding) {
-      ledger_.hold(rank, tensor.category, bytes, now_);
+      ledger_.hold(actor, tensor.category, bytes, now_);
     } else {
-      ledger_.give_back(rank, tensor.category, bytes, now_);
+      ledger_.give_back(actor, tensor.category, bytes, now_);
     }
   }
 }

@@ -11,13 +11,13 @@ std::int64_t Holdings::total() const {
   return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
 }
 
-Ledger::Ledger(const Program& program, bool record)
-    : holdings_(static_cast<std::size_t>(program.mesh.ranks())),
+Ledger::Ledger(const Program& program, std::size_t actors, bool record)
+    : holdings_(actors),
       peaks_(holdings_.size()),
       record_(record) {
   const auto framework = static_cast<std::int64_t>(program.framework_memory.value());
-  for (std::size_t rank = 0; rank < holdings_.size(); ++rank) {
-    hold(RankId(rank), MemoryCategory::framework, framework, SimTime());
+  for (std::size_t actor = 0; actor < holdings_.size(); ++actor) {
+    hold(ActorId(actor), MemoryCategory::framework, framework, SimTime());
     for (const Tensor& tensor : program.tensors) {
       if (!tensor.persistent || tensor.view) {
         continue;
@@ -25,57 +25,57 @@ Ledger::Ledger(const Program& program, bool record)
       const auto bytes =
           static_cast<std::int64_t>(tensor.slot_bytes().value()) * tensor.slots;
       if (tensor.in_host_memory) {
-        hold_on_host(RankId(rank), bytes);
+        hold_on_host(ActorId(actor), bytes);
       } else {
-        hold(RankId(rank), tensor.category, bytes, SimTime());
+        hold(ActorId(actor), tensor.category, bytes, SimTime());
       }
     }
   }
 }
 
-void Ledger::hold(RankId rank, MemoryCategory category, std::int64_t bytes, SimTime now) {
-  holdings_[rank.index].bytes[static_cast<std::size_t>(category)] += bytes;
-  note_peak(rank, now);
+void Ledger::hold(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now) {
+  holdings_[actor.index].bytes[static_cast<std::size_t>(category)] += bytes;
+  note_peak(actor, now);
 }
 
-void Ledger::give_back(RankId rank, MemoryCategory category, std::int64_t bytes, SimTime now) {
-  std::int64_t& held = holdings_[rank.index].bytes[static_cast<std::size_t>(category)];
+void Ledger::give_back(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now) {
+  std::int64_t& held = holdings_[actor.index].bytes[static_cast<std::size_t>(category)];
   held -= bytes;
   check(held >= 0, "a rank gave back more memory than it held");
   if (record_) {
-    samples_.push_back({rank, now, holdings_[rank.index].total()});
+    samples_.push_back({RankId(actor.index), now, holdings_[actor.index].total()});
   }
 }
 
-void Ledger::hold_on_host(RankId rank, std::int64_t bytes) {
-  Holdings& mine = holdings_[rank.index];
+void Ledger::hold_on_host(ActorId actor, std::int64_t bytes) {
+  Holdings& mine = holdings_[actor.index];
   mine.host += bytes;
   check(mine.host >= 0, "a rank gave back more host memory than it held");
-  peaks_[rank.index].host_peak = std::max(peaks_[rank.index].host_peak, mine.host);
+  peaks_[actor.index].host_peak = std::max(peaks_[actor.index].host_peak, mine.host);
 }
 
-void Ledger::note_peak(RankId rank, SimTime now) {
-  const Holdings& mine = holdings_[rank.index];
+void Ledger::note_peak(ActorId actor, SimTime now) {
+  const Holdings& mine = holdings_[actor.index];
   const std::int64_t total = mine.total();
-  MemoryPeak& peak = peaks_[rank.index];
+  MemoryPeak& peak = peaks_[actor.index];
   if (total > peak.total) {
     peak.bytes = mine.bytes;
     peak.total = total;
     peak.when = now;
   }
   if (record_) {
-    samples_.push_back({rank, now, total});
+    samples_.push_back({RankId(actor.index), now, total});
   }
 }
 
 void Ledger::skip(std::int64_t periods, const std::vector<Holdings>& earlier) {
-  for (std::size_t rank = 0; rank < holdings_.size(); ++rank) {
-    Holdings& mine = holdings_[rank];
+  for (std::size_t actor = 0; actor < holdings_.size(); ++actor) {
+    Holdings& mine = holdings_[actor];
     for (std::size_t i = 0; i < mine.bytes.size(); ++i) {
-      mine.bytes[i] += periods * (mine.bytes[i] - earlier[rank].bytes[i]);
+      mine.bytes[i] += periods * (mine.bytes[i] - earlier[actor].bytes[i]);
     }
-    mine.host += periods * (mine.host - earlier[rank].host);
-    peaks_[rank].host_peak = std::max(peaks_[rank].host_peak, mine.host);
+    mine.host += periods * (mine.host - earlier[actor].host);
+    peaks_[actor].host_peak = std::max(peaks_[actor].host_peak, mine.host);
   }
 }
 

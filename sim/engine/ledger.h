@@ -4,26 +4,27 @@
 #include <cstdint>
 #include <vector>
 
+#include "sim/engine/fold.h"
 #include "sim/engine/timeline.h"
 #include "sim/program/program.h"
 
 namespace longhaul {
 
-/// What one rank holds now.
+/// What one actor holds now.
 struct Holdings {
   std::array<std::int64_t, memory_category_count> bytes{};
   std::int64_t host = 0;
   [[nodiscard]] std::int64_t total() const;
 };
 
-/// The accounts of all ranks and their peaks. Bytes are exact integers, so the categories of a
+/// The accounts of all actors (classes of equal ranks) and their peaks. Bytes are exact integers, so the categories of a
 /// peak sum to it exactly.
 class Ledger {
  public:
-  Ledger(const Program& program, bool record);
-  void hold(RankId rank, MemoryCategory category, std::int64_t bytes, SimTime now);
-  void give_back(RankId rank, MemoryCategory category, std::int64_t bytes, SimTime now);
-  void hold_on_host(RankId rank, std::int64_t bytes);
+  Ledger(const Program& program, std::size_t actors, bool record);
+  void hold(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now);
+  void give_back(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now);
+  void hold_on_host(ActorId actor, std::int64_t bytes);
   [[nodiscard]] const std::vector<Holdings>& holdings() const { return holdings_; }
   [[nodiscard]] const std::vector<MemoryPeak>& peaks() const { return peaks_; }
   [[nodiscard]] std::vector<MemorySample> take_samples() { return std::move(samples_); }
@@ -31,7 +32,7 @@ class Ledger {
   void skip(std::int64_t periods, const std::vector<Holdings>& earlier);
 
  private:
-  void note_peak(RankId rank, SimTime now);
+  void note_peak(ActorId actor, SimTime now);
   std::vector<Holdings> holdings_;
   std::vector<MemoryPeak> peaks_;
   std::vector<MemorySample> samples_;

@@ -15,27 +15,21 @@ const char* name_of(Cause cause) {
   return names[static_cast<int>(cause)];
 }
 
-Machine::Machine(const Program& program, const Cluster& cluster, const KernelCosts& kernels,
-                 const TransportCosts& transport, const EngineOptions& options)
+Machine::Machine(const Program& program, const Traffic& traffic, const Fold& fold,
+                 const KernelCosts& kernels, const EngineOptions& options)
     : program_(program),
-      transport_(transport),
+      traffic_(traffic),
+      fold_(fold),
       kernels_(kernels),
       options_(options),
       pricer_(program, kernels),
-      ledger_(program, options.record_memory),
-      network_(transport.link_capacities()),
+      ledger_(program, fold.actors(), options.record_memory),
+      network_(fold.capacities()),
       loop_begin_(program.loops.size(), 0),
       loop_end_(program.loops.size(), 0),
       history_(program.loops.size()) {
-  check_program(program);
-  check(program.mesh.ranks() <= cluster.gpu_count(), "every rank needs a GPU of its own");
   options_.skip_repetition =
       options.skip_repetition && !options.record_spans && !options.record_memory;
-  std::uint32_t key = 0;
-  for (const Tensor& tensor : program.tensors) {
-    first_key_.push_back(key);
-    key += static_cast<std::uint32_t>(tensor.slots);
-  }
   for (std::size_t place = 0; place < program.code.size(); ++place) {
     const Instruction& mark = program.code[place];
     if (mark.op == Op::loop_begin) {
@@ -44,60 +38,32 @@ Machine::Machine(const Program& program, const Cluster& cluster, const KernelCos
       loop_end_[mark.loop.index] = place;
     }
   }
-  for (std::size_t rank = 0; rank < static_cast<std::size_t>(program.mesh.ranks()); ++rank) {
-    ranks_.emplace_back(Cursor(program, RankId(rank)));
-    ranks_.back().slots.resize(key);
-    dirty_.push_back(static_cast<std::uint32_t>(rank));
-  }
+  make_actors();
   make_communicators();
-  hold_communicator_memory(cluster);
 }
 
-// One communicator per group and set of members.
-void Machine::make_communicators() {
-  for (const Group& group : program_.groups) {
-    std::vector<std::uint32_t> communicator(ranks_.size());
-    std::vector<std::uint32_t> member(ranks_.size());
-    for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
-      member[rank] =
-          static_cast<std::uint32_t>(group_index(program_.mesh, group, RankId(rank)));
-      if (member[rank] != 0) {
-        continue;
-      }
-      Communicator made;
-      made.members = group_members(program_.mesh, group, RankId(rank));
-      for (const RankId id : made.members) {
-        made.gpus.emplace_back(id.index);
-        communicator[id.index] = static_cast<std::uint32_t>(communicators_.size());
-      }
-      for (Channel& channel : made.channels) {
-        channel.next.assign(made.members.size(), 0);
-      }
-      communicators_.push_back(std::move(made));
-    }
-    communicator_of_.push_back(std::move(communicator));
-    member_of_.push_back(std::move(member));
+void Machine::make_actors() {
+  std::uint32_t key = 0;
+  for (const Tensor& tensor : program_.tensors) {
+    first_key_.push_back(key);
+    key += static_cast<std::uint32_t>(tensor.slots);
+  }
+  for (std::size_t actor = 0; actor < fold_.actors(); ++actor) {
+    actors_.emplace_back(Cursor(program_, fold_.rank_of(ActorId(actor))));
+    actors_.back().slots.resize(key);
+    dirty_.push_back(static_cast<std::uint32_t>(actor));
   }
 }
 
-// Every communicator keeps buffers on each member's GPU from the start: one set per group and
-// kind of collective that the program uses on it.
-void Machine::hold_communicator_memory(const Cluster&) {
-  std::vector<bool> used(program_.groups.size(), false);
-  for (const Instruction& instruction : program_.code) {
-    if (!instruction.group || used[instruction.group->index]) {
-      continue;
+void Machine::make_communicators() {
+  for (const FoldedCommunicator& communicator : fold_.communicators()) {
+    Communicator made;
+    for (Channel& channel : made.channels) {
+      channel.next.assign(communicator.members.size(), 0);
     }
-    const std::size_t group = instruction.group->index;
-    used[group] = true;
-    const CollectiveKind kind = instruction.op == Op::send_receive ? CollectiveKind::send
-                                : instruction.op == Op::all_to_all ? CollectiveKind::all_to_all
-                                                                   : CollectiveKind::all_gather;
-    for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
-      const Communicator& mine = communicators_[communicator_of_[group][rank]];
-      const Bytes bytes = transport_.communicator_memory(kind, mine.gpus);
-      ledger_.hold(RankId(rank), MemoryCategory::communication,
-                   static_cast<std::int64_t>(bytes.value()), SimTime());
+    communicators_.push_back(std::move(made));
+    for (const FoldedMember& member : communicator.members) {
+      ledger_.hold(member.actor, MemoryCategory::communication, communicator.buffers, SimTime());
     }
   }
 }
@@ -108,7 +74,7 @@ Timeline Machine::run() {
   consider_skipping();
   while (true) {
     while (!kernel_ends_.empty() &&
-           kernel_ends_.top().generation != ranks_[kernel_ends_.top().rank].generation) {
+           kernel_ends_.top().generation != actors_[kernel_ends_.top().actor].generation) {
       kernel_ends_.pop();
     }
     const SimTime kernel =
@@ -121,8 +87,8 @@ Timeline Machine::run() {
     while (!kernel_ends_.empty() && kernel_ends_.top().when == now_) {
       const KernelEnd end = kernel_ends_.top();
       kernel_ends_.pop();
-      if (end.generation == ranks_[end.rank].generation) {
-        finish_kernel(RankId(end.rank));
+      if (end.generation == actors_[end.actor].generation) {
+        finish_kernel(ActorId(end.actor));
       }
     }
     ended.clear();
@@ -139,15 +105,15 @@ Timeline Machine::run() {
 }
 
 void Machine::check_all_done() const {
-  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
-    const RankState& state = ranks_[rank];
+  for (std::size_t actor = 0; actor < actors_.size(); ++actor) {
+    const ActorState& state = actors_[actor];
     if (state.cursor.done() && state.live.empty()) {
       continue;
     }
     const std::uint32_t place = state.live.empty()
                                     ? static_cast<std::uint32_t>(state.cursor.place())
                                     : state.tasks[state.live.front()].place;
-    throw BugError("deadlock: rank " + std::to_string(rank) + " waits for ever at instruction " +
+    throw BugError("deadlock: actor " + std::to_string(actor) + " waits for ever at instruction " +
                    std::to_string(place) + " (" + name_of(program_.code[place].op) + " '" +
                    program_.code[place].label + "')");
   }
@@ -157,10 +123,10 @@ void Machine::check_all_done() const {
 // the ranks that are not done yet.
 void Machine::close_accounts() {
   result_.end = SimTime();
-  for (const RankState& state : ranks_) {
+  for (const ActorState& state : actors_) {
     result_.end = std::max(result_.end, state.times.end);
   }
-  for (RankState& state : ranks_) {
+  for (ActorState& state : actors_) {
     if (state.idle_since < state.times.end) {
       account_gap(state, state.last_transfer, state.times.end);
     }
@@ -168,17 +134,37 @@ void Machine::close_accounts() {
     others.cause = Cause::slower_ranks;
     others.moving = result_.end;
     account_gap(state, others, result_.end);
-    result_.ranks.push_back(state.times);
   }
-  result_.memory = ledger_.peaks();
+  expand_to_ranks();
+}
+
+// Every rank did as its actor did, and every link carried what its class did.
+void Machine::expand_to_ranks() {
+  const std::vector<MemoryPeak>& peaks = ledger_.peaks();
+  for (const ActorId actor : fold_.actor_of()) {
+    result_.ranks.push_back(actors_[actor.index].times);
+    result_.memory.push_back(peaks[actor.index]);
+  }
+  result_.actors = static_cast<std::int64_t>(fold_.actors());
   result_.memory_samples = ledger_.take_samples();
   const auto bytes = network_.bytes_by_link();
-  result_.link_bytes.assign(bytes.begin(), bytes.end());
+  for (const std::uint32_t link : fold_.class_of_links()) {
+    result_.link_bytes.push_back(link == Fold::none ? 0.0 : bytes[link]);
+  }
 }
 
 Timeline simulate(const Program& program, const Cluster& cluster, const KernelCosts& kernels,
                   const TransportCosts& transport, const EngineOptions& options) {
-  return Machine(program, cluster, kernels, transport, options).run();
+  check_program(program);
+  check(program.mesh.ranks() <= cluster.gpu_count(), "every rank needs a GPU of its own");
+  const Traffic traffic = lower_traffic(program, transport);
+  const std::vector<BytesPerSecond> capacities = transport.link_capacities();
+  // What is recorded is recorded of every rank.
+  const bool fold = options.fold && !options.record_spans && !options.record_memory;
+  const Symmetry symmetry = fold ? find_symmetry(program, traffic, capacities)
+                                 : no_symmetry(program, traffic, capacities);
+  const Fold folded(traffic, symmetry, capacities);
+  return Machine(program, traffic, folded, kernels, options).run();
 }
 
 }  // namespace longhaul

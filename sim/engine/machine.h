@@ -1,4 +1,4 @@
-// The engine's state: ranks with streams and tasks, communicators with collectives in progress.
+// The engine's state: actors (ranks, each for its class) with streams and tasks, communicators with collectives in progress.
 // Private to sim/engine.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sim/engine/engine.h"
+#include "sim/engine/fold.h"
 #include "sim/engine/ledger.h"
 #include "sim/engine/price.h"
 #include "sim/network/flow_network.h"
@@ -62,9 +63,9 @@ struct Task {
   Blame blame;
 };
 
-/// A rank: where it stands, what it has issued, what runs.
-struct RankState {
-  explicit RankState(Cursor start) : cursor(std::move(start)) {}
+/// A rank that stands for its class: where it is, what it has issued, what runs.
+struct ActorState {
+  explicit ActorState(Cursor start) : cursor(std::move(start)) {}
   Cursor cursor;
   std::vector<Task> tasks;                ///< pool
   std::vector<std::uint32_t> free_tasks;
@@ -88,9 +89,9 @@ struct RankState {
 /// One collective in progress, or waiting for members.
 struct Occurrence {
   std::uint32_t place = 0;
-  std::int32_t arrived = 0;
+  std::uint32_t arrived = 0;              ///< members of the original
   std::int32_t flows_left = 0;
-  std::int32_t members_left = 0;          ///< members whose task has not finished
+  std::int32_t members_left = 0;          ///< actors whose task has not finished
   bool started = false;
   Blame blame;
   std::vector<std::optional<std::uint32_t>> task_of;  ///< by member
@@ -104,10 +105,8 @@ struct Channel {
   std::vector<std::uint64_t> next;        ///< by member: sequence number of its next collective
 };
 
-/// A communicator: one group instance.
+/// A communicator: one group instance, for its class. Members are those of the FoldedCommunicator.
 struct Communicator {
-  std::vector<RankId> members;
-  std::vector<GpuId> gpus;
   Channel channels[stream_count];
 };
 
@@ -116,6 +115,7 @@ struct FlowOwner {
   std::uint32_t communicator = 0;
   std::uint8_t stream = 0;
   std::uint64_t sequence = 0;
+  std::int64_t copies = 1;                ///< flows that this one stands for
   std::optional<std::uint32_t> sender;    ///< member index (send_receive)
   std::optional<std::uint32_t> receiver;
 };
@@ -123,10 +123,10 @@ struct FlowOwner {
 /// The end of a running kernel, valid while the rank's generation is the same.
 struct KernelEnd {
   SimTime when;
-  std::uint32_t rank = 0;
+  std::uint32_t actor = 0;
   std::uint64_t generation = 0;
   bool operator>(const KernelEnd& other) const {
-    return when != other.when ? when > other.when : rank > other.rank;
+    return when != other.when ? when > other.when : actor > other.actor;
   }
 };
 
@@ -144,76 +144,78 @@ struct Snapshot {
 /// The simulation itself. One object, one run.
 class Machine {
  public:
-  Machine(const Program& program, const Cluster& cluster, const KernelCosts& kernels,
-          const TransportCosts& transport, const EngineOptions& options);
+  Machine(const Program& program, const Traffic& traffic, const Fold& fold,
+          const KernelCosts& kernels, const EngineOptions& options);
   Timeline run();
 
  private:
   // setup (machine.cpp)
+  void make_actors();
   void make_communicators();
-  void hold_communicator_memory(const Cluster& cluster);
   // issue.cpp: from program to streams
   void progress_all();
-  void progress(RankId rank);
-  [[nodiscard]] bool may_issue(const RankState& state) const;
-  void issue(RankId rank);
-  std::uint32_t new_task(RankState& state);
-  void add_uses(RankId rank, Task& task, const Instruction& instruction) const;
-  void add_dependences(RankState& state, std::uint32_t index);
-  static void wait_for(RankState& state, const TaskRef& earlier, std::uint32_t index);
-  static void note_uses(RankState& state, std::uint32_t index);
-  void mark_dirty(RankState& state);
-  [[nodiscard]] std::uint32_t key_of(const TensorRef& ref, RankId rank,
+  void progress(ActorId actor);
+  [[nodiscard]] bool may_issue(const ActorState& state) const;
+  void issue(ActorId actor);
+  std::uint32_t new_task(ActorState& state);
+  void add_uses(ActorId actor, Task& task, const Instruction& instruction) const;
+  void add_dependences(ActorState& state, std::uint32_t index);
+  static void wait_for(ActorState& state, const TaskRef& earlier, std::uint32_t index);
+  static void note_uses(ActorState& state, std::uint32_t index);
+  void mark_dirty(ActorState& state);
+  [[nodiscard]] std::uint32_t key_of(const TensorRef& ref, ActorId actor,
                                      const std::vector<std::int64_t>& counters) const;
-  bool start_heads(RankId rank);
-  void complete(RankId rank, std::uint32_t index);
+  bool start_heads(ActorId actor);
+  void complete(ActorId actor, std::uint32_t index);
   // kernels.cpp: the compute stream and memory
-  bool start_compute(RankId rank, std::uint32_t index);
-  void start_kernel(RankId rank, std::uint32_t index);
-  void apply_memory(RankId rank, const Task& task);
-  void account_gap(RankState& state, const Blame& blame, SimTime until);
-  void finish_kernel(RankId rank);
-  void change_sms(RankId rank, int change);
-  void schedule_finish(RankId rank);
+  bool start_compute(ActorId actor, std::uint32_t index);
+  void start_kernel(ActorId actor, std::uint32_t index);
+  void apply_memory(ActorId actor, const Task& task);
+  void account_gap(ActorState& state, const Blame& blame, SimTime until);
+  void finish_kernel(ActorId actor);
+  void change_sms(ActorId actor, int change);
+  void schedule_finish(ActorId actor);
   // collectives.cpp
-  void post(RankId rank, std::uint32_t index);
+  void post(ActorId actor, std::uint32_t index);
   void start_collective(std::uint32_t communicator, Stream stream, std::uint64_t sequence);
   void start_transfers(std::uint32_t communicator, Stream stream, std::uint64_t sequence,
                        std::uint32_t member);
-  void start_flow(const PlannedFlow& flow, Seconds extra, const FlowOwner& owner);
-  void start_plan(const CollectivePlan& plan, const FlowOwner& owner, Occurrence& occurrence);
+  void start_flow(const FoldedFlow& flow, Seconds extra, const FlowOwner& owner);
+  void start_plan(const FoldedTransfer& plan, FlowOwner owner, Occurrence& occurrence);
   void flow_done(FlowId flow);
-  void finish_member(Communicator& communicator, Occurrence& occurrence, std::uint32_t member);
+  void finish_member(std::uint32_t communicator, Occurrence& occurrence, std::uint32_t member);
   void retire(Channel& channel);
-  const CollectivePlan& plan_for(std::uint32_t communicator, std::uint32_t place,
-                                 std::uint32_t member);
+  [[nodiscard]] const FoldedTransfer& plan_for(std::uint32_t communicator, std::uint32_t place,
+                                               std::uint32_t member) const;
+  [[nodiscard]] const std::vector<FoldedMember>& members_of(std::uint32_t communicator) const {
+    return fold_.communicators()[communicator].members;
+  }
   // repetition.cpp
   void consider_skipping();
   [[nodiscard]] bool all_inside(LoopId loop) const;
   Snapshot take_snapshot(LoopId loop) const;
-  void append_rank(const RankState& state, LoopId loop, std::vector<std::uint64_t>& out) const;
+  void append_rank(const ActorState& state, LoopId loop, std::vector<std::uint64_t>& out) const;
   void append_channels(std::vector<std::uint64_t>& out) const;
   void skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now);
-  void shift_rank(RankState& state, LoopId loop, std::int64_t turns, SimTime span, SimTime since);
+  void shift_rank(ActorState& state, LoopId loop, std::int64_t turns, SimTime span, SimTime since);
   // the end
   void close_accounts();
+  void expand_to_ranks();
   void check_all_done() const;
 
   const Program& program_;
-  const TransportCosts& transport_;
+  const Traffic& traffic_;
+  const Fold& fold_;
   const KernelCosts& kernels_;
   EngineOptions options_;
   Pricer pricer_;
   Ledger ledger_;
   FlowNetwork network_;
-  std::vector<RankState> ranks_;
+  std::vector<ActorState> actors_;
   std::vector<Communicator> communicators_;
-  std::vector<std::vector<std::uint32_t>> communicator_of_;  ///< [group][rank]
-  std::vector<std::vector<std::uint32_t>> member_of_;        ///< [group][rank]
   std::vector<std::uint32_t> first_key_;                     ///< by tensor
   std::vector<std::size_t> loop_begin_;                      ///< by loop: place
   std::vector<std::size_t> loop_end_;
-  std::unordered_map<std::uint64_t, CollectivePlan> plans_;
   std::vector<FlowOwner> owners_;                            ///< by FlowId
   std::priority_queue<KernelEnd, std::vector<KernelEnd>, std::greater<>> kernel_ends_;
   SimTime now_;

@@ -38,7 +38,7 @@ void Machine::consider_skipping() {
     if (!wanted) {
       continue;
     }
-    if (ranks_[0].cursor.counters()[i] == 0) {
+    if (actors_[0].cursor.counters()[i] == 0) {
       history_[i].clear();
     }
     if (!all_inside(loop)) {
@@ -62,14 +62,14 @@ void Machine::consider_skipping() {
 
 // True if every rank is in the loop, and in the same turn of every loop around it.
 bool Machine::all_inside(LoopId loop) const {
-  for (const RankState& state : ranks_) {
+  for (const ActorState& state : actors_) {
     if (state.cursor.done() || !state.cursor.inside(loop)) {
       return false;
     }
     for (std::size_t i = 0; i < program_.loops.size(); ++i) {
       const bool around = loop_begin_[i] < loop_begin_[loop.index] &&
                           loop_end_[i] > loop_end_[loop.index];
-      if (around && state.cursor.counters()[i] != ranks_[0].cursor.counters()[i]) {
+      if (around && state.cursor.counters()[i] != actors_[0].cursor.counters()[i]) {
         return false;
       }
     }
@@ -79,9 +79,9 @@ bool Machine::all_inside(LoopId loop) const {
 
 Snapshot Machine::take_snapshot(LoopId loop) const {
   Snapshot snapshot;
-  snapshot.turn = ranks_[0].cursor.counters()[loop.index];
+  snapshot.turn = actors_[0].cursor.counters()[loop.index];
   snapshot.when = now_;
-  for (const RankState& state : ranks_) {
+  for (const ActorState& state : actors_) {
     append_rank(state, loop, snapshot.state);
     snapshot.times.push_back(state.times);
   }
@@ -93,9 +93,9 @@ Snapshot Machine::take_snapshot(LoopId loop) const {
   return snapshot;
 }
 
-void Machine::append_rank(const RankState& state, LoopId loop,
+void Machine::append_rank(const ActorState& state, LoopId loop,
                           std::vector<std::uint64_t>& out) const {
-  const std::int64_t base = ranks_[0].cursor.counters()[loop.index];
+  const std::int64_t base = actors_[0].cursor.counters()[loop.index];
   const auto append_counters = [&](const std::vector<std::int64_t>& counters, bool inside) {
     for (std::size_t i = 0; i < counters.size(); ++i) {
       const std::int64_t value = i == loop.index && inside ? counters[i] - base : counters[i];
@@ -153,7 +153,7 @@ void Machine::append_channels(std::vector<std::uint64_t>& out) const {
 void Machine::skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now) {
   const std::int64_t period = now.turn - then.turn;
   std::int64_t furthest = 0;
-  for (const RankState& state : ranks_) {
+  for (const ActorState& state : actors_) {
     furthest = std::max(furthest, state.cursor.counters()[loop.index]);
   }
   // One whole period is left to step through, for the peaks of memory that grows.
@@ -165,12 +165,12 @@ void Machine::skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now)
   network_.skip(span, periods, then.link_bytes);
   ledger_.skip(periods, then.holdings);
   result_.events += periods * (result_.events - then.events);
-  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
-    RankState& state = ranks_[rank];
+  for (std::size_t actor = 0; actor < actors_.size(); ++actor) {
+    ActorState& state = actors_[actor];
     for (std::size_t i = 0; i < cause_count; ++i) {
-      state.times.ticks[i] += periods * (state.times.ticks[i] - then.times[rank].ticks[i]);
+      state.times.ticks[i] += periods * (state.times.ticks[i] - then.times[actor].ticks[i]);
       state.times.spread[i] +=
-          static_cast<double>(periods) * (state.times.spread[i] - then.times[rank].spread[i]);
+          static_cast<double>(periods) * (state.times.spread[i] - then.times[actor].spread[i]);
     }
     shift_rank(state, loop, periods * period, span, then.when);
   }
@@ -182,18 +182,18 @@ void Machine::skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now)
     }
   }
   now_ += span;
-  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
-    RankState& state = ranks_[rank];
+  for (std::size_t actor = 0; actor < actors_.size(); ++actor) {
+    ActorState& state = actors_[actor];
     if (state.computing) {
       ++state.generation;
-      kernel_ends_.push({state.finish, static_cast<std::uint32_t>(rank), state.generation});
+      kernel_ends_.push({state.finish, static_cast<std::uint32_t>(actor), state.generation});
     }
   }
 }
 
-void Machine::shift_rank(RankState& state, LoopId loop, std::int64_t turns, SimTime span,
+void Machine::shift_rank(ActorState& state, LoopId loop, std::int64_t turns, SimTime span,
                          SimTime since) {
-  const RankId rank(static_cast<std::size_t>(&state - ranks_.data()));
+  const ActorId actor(static_cast<std::size_t>(&state - actors_.data()));
   state.cursor.skip(loop, turns);
   state.settled += span;
   state.finish += span;
@@ -212,7 +212,7 @@ void Machine::shift_rank(RankState& state, LoopId loop, std::int64_t turns, SimT
     if (task.place > loop_begin_[loop.index] && task.place < loop_end_[loop.index]) {
       task.counters[loop.index] += turns;
       task.uses.clear();
-      add_uses(rank, task, program_.code[task.place]);
+      add_uses(actor, task, program_.code[task.place]);
     }
   }
   for (SlotUsers& users : state.slots) {

@@ -64,6 +64,7 @@ struct Timeline {
   std::vector<double> link_bytes;   ///< bytes carried, by LinkId
   std::int64_t events = 0;          ///< completions, those in skipped turns included
   std::int64_t simulated_events = 0;  ///< completions really stepped through
+  std::int64_t actors = 0;            ///< ranks really simulated, one of each class
   bool extrapolated = false;        ///< some cost lay outside its profile's range
   std::vector<Span> spans;
   std::vector<MemorySample> memory_samples;

@@ -1,0 +1,299 @@
+#include "sim/engine/symmetry.h"
+
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <set>
+
+#include "sim/program/attention_calls.h"
+#include "sim/program/cursor.h"
+
+namespace longhaul {
+
+namespace {
+
+// The finaliser of Steele, Lea and Flood's SplitMix (OOPSLA 2014).
+std::uint64_t mix(std::uint64_t x) {
+  x += 0x9E3779B97F4A7C15ULL;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
+  return x ^ (x >> 31);
+}
+
+// Of an ordered pair; sums of mix() are hashes of multisets.
+std::uint64_t join(std::uint64_t a, std::uint64_t b) { return mix(std::rotl(a, 23) ^ mix(b)); }
+std::uint64_t bits(double value) { return std::bit_cast<std::uint64_t>(value); }
+
+// What a rank's own work depends on, besides what all ranks do.
+class OwnWork {
+ public:
+  explicit OwnWork(const Program& program) : program_(program) {}
+
+  std::vector<std::uint64_t> colours() {
+    const auto ranks = static_cast<std::size_t>(program_.mesh.ranks());
+    std::vector<std::uint64_t> colours(ranks, 1);
+    const std::vector<Axis> axes = slot_axes();
+    for (std::size_t rank = 0; rank < ranks; ++rank) {
+      for (const Axis axis : axes) {
+        const std::int64_t at = program_.mesh.coordinate(RankId(rank), axis);
+        colours[rank] = join(colours[rank], static_cast<std::uint64_t>(at));
+      }
+    }
+    for (std::size_t place = 0; place < program_.code.size(); ++place) {
+      if (program_.code[place].block) {
+        add_blocks(*program_.code[place].block, colours);
+      }
+    }
+    return colours;
+  }
+
+ private:
+  // Slots chosen by a coordinate make other dependences: such ranks stay apart.
+  std::vector<Axis> slot_axes() const {
+    std::set<Axis> axes;
+    for (const Instruction& instruction : program_.code) {
+      for (const auto* refs : {&instruction.reads, &instruction.writes}) {
+        for (const TensorRef& ref : *refs) {
+          if (ref.slot.axis) {
+            axes.insert(*ref.slot.axis);
+          }
+        }
+      }
+    }
+    return {axes.begin(), axes.end()};
+  }
+
+  void add_blocks(const AttentionBlock& block, std::vector<std::uint64_t>& colours) {
+    std::map<std::pair<std::int64_t, std::int64_t>, std::uint64_t> known;  // by coordinates
+    for (std::size_t rank = 0; rank < colours.size(); ++rank) {
+      const auto key = std::pair(coordinate(block.query_owner, rank),
+                                 block.key_owner ? coordinate(*block.key_owner, rank) : 0);
+      auto found = known.find(key);
+      if (found == known.end()) {
+        found = known.emplace(key, turns_of(block, RankId(rank))).first;
+      }
+      colours[rank] = join(colours[rank], found->second);
+    }
+  }
+
+  std::int64_t coordinate(const Index& index, std::size_t rank) const {
+    return index.axis ? program_.mesh.coordinate(RankId(rank), *index.axis) : 0;
+  }
+
+  std::int64_t turns(const std::optional<LoopId>& loop) const {
+    return loop ? program_.loops[loop->index].count : 1;
+  }
+
+  // The kernel calls of this block in every turn that its owners depend on.
+  std::uint64_t turns_of(const AttentionBlock& block, RankId rank) {
+    const std::optional<LoopId>& q = block.query_owner.loop;
+    const Index keys = block.key_owner.value_or(Index());
+    const std::optional<LoopId>& k = keys.loop;
+    std::vector<std::int64_t> counters(program_.loops.size(), 0);
+    std::uint64_t hash = 0;
+    for (std::int64_t i = 0; i < turns(q); ++i) {
+      for (std::int64_t j = 0; j < (q == k ? 1 : turns(k)); ++j) {
+        if (q) {
+          counters[q->index] = i;
+        }
+        if (k && q != k) {
+          counters[k->index] = j;
+        }
+        hash = join(hash, calls_of(block, rank, counters));
+      }
+    }
+    return hash;
+  }
+
+  std::uint64_t calls_of(const AttentionBlock& block, RankId rank,
+                         const std::vector<std::int64_t>& counters) {
+    const std::int64_t query = evaluate(block.query_owner, program_.mesh, rank, counters);
+    std::optional<std::int64_t> keys;
+    if (block.key_owner) {
+      keys = evaluate(*block.key_owner, program_.mesh, rank, counters);
+    }
+    const auto key = std::pair(query, keys ? *keys : -1);
+    const auto found = calls_.find(key);
+    if (found != calls_.end()) {
+      return found->second;
+    }
+    std::uint64_t hash = 0;
+    for (const AttentionCall& call : attention_calls(program_.attention, query, keys)) {
+      // What a call costs: its size and its band, not where it begins.
+      for (const std::int64_t value :
+           {call.queries, call.keys, call.band.lower.value_or(INT64_MIN),
+            call.band.upper.value_or(INT64_MAX)}) {
+        hash = join(hash, static_cast<std::uint64_t>(value));
+      }
+    }
+    calls_.emplace(key, hash);
+    return hash;
+  }
+
+  const Program& program_;
+  std::map<std::pair<std::int64_t, std::int64_t>, std::uint64_t> calls_;
+};
+
+class Refinement {
+ public:
+  Refinement(const Traffic& traffic, Symmetry start)
+      : traffic_(traffic), colours_(std::move(start)) {
+    colours_.communicators.resize(traffic.communicators.size());
+    colours_.wires.resize(traffic.wires.size());
+    next_ranks_.resize(colours_.ranks.size());
+    next_links_.resize(colours_.links.size());
+  }
+
+  Symmetry run(bool refine) {
+    std::size_t distinct = count();
+    for (bool grew = refine; grew;) {
+      look();
+      for (std::size_t i = 0; i < next_ranks_.size(); ++i) {
+        colours_.ranks[i] = join(colours_.ranks[i], next_ranks_[i]);
+      }
+      for (std::size_t i = 0; i < next_links_.size(); ++i) {
+        colours_.links[i] =
+            colours_.links[i] == 0 ? 0 : join(colours_.links[i], next_links_[i]);
+      }
+      const std::size_t now = count();
+      grew = now > distinct;
+      distinct = now;
+    }
+    look();
+    return std::move(colours_);
+  }
+
+ private:
+  std::size_t count() const {
+    const auto distinct = [](std::vector<std::uint64_t> all) {
+      std::sort(all.begin(), all.end());
+      return static_cast<std::size_t>(std::unique(all.begin(), all.end()) - all.begin());
+    };
+    return distinct(colours_.ranks) + distinct(colours_.links);
+  }
+
+  // Colours everything by what it meets, and collects what ranks and links meet.
+  void look() {
+    std::fill(next_ranks_.begin(), next_ranks_.end(), 0);
+    std::fill(next_links_.begin(), next_links_.end(), 0);
+    std::fill(colours_.communicators.begin(), colours_.communicators.end(), 0);
+    for (const Transfer& transfer : traffic_.transfers) {
+      if (traffic_.exchanges[transfer.exchange].pairwise()) {
+        look_at_message(transfer);
+      } else {
+        look_at_collective(transfer);
+      }
+    }
+    for (std::uint32_t c = 0; c < colours_.communicators.size(); ++c) {
+      finish_communicator(c);
+    }
+  }
+
+  std::uint64_t flows_of(const Transfer& transfer) {
+    std::uint64_t sum = 0;
+    for (std::uint32_t i = 0; i < transfer.wire_count; ++i) {
+      const Wire& wire = traffic_.wires[transfer.first_wire + i];
+      std::uint64_t hash = join(join(bits(wire.bytes), bits(wire.cap)), bits(wire.latency));
+      for (const LinkId link : traffic_.links_of(wire)) {
+        hash = join(hash, colours_.links[link.index]);
+      }
+      colours_.wires[transfer.first_wire + i] = hash;
+      sum += mix(hash);
+    }
+    const std::uint64_t facts = join(transfer.exchange, bits(transfer.latency.value()));
+    return join(join(facts, static_cast<std::uint64_t>(transfer.sms_held)), sum);
+  }
+
+  void colour_links(const Transfer& transfer, std::uint64_t colour) {
+    for (std::uint32_t i = 0; i < transfer.wire_count; ++i) {
+      std::uint64_t& wire = colours_.wires[transfer.first_wire + i];
+      wire = join(wire, colour);
+      for (const LinkId link : traffic_.links_of(traffic_.wires[transfer.first_wire + i])) {
+        next_links_[link.index] += mix(wire);
+      }
+    }
+  }
+
+  void look_at_collective(const Transfer& transfer) {
+    std::uint64_t members = 0;
+    for (const RankId rank : traffic_.communicators[transfer.communicator].members) {
+      members += mix(colours_.ranks[rank.index]);
+    }
+    const std::uint64_t colour = join(flows_of(transfer), members);
+    colours_.communicators[transfer.communicator] += mix(colour);
+    colour_links(transfer, colour);
+  }
+
+  void look_at_message(const Transfer& transfer) {
+    const auto& members = traffic_.communicators[transfer.communicator].members;
+    const int shift = traffic_.exchanges[transfer.exchange].shift;
+    const RankId from = members[transfer.member];
+    const RankId to =
+        members[traffic_.neighbour(transfer.communicator, transfer.member, shift)];
+    const std::uint64_t colour =
+        join(join(flows_of(transfer), colours_.ranks[from.index]), colours_.ranks[to.index]);
+    colours_.communicators[transfer.communicator] += mix(colour);
+    next_ranks_[from.index] += mix(colour);
+    next_ranks_[to.index] += mix(mix(colour));
+    colour_links(transfer, colour);
+  }
+
+  // A communicator is also whom it joins, and what it holds in memory; its members meet it.
+  void finish_communicator(std::uint32_t c) {
+    const CommunicatorSpec& communicator = traffic_.communicators[c];
+    const auto& buffers = traffic_.buffers[communicator.group.index];
+    std::uint64_t members = 0;
+    for (const RankId rank : communicator.members) {
+      members += mix(colours_.ranks[rank.index]);
+    }
+    const std::uint32_t first = traffic_.communicator_of[communicator.group.index][0];
+    const std::uint64_t held =
+        buffers.empty() ? 0 : static_cast<std::uint64_t>(buffers[c - first]);
+    std::uint64_t& colour = colours_.communicators[c];
+    colour = join(join(join(colour, members), held), communicator.group.index);
+    for (const RankId rank : communicator.members) {
+      next_ranks_[rank.index] += mix(colour);
+    }
+  }
+
+  const Traffic& traffic_;
+  Symmetry colours_;
+  std::vector<std::uint64_t> next_ranks_;
+  std::vector<std::uint64_t> next_links_;
+};
+
+// Links that something crosses, by their capacity.
+std::vector<std::uint64_t> used_links(const Traffic& traffic,
+                                      std::span<const BytesPerSecond> capacities) {
+  std::vector<std::uint64_t> colours(capacities.size(), 0);
+  for (const LinkId link : traffic.links) {
+    colours[link.index] = mix(bits(capacities[link.index].value()));
+  }
+  return colours;
+}
+
+}  // namespace
+
+Symmetry no_symmetry(const Program& program, const Traffic& traffic,
+                     std::span<const BytesPerSecond> capacities) {
+  Symmetry start;
+  start.ranks.resize(static_cast<std::size_t>(program.mesh.ranks()));
+  for (std::size_t i = 0; i < start.ranks.size(); ++i) {
+    start.ranks[i] = i + 1;
+  }
+  start.links = used_links(traffic, capacities);
+  for (std::size_t i = 0; i < start.links.size(); ++i) {
+    start.links[i] = start.links[i] == 0 ? 0 : i + 1;
+  }
+  return Refinement(traffic, std::move(start)).run(false);
+}
+
+Symmetry find_symmetry(const Program& program, const Traffic& traffic,
+                       std::span<const BytesPerSecond> capacities) {
+  Symmetry start;
+  start.ranks = OwnWork(program).colours();
+  start.links = used_links(traffic, capacities);
+  return Refinement(traffic, std::move(start)).run(true);
+}
+
+}  // namespace longhaul

@@ -1,0 +1,204 @@
+#include "sim/engine/traffic.h"
+
+#include <algorithm>
+
+#include "sim/engine/price.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+CollectiveKind kind_of(Op op) {
+  switch (op) {
+    case Op::all_gather: return CollectiveKind::all_gather;
+    case Op::reduce_scatter: return CollectiveKind::reduce_scatter;
+    case Op::all_reduce: return CollectiveKind::all_reduce;
+    case Op::all_to_all: return CollectiveKind::all_to_all;
+    default: break;
+  }
+  check(op == Op::send_receive, "only collectives have a kind");
+  return CollectiveKind::send;
+}
+
+class Lowering {
+ public:
+  Lowering(const Program& program, const TransportCosts& transport)
+      : program_(program), transport_(transport) {}
+
+  Traffic run() {
+    make_communicators();
+    find_exchanges();
+    for (std::uint32_t i = 0; i < traffic_.exchanges.size(); ++i) {
+      lower(i);
+    }
+    find_buffers();
+    return std::move(traffic_);
+  }
+
+ private:
+  // One communicator per group and set of members.
+  void make_communicators() {
+    const auto ranks = static_cast<std::size_t>(program_.mesh.ranks());
+    for (std::size_t g = 0; g < program_.groups.size(); ++g) {
+      const Group& group = program_.groups[g];
+      std::vector<std::uint32_t> communicator(ranks);
+      std::vector<std::uint32_t> member(ranks);
+      first_.push_back(static_cast<std::uint32_t>(traffic_.communicators.size()));
+      for (std::size_t rank = 0; rank < ranks; ++rank) {
+        member[rank] =
+            static_cast<std::uint32_t>(group_index(program_.mesh, group, RankId(rank)));
+        if (member[rank] != 0) {
+          continue;
+        }
+        CommunicatorSpec made{GroupId(g), group_members(program_.mesh, group, RankId(rank))};
+        for (const RankId id : made.members) {
+          communicator[id.index] = static_cast<std::uint32_t>(traffic_.communicators.size());
+        }
+        traffic_.communicators.push_back(std::move(made));
+      }
+      traffic_.communicator_of.push_back(std::move(communicator));
+      traffic_.member_of.push_back(std::move(member));
+    }
+    first_.push_back(static_cast<std::uint32_t>(traffic_.communicators.size()));
+  }
+
+  void find_exchanges() {
+    traffic_.exchange_of.resize(program_.code.size());
+    for (std::size_t place = 0; place < program_.code.size(); ++place) {
+      const Instruction& instruction = program_.code[place];
+      if (!is_collective(instruction.op)) {
+        continue;
+      }
+      Exchange wanted;
+      wanted.group = *instruction.group;
+      wanted.kind = kind_of(instruction.op);
+      wanted.bytes = collective_bytes(program_, instruction).value();
+      wanted.shift = wanted.pairwise() ? instruction.shift : 0;
+      wanted.first_communicator = first_[wanted.group.index];
+      traffic_.exchange_of[place] = find_or_add(wanted);
+    }
+  }
+
+  std::uint32_t find_or_add(const Exchange& wanted) {
+    auto& all = traffic_.exchanges;
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Exchange& known) {
+      return known.group == wanted.group && known.kind == wanted.kind &&
+             known.bytes == wanted.bytes && known.shift == wanted.shift;
+    });
+    if (found == all.end()) {
+      all.push_back(wanted);
+      return static_cast<std::uint32_t>(all.size() - 1);
+    }
+    return static_cast<std::uint32_t>(found - all.begin());
+  }
+
+  void lower(std::uint32_t index) {
+    Exchange& exchange = traffic_.exchanges[index];
+    exchange.first_transfer = static_cast<std::uint32_t>(traffic_.transfers.size());
+    std::vector<GpuId> gpus;
+    for (std::uint32_t c = exchange.first_communicator; c < first_[exchange.group.index + 1]; ++c) {
+      gpus.clear();
+      for (const RankId rank : traffic_.communicators[c].members) {
+        gpus.emplace_back(rank.index);
+      }
+      if (!exchange.pairwise()) {
+        add(index, c, 0, gpus);
+        continue;
+      }
+      for (std::uint32_t member = 0; member < gpus.size(); ++member) {
+        const std::uint32_t to = traffic_.neighbour(c, member, exchange.shift);
+        add(index, c, member, {gpus[member], gpus[to]});
+      }
+    }
+  }
+
+  void add(std::uint32_t index, std::uint32_t communicator, std::uint32_t member,
+           const std::vector<GpuId>& gpus) {
+    const Exchange& exchange = traffic_.exchanges[index];
+    CollectiveRequest request;
+    request.kind = exchange.kind;
+    request.bytes = Bytes::of(exchange.bytes);
+    request.gpus = gpus;
+    const CollectivePlan plan = transport_.lower(request);
+    Transfer transfer;
+    transfer.exchange = index;
+    transfer.communicator = communicator;
+    transfer.member = member;
+    transfer.first_wire = static_cast<std::uint32_t>(traffic_.wires.size());
+    transfer.wire_count = static_cast<std::uint32_t>(plan.flows.size());
+    transfer.latency = plan.latency;
+    transfer.sms_held = plan.sms_held;
+    transfer.spread = plan.relative_spread;
+    transfer.extrapolated = plan.extrapolated;
+    traffic_.transfers.push_back(transfer);
+    for (const PlannedFlow& flow : plan.flows) {
+      add_wire(flow);
+    }
+  }
+
+  void add_wire(const PlannedFlow& flow) {
+    Wire wire;
+    wire.bytes = flow.bytes.value();
+    wire.cap = flow.links.empty() ? no_cap : flow.rate_cap.value();
+    wire.latency = flow.latency.value();
+    wire.first_link = static_cast<std::uint32_t>(traffic_.links.size());
+    wire.link_count = static_cast<std::uint32_t>(flow.links.size());
+    traffic_.links.insert(traffic_.links.end(), flow.links.begin(), flow.links.end());
+    traffic_.wires.push_back(wire);
+  }
+
+  // Every communicator keeps buffers on each member's GPU from the start: one set per group, for
+  // the kind of collective that the program uses on it first.
+  void find_buffers() {
+    traffic_.buffers.resize(program_.groups.size());
+    for (const Instruction& instruction : program_.code) {
+      if (!instruction.group || !traffic_.buffers[instruction.group->index].empty()) {
+        continue;
+      }
+      const std::size_t group = instruction.group->index;
+      const CollectiveKind kind = instruction.op == Op::send_receive ? CollectiveKind::send
+                                  : instruction.op == Op::all_to_all ? CollectiveKind::all_to_all
+                                                                     : CollectiveKind::all_gather;
+      for (std::uint32_t c = first_[group]; c < first_[group + 1]; ++c) {
+        std::vector<GpuId> gpus;
+        for (const RankId rank : traffic_.communicators[c].members) {
+          gpus.emplace_back(rank.index);
+        }
+        traffic_.buffers[group].push_back(
+            static_cast<std::int64_t>(transport_.communicator_memory(kind, gpus).value()));
+      }
+    }
+  }
+
+  static constexpr double no_cap = 1e30;
+  const Program& program_;
+  const TransportCosts& transport_;
+  Traffic traffic_;
+  std::vector<std::uint32_t> first_;  // communicator of each group, and the end
+};
+
+}  // namespace
+
+std::uint32_t Traffic::transfer_of(std::uint32_t exchange, std::uint32_t communicator,
+                                   std::uint32_t member) const {
+  const Exchange& mine = exchanges[exchange];
+  const std::uint32_t index = communicator - mine.first_communicator;
+  // All communicators of a group have as many members.
+  const auto each = mine.pairwise()
+                        ? static_cast<std::uint32_t>(communicators[communicator].members.size())
+                        : 1;
+  return mine.first_transfer + index * each + (mine.pairwise() ? member : 0);
+}
+
+std::uint32_t Traffic::neighbour(std::uint32_t communicator, std::uint32_t member,
+                                 int shift) const {
+  const auto n = static_cast<std::int64_t>(communicators[communicator].members.size());
+  return static_cast<std::uint32_t>(((static_cast<std::int64_t>(member) + shift) % n + n) % n);
+}
+
+Traffic lower_traffic(const Program& program, const TransportCosts& transport) {
+  return Lowering(program, transport).run();
+}
+
+}  // namespace longhaul

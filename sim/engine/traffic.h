@@ -1,0 +1,86 @@
+// All communication of a program on a cluster, lowered: which ranks form communicators, and which
+// flows over which links each of their collectives is.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "sim/cost/collective.h"
+#include "sim/program/program.h"
+
+namespace longhaul {
+
+/// One group instance.
+struct CommunicatorSpec {
+  GroupId group;
+  std::vector<RankId> members;
+};
+
+/// Collectives of one group that move the same bytes in the same way: instructions that differ in
+/// neither share one exchange.
+struct Exchange {
+  GroupId group;
+  CollectiveKind kind = CollectiveKind::all_gather;
+  double bytes = 0.0;
+  int shift = 0;  ///< send: to the member that many further; otherwise 0
+  [[nodiscard]] bool pairwise() const { return kind == CollectiveKind::send; }
+  std::uint32_t first_transfer = 0;      ///< of its first communicator
+  std::uint32_t first_communicator = 0;  ///< the communicators of its group are contiguous
+};
+
+/// One flow of a transfer. Its links are Traffic::links[first_link, + link_count).
+struct Wire {
+  double bytes = 0.0;
+  double cap = 0.0;      ///< bytes per second
+  double latency = 0.0;  ///< seconds, its own
+  std::uint32_t first_link = 0;
+  std::uint32_t link_count = 0;
+};
+
+/// A collective of one communicator, or, of a pairwise exchange, the message of one member. Its
+/// flows are Traffic::wires[first_wire, + wire_count).
+struct Transfer {
+  std::uint32_t exchange = 0;
+  std::uint32_t communicator = 0;
+  std::uint32_t member = 0;  ///< pairwise: the sender
+  std::uint32_t first_wire = 0;
+  std::uint32_t wire_count = 0;
+  Seconds latency;
+  int sms_held = 0;
+  double spread = 0.0;
+  bool extrapolated = false;
+};
+
+/// The whole of it. Plain data: size is proportional to the flows of one of each collective.
+struct Traffic {
+  std::vector<CommunicatorSpec> communicators;
+  std::vector<std::vector<std::uint32_t>> communicator_of;  ///< [group][rank]
+  std::vector<std::vector<std::uint32_t>> member_of;        ///< [group][rank]
+  std::vector<Exchange> exchanges;
+  std::vector<std::optional<std::uint32_t>> exchange_of;    ///< by place in the program
+  std::vector<Transfer> transfers;
+  std::vector<Wire> wires;
+  std::vector<LinkId> links;
+  std::vector<std::vector<std::int64_t>> buffers;  ///< [group][communicator of the group]: bytes that
+                                                   ///< it holds on each member's GPU
+
+  [[nodiscard]] std::span<const Wire> wires_of(const Transfer& transfer) const {
+    return std::span(wires).subspan(transfer.first_wire, transfer.wire_count);
+  }
+  [[nodiscard]] std::span<const LinkId> links_of(const Wire& wire) const {
+    return std::span(links).subspan(wire.first_link, wire.link_count);
+  }
+  /// The transfer of a communicator in an exchange of its group; pairwise: of that member.
+  [[nodiscard]] std::uint32_t transfer_of(std::uint32_t exchange, std::uint32_t communicator,
+                                          std::uint32_t member) const;
+  /// The member that `member` sends to (shift > 0) or receives from (-shift).
+  [[nodiscard]] std::uint32_t neighbour(std::uint32_t communicator, std::uint32_t member,
+                                        int shift) const;
+};
+
+/// Lowers everything that `program` communicates, rank r on GPU r. O(flows).
+Traffic lower_traffic(const Program& program, const TransportCosts& transport);
+
+}  // namespace longhaul
