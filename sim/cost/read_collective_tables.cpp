@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "sim/input/presets.h"
 #include "sim/units/parse.h"
 
 namespace longhaul {
@@ -119,16 +120,59 @@ CollectiveTable read_table(const YamlValue& value, Diagnostics& diagnostics) {
   return table;
 }
 
+constexpr std::string_view built_in = "built-in: ";
+
+// A file beside the profile: built in, if the profile is.
+std::optional<SourcePtr> find_table_file(const YamlValue& name, const SourcePtr& profile,
+                                         Diagnostics& diagnostics) {
+  const std::string folder = profile->name.substr(0, profile->name.rfind('/') + 1);
+  const std::string path = folder + name.scalar();
+  if (!path.starts_with(built_in)) {
+    return read_source(path, diagnostics);
+  }
+  const auto source = embedded_file(path.substr(built_in.size()));
+  if (!source) {
+    diagnostics.error(name.place(), "no-table-file", "there is no built-in file " + name.scalar(),
+                      "name a file beside the profile");
+  }
+  return source;
+}
+
 }  // namespace
 
-void read_collective_tables(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
+void read_collective_tables(MapReader& root, const SourcePtr& source, TransportProfile& profile,
+                            Diagnostics& diagnostics) {
   const auto list = root.child("tables");
   if (!list) {
     return;
   }
   for (const YamlValue& item : list->items()) {
-    profile.tables.push_back(read_table(item, diagnostics));
+    const auto name = item.find("file");
+    if (!name) {
+      profile.tables.push_back(read_table(item, diagnostics));
+    } else if (const auto file = find_table_file(*name, source, diagnostics)) {
+      MapReader reader(item, "tables", diagnostics);
+      reader.ignore("file");
+      reader.finish();
+      read_table_file(*file, profile, diagnostics);
+    }
   }
+}
+
+void read_table_file(const SourcePtr& source, TransportProfile& profile, Diagnostics& diagnostics) {
+  const auto document = YamlValue::parse(source, diagnostics);
+  if (!document) {
+    return;
+  }
+  MapReader root(*document, "table file", diagnostics);
+  root.choice("format", {"longhaul-tables/1"});
+  if (const auto list = root.require("tables")) {
+    for (const YamlValue& item : list->items()) {
+      profile.tables.push_back(read_table(item, diagnostics));
+    }
+  }
+  root.finish();
+  profile.origins.push_back(source->name + " sha256:" + sha256_hex(source->text).substr(0, 16));
 }
 
 }  // namespace longhaul

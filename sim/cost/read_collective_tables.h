@@ -6,7 +6,9 @@
 
 namespace longhaul {
 
-/// Reads `tables`, if `root` has it. Tables with mistakes are recorded and left out.
-void read_collective_tables(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics);
+/// Reads `tables`, if `root` has it. Tables with mistakes are recorded. An item `file: NAME` stands
+/// for the tables of that file (read_table_file) beside `source`.
+void read_collective_tables(MapReader& root, const SourcePtr& source, TransportProfile& profile,
+                            Diagnostics& diagnostics);
 
 }  // namespace longhaul

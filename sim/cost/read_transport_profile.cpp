@@ -176,9 +176,9 @@ std::optional<TransportProfile> read_transport_profile(const SourcePtr& source,
   read_links(root, profile, diagnostics);
   read_media(root, profile, diagnostics);
   read_sms_and_memory(root, profile, diagnostics);
-  read_collective_tables(root, profile, diagnostics);
-  root.finish();
   profile.origins.push_back(source->name + " sha256:" + sha256_hex(source->text).substr(0, 16));
+  read_collective_tables(root, source, profile, diagnostics);
+  root.finish();
   if (diagnostics.has_errors()) {
     return std::nullopt;
   }

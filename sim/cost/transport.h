@@ -109,4 +109,8 @@ struct TransportProfile {
 std::optional<TransportProfile> read_transport_profile(const SourcePtr& source,
                                                        Diagnostics& diagnostics);
 
+/// Appends the tables of a file of their own (`format: longhaul-tables/1` and `tables`), and its
+/// origin.
+void read_table_file(const SourcePtr& source, TransportProfile& profile, Diagnostics& diagnostics);
+
 }  // namespace longhaul
