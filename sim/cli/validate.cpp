@@ -6,70 +6,128 @@
 #include <cstdio>
 
 #include "sim/cli/command.h"
+#include "sim/report/sweep_report.h"
 #include "sim/report/validation_report.h"
+#include "sim/validation/nccl_tests.h"
 
 namespace longhaul {
 
 namespace {
 
+/// What the files hold.
+struct Measured {
+  std::vector<MeasuredRun> runs;
+  std::vector<Sweep> sweeps;
+};
+
 class Validate : public Command {
  public:
   [[nodiscard]] std::string name() const override { return "validate"; }
   [[nodiscard]] std::string summary() const override {
-    return "predicts measured runs (longhaul-runs/1) and prints the errors";
+    return "predicts measured runs and sweeps of collectives, and prints the errors";
   }
   void declare(CLI::App& app) override {
-    app.add_option("files", files_, "RUNS.yaml...")->type_name("");
-    app.add_option("--max-gpus", max_gpus_, "skip runs on more GPUs than this (default: 512)");
+    app.add_option("files", files_,
+                   "runs (longhaul-runs/1), sweeps (longhaul-sweep/1), output of nccl-tests")
+        ->type_name("FILE...");
+    app.add_option("--cluster", sweeps_.cluster,
+                   "cluster of the sweeps that name none (else guessed from their words)")
+        ->type_name("CLUSTER");
+    app.add_flag("--half", sweeps_.half,
+                 "also predict every second size of a sweep from its other half");
+    app.add_option("--max-gpus", sweeps_.max_gpus, "skip what ran on more GPUs (default: 512)");
     app.add_option("--tolerance", tolerance_,
                    "exit 1 if the median error of any time row exceeds this many percent");
   }
   Outcome run(Session& session) override;
 
  private:
-  [[nodiscard]] std::vector<MeasuredRun> read(Diagnostics& diagnostics) const;
+  [[nodiscard]] Measured read(Diagnostics& diagnostics) const;
+  void read_file(const std::string& file, Measured& measured, Diagnostics& diagnostics) const;
+  [[nodiscard]] bool exceeds_tolerance(const ValidationReport& runs,
+                                       const SweepReport& sweeps) const;
   std::vector<std::string> files_;
-  std::int64_t max_gpus_ = 512;
+  SweepOptions sweeps_;
   double tolerance_ = 0.0;
 };
 
-std::vector<MeasuredRun> Validate::read(Diagnostics& diagnostics) const {
-  std::vector<MeasuredRun> runs;
-  for (const std::string& file : files_) {
-    const auto source = read_source(file, diagnostics);
-    if (!source) {
-      continue;
+void Validate::read_file(const std::string& file, Measured& measured,
+                         Diagnostics& diagnostics) const {
+  const auto source = read_source(file, diagnostics);
+  if (!source) {
+    return;
+  }
+  if (looks_like_nccl_tests(**source)) {
+    for (Sweep& sweep : read_nccl_tests(*source, diagnostics)) {
+      measured.sweeps.push_back(std::move(sweep));
     }
+  } else if (looks_like_sweep(**source)) {
+    if (auto sweep = read_sweep(*source, diagnostics)) {
+      measured.sweeps.push_back(std::move(*sweep));
+    }
+  } else {
     for (MeasuredRun& run : read_runs(*source, diagnostics)) {
-      if (run.draft && run.draft->gpus.value_or(1) > max_gpus_ && run.skip_reason.empty()) {
-        run.skip_reason = fmt::format("more than {} GPUs (--max-gpus)", max_gpus_);
+      if (run.draft && run.draft->gpus.value_or(1) > sweeps_.max_gpus && run.skip_reason.empty()) {
+        run.skip_reason = fmt::format("more than {} GPUs (--max-gpus)", sweeps_.max_gpus);
       }
-      runs.push_back(std::move(run));
+      measured.runs.push_back(std::move(run));
     }
   }
-  return runs;
+}
+
+Measured Validate::read(Diagnostics& diagnostics) const {
+  Measured measured;
+  for (const std::string& file : files_) {
+    read_file(file, measured, diagnostics);
+  }
+  return measured;
+}
+
+bool Validate::exceeds_tolerance(const ValidationReport& runs, const SweepReport& sweeps) const {
+  if (!(tolerance_ > 0.0)) {
+    return false;
+  }
+  for (const ScoreSummary& row : runs.summary) {
+    if (row.quantity == "time" && !(100.0 * row.median_absolute_error <= tolerance_)) {
+      return true;
+    }
+  }
+  for (const SweepSummary& row : sweeps.summary) {
+    for (const SweepSummary::Band& band : row.bands) {
+      if (row.collective == "all" && !(100.0 * band.median <= tolerance_)) {
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 Outcome Validate::run(Session& session) {
   if (files_.empty()) {
     fail_usage("validate takes files of measured runs", "for example: longhaul validate runs.yaml");
   }
-  const std::vector<MeasuredRun> runs = read(session.diagnostics);
+  const Measured measured = read(session.diagnostics);
+  session.diagnostics.throw_if_errors();
+  const SweepReport sweeps = score_sweeps(measured.sweeps, sweeps_, session.diagnostics);
   session.diagnostics.throw_if_errors();
   const bool progress = session.progress;
-  const ValidationReport report = validate(runs, [progress](std::size_t done, std::size_t all) {
-    if (progress && (done % 10 == 0 || done == all)) {
-      std::fprintf(stderr, "\r%zu of %zu runs%s", done, all, done == all ? "\n" : "");
-    }
-  });
-  int code = exit_code::done;
-  for (const ScoreSummary& row : report.summary) {
-    if (tolerance_ > 0.0 && row.quantity == "time" &&
-        !(100.0 * row.median_absolute_error <= tolerance_)) {
-      code = exit_code::answer_is_no;
-    }
+  const ValidationReport report =
+      validate(measured.runs, [progress](std::size_t done, std::size_t all) {
+        if (progress && (done % 10 == 0 || done == all)) {
+          std::fprintf(stderr, "\r%zu of %zu runs%s", done, all, done == all ? "\n" : "");
+        }
+      });
+  Outcome outcome;
+  outcome.exit_code = exceeds_tolerance(report, sweeps) ? exit_code::answer_is_no : exit_code::done;
+  outcome.json = validation_json(report);
+  add_sweeps(sweeps, outcome.json);
+  if (measured.sweeps.empty()) {
+    outcome.text = validation_text(report);
+  } else {
+    outcome.text = sweep_text(sweeps);
+    outcome.text += measured.runs.empty() ? "" : "\n" + validation_text(report);
   }
-  return {code, validation_text(report), validation_json(report)};
+  return outcome;
 }
 
 }  // namespace

@@ -322,4 +322,6 @@ bool TransportCosts::calibrated() const { return profile_->calibrated; }
 
 const std::vector<std::string>& TransportCosts::origins() const { return profile_->origins; }
 
+const TransportProfile& TransportCosts::profile() const { return *profile_; }
+
 }  // namespace longhaul

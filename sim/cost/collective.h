@@ -78,6 +78,8 @@ class TransportCosts {
   [[nodiscard]] Bytes communicator_memory(CollectiveKind kind, std::span<const GpuId> gpus) const;
   [[nodiscard]] bool calibrated() const;
   [[nodiscard]] const std::vector<std::string>& origins() const;
+  /// What the transport profile holds (sim/cost/transport.h): for calibration and validation.
+  [[nodiscard]] const TransportProfile& profile() const;
 
  private:
   [[nodiscard]] Course choose(const CollectiveRequest& request, const Placement& placement) const;

@@ -170,6 +170,7 @@ std::optional<TransportProfile> read_transport_profile(const SourcePtr& source,
   root.choice("format", {"longhaul-transport/1"});
   profile.name = root.text("name");
   profile.calibrated = root.boolean("calibrated");
+  profile.fitted_on = root.texts("fitted_on");
   read_spreads(root, profile, diagnostics);
   read_pins(root, profile);
   profile.tuning = read_tuning(root, diagnostics);
