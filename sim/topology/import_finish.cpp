@@ -192,11 +192,14 @@ class Finish {
     if (!options_.device.empty()) {
       return;
     }
+    const std::vector<std::string> fitting = devices_with(links_per_gpu());
+    const std::string names =
+        fitting.empty()
+            ? "'longhaul list' shows the presets"
+            : fmt::format("presets with {} NVLinks: {}", links_per_gpu(), fmt::join(fitting, ", "));
     diagnostics_.error(
         found_.gpus.front().place, code, message,
-        fmt::format("--device NAME (presets: {}) or --device FILE.yaml with its data "
-                    "sheet",
-                    fmt::join(device_presets(), ", ")));
+        fmt::format("--device NAME ({}), or --device FILE.yaml with its data sheet", names));
   }
 
   /// True if no GPU has more than one NVLink partner, in a machine of more than two: bridges
