@@ -411,7 +411,7 @@ class Finish {
     note("nics.gpudirect", "read: gdr of the adapters");
     if (guessed_rates_ > 0) {
       warn("guessed-rate",
-           fmt::format("the rate of {} adapters is not in the file: {}", guessed_rates_,
+           fmt::format("the rate of {} is not in the file: {}", counted(guessed_rates_, "adapter"),
                        fmt::join(rate_notes_, "; ")),
            "--nic-rate '400 Gb/s' if it is another");
     }
@@ -487,6 +487,8 @@ class Finish {
     }
     nvlink.domain_nodes = nvlink.wiring == NvlinkWiring::switched ? found_.hosts : 1;
     out_.spec.nodes = nvlink.domain_nodes;
+    note("nvlink.domain_nodes", "read: hosts in the file");
+    note("nodes", "read: hosts in the file");
   }
 
   /// A file that holds the PCI tree only. Eight SXM GPUs since Ampere are joined by NVSwitches.

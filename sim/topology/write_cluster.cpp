@@ -66,13 +66,22 @@ std::string word(const std::string& text) {
              : quoted(text);
 }
 
+/// A comment ends with its line, whatever a file's name may hold.
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    const auto code = static_cast<unsigned char>(c);
+    c = code < ' ' || code == 0x7f ? '?' : c;
+  }
+  return text;
+}
+
 class Writer {
  public:
   explicit Writer(const ImportedCluster& cluster) : cluster_(cluster), node_(cluster.spec.node) {}
 
   std::string write() {
     for (const std::string& line : cluster_.heading) {
-      text_ += fmt::format("# {}\n", line);
+      text_ += fmt::format("# {}\n", one_line(line));
     }
     line(0, "name", word(cluster_.spec.name), "name");
     if (cluster_.spec.nodes > 1) {
