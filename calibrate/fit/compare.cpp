@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "calibrate/fit/model_fit.h"
 #include "calibrate/fit/statistics.h"
@@ -70,29 +71,64 @@ bool covers(const CollectiveTable& table, Bytes bytes) {
 
 }  // namespace
 
+namespace {
+
+// The model alone, the model with tables, and what both say to one measurement after the other.
+class Foreteller {
+ public:
+  Foreteller(const Cluster& cluster, const TransportProfile& profile)
+      : cluster_(cluster),
+        profile_(profile),
+        model_(cluster, without_tables(profile)),
+        whole_(cluster, std::make_shared<const TransportProfile>(profile)) {}
+
+  struct Answer {
+    const CollectiveTable* table = nullptr;
+    double model = 0.0;
+    double whole = 0.0;
+  };
+
+  /// Nothing for groups that the cluster lacks, and for sizes beyond the group's table.
+  [[nodiscard]] std::optional<Answer> foretell(const Measurement& row) const {
+    const auto gpus = group_members(cluster_, row.group);
+    if (!gpus) {
+      return std::nullopt;
+    }
+    const CollectiveTable* table = find_table(profile_, cluster_, place(cluster_, *gpus), row.kind);
+    if (table != nullptr && !covers(*table, row.bytes)) {
+      return std::nullopt;
+    }
+    const CollectiveRequest request{row.kind, *gpus, row.bytes};
+    return Answer{table, model_.alone(request).value(), whole_.alone(request).value()};
+  }
+
+ private:
+  static std::shared_ptr<const TransportProfile> without_tables(TransportProfile profile) {
+    profile.tables.clear();
+    return std::make_shared<const TransportProfile>(std::move(profile));
+  }
+
+  const Cluster& cluster_;
+  const TransportProfile& profile_;
+  TransportCosts model_;
+  TransportCosts whole_;
+};
+
+}  // namespace
+
 std::vector<SweepError> compare_with_measurements(const Cluster& cluster,
                                                   const TransportProfile& profile,
                                                   const Measurements& measurements) {
-  TransportProfile bare = profile;
-  bare.tables.clear();
-  const TransportCosts model(cluster, std::make_shared<const TransportProfile>(bare));
-  const TransportCosts whole(cluster, std::make_shared<const TransportProfile>(profile));
+  const Foreteller foreteller(cluster, profile);
   const std::vector<double> floors = floors_of(measurements);
   std::map<std::size_t, Sweep> by_sweep;
   for (const Measurement& row : measurements.rows) {
-    const auto gpus = group_members(cluster, row.group);
-    if (!gpus) {
-      continue;
+    if (const auto answer = foreteller.foretell(row)) {
+      Sweep& sweep = by_sweep[row.sweep];
+      sweep.has_table = answer->table != nullptr;
+      sweep.bands[band_of(row.bytes)].add(answer->model, answer->whole, row.time.value(),
+                                          floors[row.sweep]);
     }
-    const CollectiveTable* table = find_table(profile, cluster, place(cluster, *gpus), row.kind);
-    if (table != nullptr && !covers(*table, row.bytes)) {
-      continue;
-    }
-    const CollectiveRequest request{row.kind, *gpus, row.bytes};
-    Sweep& sweep = by_sweep[row.sweep];
-    sweep.has_table = table != nullptr;
-    sweep.bands[band_of(row.bytes)].add(model.alone(request).value(), whole.alone(request).value(),
-                                        row.time.value(), floors[row.sweep]);
   }
   std::vector<SweepError> result;
   for (const auto& [index, sweep] : by_sweep) {
@@ -103,6 +139,31 @@ std::vector<SweepError> compare_with_measurements(const Cluster& cluster,
     result.push_back(error);
   }
   return result;
+}
+
+std::vector<TableVerdict> judge_tables(const Cluster& cluster, const TransportProfile& profile,
+                                       const Measurements& measurements) {
+  const Foreteller foreteller(cluster, profile);
+  const std::vector<double> floors = floors_of(measurements);
+  std::vector<std::array<Errors, size_bands>> errors(profile.tables.size());
+  for (const Measurement& row : measurements.rows) {
+    const auto answer = foreteller.foretell(row);
+    if (answer && answer->table != nullptr) {
+      const auto index = static_cast<std::size_t>(answer->table - profile.tables.data());
+      errors[index][band_of(row.bytes)].add(answer->model, answer->whole, row.time.value(),
+                                            floors[row.sweep]);
+    }
+  }
+  std::vector<TableVerdict> verdicts(profile.tables.size());
+  for (std::size_t table = 0; table < verdicts.size(); ++table) {
+    verdicts[table].table = table;
+    for (std::size_t band = 0; band < size_bands; ++band) {
+      const BandError error = errors[table][band].summarise();
+      verdicts[table].bands[band] = error;
+      verdicts[table].confirmed = verdicts[table].confirmed && error.table <= error.model;
+    }
+  }
+  return verdicts;
 }
 
 namespace {

@@ -39,6 +39,18 @@ std::vector<SweepError> compare_with_measurements(const Cluster& cluster,
                                                   const TransportProfile& profile,
                                                   const Measurements& measurements);
 
+/// A table of the profile against all measurements of its collective and group together.
+struct TableVerdict {
+  std::size_t table = 0;  ///< index in TransportProfile::tables
+  std::array<BandError, size_bands> bands{};
+  /// No band in which the table's error is above the model's. True without measurements.
+  bool confirmed = true;
+};
+
+/// One verdict for each table of the profile.
+std::vector<TableVerdict> judge_tables(const Cluster& cluster, const TransportProfile& profile,
+                                       const Measurements& measurements);
+
 /// As a table of text.
 std::string write_comparison(const std::vector<SweepError>& errors);
 

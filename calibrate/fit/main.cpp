@@ -17,13 +17,15 @@ namespace longhaul {
 namespace {
 
 constexpr const char* help =
-    R"(longhaul_fit tables --device NAME[,NAME] --origin TEXT [--nccl VERSION]
+    R"(longhaul_fit tables --device NAME[,NAME] --origin TEXT [--only COLUMN=VALUE]
     [--gpus-per-node N --fabric NAME [--nic-rate RATE]] FILES
   prints the tables of a transport profile
-longhaul_fit model --cluster NAME [--gpus N] [--profile FILE] [--nccl VERSION] [--gpus-per-node N] FILES
+longhaul_fit model --cluster NAME [--gpus N] [--profile FILE] [--only COLUMN=VALUE] [--gpus-per-node N] FILES
   prints behaviours fitted to the files, with errors, held-out errors and covariances
-longhaul_fit compare --cluster NAME [--gpus N] [--profile FILE] [--tables FILE] FILES
+longhaul_fit compare --cluster NAME [--gpus N] [--profile FILE] [--tables FILE] [--only COLUMN=VALUE] FILES
   prints errors of the model and of the tables by size
+longhaul_fit keep --cluster NAME [--gpus N] --tables FILE [--only COLUMN=VALUE] FILES
+  prints the tables of FILE without those that foretell FILES worse than the model in some band
 FILES: .csv with nccl-tests' rows, .yaml sweeps. See calibrate/README.md.
 )";
 
@@ -39,7 +41,7 @@ struct Arguments {
 };
 
 const std::vector<std::string> option_names = {
-    "--device",   "--origin",  "--nccl",    "--gpus-per-node", "--fabric",
+    "--device",   "--origin",  "--only",    "--gpus-per-node", "--fabric",
     "--nic-rate", "--cluster", "--profile", "--gpus",          "--tables"};
 
 Arguments read_arguments(int count, char** words, Diagnostics& diagnostics) {
@@ -91,8 +93,16 @@ int integer_option(const Arguments& arguments, const char* name, int fallback,
 
 Measurements read_files(const Arguments& arguments, Diagnostics& diagnostics) {
   Measurements measurements;
-  const CsvOptions options{integer_option(arguments, "--gpus-per-node", 0, diagnostics),
-                           arguments.option("--nccl")};
+  const std::string only = arguments.option("--only");
+  const std::size_t equals = only.find('=');
+  CsvOptions options{integer_option(arguments, "--gpus-per-node", 0, diagnostics), "", ""};
+  if (equals != std::string::npos) {
+    options.column = only.substr(0, equals);
+    options.value = only.substr(equals + 1);
+  } else if (!only.empty()) {
+    diagnostics.error({}, "bad-option", "--only is '" + only + "'",
+                      "write --only table_version=2.29.2");
+  }
   for (const std::string& file : arguments.files) {
     read_measured_file(file, options, measurements, diagnostics);
   }
@@ -171,19 +181,49 @@ TransportProfile read_profile(const Arguments& arguments, Diagnostics& diagnosti
   return *profile;
 }
 
+// Says on the error output what it left out and why.
+std::string keep_tables(const Cluster& cluster, const TransportProfile& profile,
+                        const Measurements& measurements) {
+  std::vector<CollectiveTable> kept;
+  for (const TableVerdict& verdict : judge_tables(cluster, profile, measurements)) {
+    const CollectiveTable& table = profile.tables[verdict.table];
+    fmt::print(stderr, "{:8} {} on {} x {}: model, table", verdict.confirmed ? "kept" : "left out",
+               collective_words()[static_cast<std::size_t>(table.kind)], table.nodes,
+               table.gpus_per_node);
+    for (const BandError& band : verdict.bands) {
+      fmt::print(stderr, "{}",
+                 band.points == 0
+                     ? std::string("  -")
+                     : fmt::format("  {:.1f} %, {:.1f} %", 100.0 * band.model, 100.0 * band.table));
+    }
+    fmt::print(stderr, "\n");
+    if (verdict.confirmed) {
+      kept.push_back(table);
+    }
+  }
+  return write_tables(kept);
+}
+
 std::string run(const Arguments& arguments, Diagnostics& diagnostics) {
   if (arguments.command == "tables") {
     return run_tables(arguments, diagnostics);
   }
-  if (arguments.command != "model" && arguments.command != "compare") {
+  if (arguments.command != "model" && arguments.command != "compare" &&
+      arguments.command != "keep") {
     diagnostics.error({}, "unknown-command", "there is no command '" + arguments.command + "'",
-                      "tables, model or compare; longhaul_fit --help");
+                      "tables, model, compare or keep; longhaul_fit --help");
     throw InputError(diagnostics);
+  }
+  if (arguments.command == "keep") {
+    demand(arguments, "--tables", diagnostics);
   }
   const Cluster cluster = read_machine(arguments, diagnostics);
   const TransportProfile profile = read_profile(arguments, diagnostics);
   const Measurements measurements = read_files(arguments, diagnostics);
   diagnostics.throw_if_errors();
+  if (arguments.command == "keep") {
+    return keep_tables(cluster, profile, measurements);
+  }
   return arguments.command == "model"
              ? write_model_fit(fit_model(cluster, profile, measurements))
              : write_comparison(compare_with_measurements(cluster, profile, measurements));

@@ -41,12 +41,14 @@ const std::vector<std::string>& collective_words();
 
 struct CsvOptions {
   int gpus_per_node = 0;  ///< 0: all rows are of one node
-  std::string nccl;       ///< take this nccl_version_stamp only; empty: the newest of the file
+  /// Take only the rows whose cell in this column is this. Without a column: the rows of the newest
+  /// nccl_version_stamp, if the file has such.
+  std::string column, value;
 };
 
 /// Rows of nccl-tests as a CSV: columns operation, gpus, message_bytes, latency_us, and if there
 /// are such bus_bandwidth_gb_per_s, nccl_version_stamp, flag; others are ignored. Rows with a flag,
-/// of zero bytes, or of other NCCL versions are left out. If there is a bus bandwidth, it must be
+/// of zero bytes, or of other NCCL versions (or values) are left out. If there is a bus bandwidth, it must be
 /// that of nccl-tests' formula for message_bytes within 2 %: it tells what the size counts.
 void read_measured_csv(const SourcePtr& source, const CsvOptions& options, Measurements& result,
                        Diagnostics& diagnostics);

@@ -191,13 +191,13 @@ std::string short_name(const std::string& path) {
   return before == std::string::npos ? path : path.substr(before + 1);
 }
 
-void note_left_out(int flagged, int versions, const std::string& file, const std::string& nccl,
+void note_left_out(int flagged, int versions, const std::string& file, const std::string& taken,
                    Measurements& result) {
   if (flagged > 0) {
     result.left_out.push_back(fmt::format("{}: {} rows with a flag", file, flagged));
   }
   if (versions > 0) {
-    result.left_out.push_back(fmt::format("{}: {} rows not of NCCL {}", file, versions, nccl));
+    result.left_out.push_back(fmt::format("{}: {} rows not of {}", file, versions, taken));
   }
 }
 
@@ -209,7 +209,9 @@ void read_measured_csv(const SourcePtr& source, const CsvOptions& options, Measu
   if (diagnostics.has_errors()) {
     return;
   }
-  const std::string wanted = options.nccl.empty() ? newest_version(file) : options.nccl;
+  const bool chosen = !options.column.empty();
+  const std::string column = chosen ? options.column : "nccl_version_stamp";
+  const std::string wanted = chosen ? options.value : newest_version(file);
   const std::string name = short_name(source->name);
   int flagged = 0;
   int versions = 0;
@@ -219,7 +221,7 @@ void read_measured_csv(const SourcePtr& source, const CsvOptions& options, Measu
       continue;
     }
     const bool flag = !file.text(cells, "flag").empty();
-    const bool other = !wanted.empty() && file.text(cells, "nccl_version_stamp") != wanted;
+    const bool other = (chosen || !wanted.empty()) && file.text(cells, column.c_str()) != wanted;
     flagged += flag ? 1 : 0;
     versions += other && !flag ? 1 : 0;
     auto row = read_row(file, line, cells, options, diagnostics);
@@ -230,7 +232,7 @@ void read_measured_csv(const SourcePtr& source, const CsvOptions& options, Measu
         fmt::format("{} {} x{}", name, file.text(cells, "operation"), row->group.gpus));
     result.rows.push_back(*row);
   }
-  note_left_out(flagged, versions, name, wanted, result);
+  note_left_out(flagged, versions, name, column + " " + wanted, result);
 }
 
 }  // namespace longhaul
