@@ -25,11 +25,13 @@ std::vector<Column> with_bands(std::vector<Column> columns) {
 }
 
 std::string sweeps_table(const std::vector<SweepScore>& scores) {
-  TextTable table(with_bands({{"sweep", Align::left}, {"group", Align::right}}));
+  TextTable table(
+      with_bands({{"sweep", Align::left}, {"group", Align::right}, {"by", Align::left}}));
   for (const SweepScore& score : scores) {
     std::vector<std::string> cells{
         score.sweep.id + (score.fitted ? " (fitted)" : ""),
-        fmt::format("{}x{}", score.sweep.nodes, score.sweep.gpus_per_node)};
+        fmt::format("{}x{}", score.sweep.nodes, score.sweep.gpus_per_node),
+        score.table ? "table" : "model"};
     for (const BandScore& band : score.bands) {
       cells.push_back(band.sizes == 0 ? ""
                                       : format_percent(band.median_absolute_error) + " (" +
@@ -110,12 +112,10 @@ std::string remarks_text(const SweepReport& report) {
     for (const std::string& note : score.notes) {
       ++notes[note];
     }
-    bool table = false;
     for (const SweepPoint& point : score.points) {
-      table = table || point.table;
       extrapolated += point.extrapolated ? 1 : 0;
     }
-    tables += table ? 1 : 0;
+    tables += score.table ? 1 : 0;
   }
   for (const auto& [id, why] : report.skipped) {
     ++reasons[why];
@@ -175,6 +175,7 @@ JsonValue json_sweep(const SweepScore& score) {
       .set("scope", name_of_scope(score.many_nodes))
       .set("machine", score.machine)
       .set("fitted", score.fitted)
+      .set("table", score.table)
       .set("notes", list_of(score.notes, &json_text))
       .set("bands", bands)
       .set("points", list_of(score.points, &json_point));

@@ -206,7 +206,8 @@ class LogReader {
     finish_table();
     const auto first = std::find(words.begin(), words.end(), "time");
     titles_.assign(first, words.end());
-    while (!titles_.empty() && titles_.back() == "timestamp") {
+    stamped_ = titles_.back() == "timestamp";
+    if (stamped_) {
       titles_.pop_back();
     }
     in_table_ = true;
@@ -216,7 +217,7 @@ class LogReader {
   }
 
   void read_row(std::vector<std::string> words) {
-    while (words.size() > titles_.size() && is_timestamp(words.back())) {
+    while (stamped_ && !words.empty() && is_timestamp(words.back())) {
       words.pop_back();
     }
     // Versions differ in whether they print redop and root: measured columns count from the end.
@@ -285,6 +286,7 @@ class LogReader {
   Diagnostics& diagnostics_;
   int line_ = 0;
   bool in_table_ = false;
+  bool stamped_ = false;   ///< rows end in a time stamp
   bool had_rows_ = false;  ///< since the ranks were listed
   std::vector<std::string> titles_;
   std::vector<LogTable> tables_;  ///< at most one: the one that is being read

@@ -68,7 +68,8 @@ void name_collective(const LogTable& table, const LogFacts& facts, Sweep& sweep)
   sweep.kind = collective_kind(sweep.collective);
   const auto factor = measured_factor(table);
   const double expected = bus_factor(sweep.collective, sweep.gpus);
-  if (!sweep.collective.empty() && factor && std::abs(*factor / expected - 1.0) > 0.02) {
+  if (!sweep.collective.empty() && sweep.gpus > 1 && factor &&
+      std::abs(*factor / expected - 1.0) > 0.02) {
     sweep.skip_reason = fmt::format(
         "busbw / algbw is {:.3f}, but {} on {} ranks has {:.3f}: another collective, or "
         "other ranks",

@@ -101,6 +101,11 @@ SweepScore score_sweep(const Sweep& sweep, const SweepMachine& machine,
   }
   for (const SweepRow& row : sweep.rows) {
     score.points.push_back(predict_point(costs, sweep, machine, row));
+    score.table = score.table || score.points.back().table;
+  }
+  for (const CollectiveTable& table : costs.profile().tables) {
+    const bool itself = table.from.find(sweep.id) != std::string::npos;
+    score.fitted = score.fitted || (score.table && itself);
   }
   for (std::size_t band = 0; band < size_bands; ++band) {
     score.bands[band] = score_band(score.points, band);

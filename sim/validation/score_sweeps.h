@@ -40,7 +40,8 @@ struct BandScore {
 struct SweepScore {
   Sweep sweep;
   bool many_nodes = false;  ///< its traffic leaves the node; an NVLink domain is one node
-  bool fitted = false;      ///< the profile was fitted on this machine's sweeps: scored apart
+  bool fitted = false;      ///< the profile, or its table, was made from this machine's sweeps
+  bool table = false;       ///< a measured table of the profile was used
   std::string machine;
   std::vector<std::string> notes;
   std::vector<SweepPoint> points;

@@ -219,7 +219,7 @@ bool is_unaligned(const Sweep& sweep) {
          contains(words, "no gdr");
 }
 
-// The usual server of the device, without GPUDirect.
+// The usual server of the device, with its adapters behind the CPU, or without GPUDirect.
 Guess guess_unaligned(const Sweep& sweep) {
   Guess guess;
   const std::string device = device_of(sweep.gpu, guess.notes);
@@ -227,14 +227,14 @@ Guess guess_unaligned(const Sweep& sweep) {
                      : device == "h200-sxm"    ? "hgx-h200"
                                                : nullptr;
   if (node == nullptr || !contains(lower(sweep.inter), "roce")) {
-    guess.skip_reason = "GPU and adapter are apart (no GPUDirect): give --cluster";
+    guess.skip_reason = "GPU and adapter are apart: give --cluster";
     return guess;
   }
-  guess.yaml = fmt::format(
-      "{{node: {{include: {}, nics: {{gpudirect: false}}}}, "
-      "fabric: roce-rails}}",
-      node);
-  guess.notes.emplace_back("GPU and adapter are apart: as a server of 400 Gb/s without GPUDirect");
+  const bool apart = contains(lower(sweep.inter), "not aligned");
+  guess.yaml = fmt::format("{{node: {{include: {}, {}}}, fabric: roce-rails}}", node,
+                           apart ? "pcie: {switches: 0}" : "nics: {gpudirect: false}");
+  guess.notes.emplace_back(apart ? "adapters behind the CPU, of 400 Gb/s"
+                                 : "adapters of 400 Gb/s without GPUDirect");
   return guess;
 }
 
