@@ -37,7 +37,8 @@ void Machine::post(ActorId actor, std::uint32_t index) {
   const FoldedTransfer& plan = plan_for(id, task.place, member);
   result_.extrapolated = result_.extrapolated || plan.extrapolated;
   if (instruction.op == Op::send_receive) {
-    // A kernel that sends to one neighbour and receives from another needs what the busier side does.
+    // A kernel that sends to one neighbour and receives from another needs what the busier side
+    // does.
     task.sms_held = std::max(plan.sms_held, plan_for(id, task.place, plan.sender).sms_held);
     change_sms(actor, task.sms_held);
     task.transfers = 2;
@@ -92,8 +93,7 @@ void Machine::start_flow(const FoldedFlow& flow, Seconds extra, const FlowOwner&
   ++occurrence.flows_left;
 }
 
-void Machine::start_collective(std::uint32_t communicator, Stream stream,
-                               std::uint64_t sequence) {
+void Machine::start_collective(std::uint32_t communicator, Stream stream, std::uint64_t sequence) {
   Channel& channel = communicators_[communicator].channels[static_cast<int>(stream)];
   Occurrence& occurrence = channel.queue[sequence - channel.first];
   occurrence.started = true;

@@ -55,8 +55,7 @@ void Fold::find_communicators(const Symmetry& symmetry) {
     for (std::uint32_t actor = 0; actor < rank_of_.size(); ++actor) {
       const std::uint32_t original = traffic_.communicator_of[group][rank_of_[actor].index];
       const auto found = known.find(symmetry.communicators[original]);
-      const std::uint32_t mine =
-          found == known.end() ? add_communicator(original) : found->second;
+      const std::uint32_t mine = found == known.end() ? add_communicator(original) : found->second;
       known.emplace(symmetry.communicators[original], mine);
       const auto& members = communicators_[mine].members;
       const auto place = std::find_if(members.begin(), members.end(), [&](const auto& member) {
@@ -169,7 +168,8 @@ FoldedFlow Fold::make_flow(std::uint32_t index, const Symmetry& symmetry) const 
   flow.bytes = Bytes::of(wire.bytes);
   flow.cap = BytesPerSecond::of(wire.cap);
   flow.latency = Seconds::of(wire.latency);
-  const auto copies = std::lower_bound(copies_.begin(), copies_.end(), std::pair(colour, INT64_MIN));
+  const auto copies =
+      std::lower_bound(copies_.begin(), copies_.end(), std::pair(colour, INT64_MIN));
   flow.copies = copies->second;
   for (const LinkId link : traffic_.links_of(wire)) {
     const LinkId mine(link_class_[link.index]);

@@ -1,5 +1,5 @@
-// What the machine simulates: one rank of each class with its multiplicity, and communicators, flows
-// and links likewise. Without folding every class has one member.
+// What the machine simulates: one rank of each class with its multiplicity, and communicators,
+// flows and links likewise. Without folding every class has one member.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ using ActorId = Id<struct ActorTag>;
 /// Members of one actor in a communicator.
 struct FoldedMember {
   ActorId actor;
-  std::uint32_t count = 0;   ///< members of that class
-  std::uint32_t first = 0;   ///< the first of them, as a member of the representative
+  std::uint32_t count = 0;  ///< members of that class
+  std::uint32_t first = 0;  ///< the first of them, as a member of the representative
 };
 
 /// A class of communicators, as one of them.
@@ -111,11 +111,11 @@ class Fold {
   std::vector<std::uint32_t> representative_;  // link, by class
   std::vector<BytesPerSecond> capacities_;
   std::vector<FoldedCommunicator> communicators_;
-  std::vector<std::vector<std::uint32_t>> communicator_of_;  // [group][actor]
-  std::vector<std::vector<std::uint32_t>> member_of_;        // [group][actor]
+  std::vector<std::vector<std::uint32_t>> communicator_of_;          // [group][actor]
+  std::vector<std::vector<std::uint32_t>> member_of_;                // [group][actor]
   std::vector<std::vector<std::vector<FoldedTransfer>>> transfers_;  // [exchange][comm.][member]
   std::vector<Crossings> crossings_;
-  std::vector<std::pair<std::uint64_t, std::int64_t>> copies_;       // by colour of flows, sorted
+  std::vector<std::pair<std::uint64_t, std::int64_t>> copies_;  // by colour of flows, sorted
 };
 
 }  // namespace longhaul

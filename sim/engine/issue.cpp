@@ -207,9 +207,9 @@ void Machine::complete(ActorId actor, std::uint32_t index) {
   task.state = TaskState::done;
   state.live.erase(std::find(state.live.begin(), state.live.end(), index));
   if (instruction.op != Op::release) {
-    auto& queue = state.queues[in_compute_order(instruction.op)
-                                   ? static_cast<int>(Stream::compute)
-                                   : static_cast<int>(instruction.stream)];
+    auto& queue =
+        state.queues[in_compute_order(instruction.op) ? static_cast<int>(Stream::compute)
+                                                      : static_cast<int>(instruction.stream)];
     check(!queue.empty() && queue.front() == index, "streams run in order");
     queue.pop_front();
   }
@@ -223,7 +223,8 @@ void Machine::complete(ActorId actor, std::uint32_t index) {
     state.times.forward_end = now_;
   }
   if (options_.record_spans) {
-    result_.spans.push_back({fold_.rank_of(actor), instruction.stream, task.started, now_, task.place});
+    result_.spans.push_back(
+        {fold_.rank_of(actor), instruction.stream, task.started, now_, task.place});
   }
   std::vector<std::uint32_t> dependents;
   dependents.swap(task.dependents);

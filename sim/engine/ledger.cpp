@@ -12,9 +12,7 @@ std::int64_t Holdings::total() const {
 }
 
 Ledger::Ledger(const Program& program, std::size_t actors, bool record)
-    : holdings_(actors),
-      peaks_(holdings_.size()),
-      record_(record) {
+    : holdings_(actors), peaks_(holdings_.size()), record_(record) {
   const auto framework = static_cast<std::int64_t>(program.framework_memory.value());
   for (std::size_t actor = 0; actor < holdings_.size(); ++actor) {
     hold(ActorId(actor), MemoryCategory::framework, framework, SimTime());
@@ -22,8 +20,7 @@ Ledger::Ledger(const Program& program, std::size_t actors, bool record)
       if (!tensor.persistent || tensor.view) {
         continue;
       }
-      const auto bytes =
-          static_cast<std::int64_t>(tensor.slot_bytes().value()) * tensor.slots;
+      const auto bytes = static_cast<std::int64_t>(tensor.slot_bytes().value()) * tensor.slots;
       if (tensor.in_host_memory) {
         hold_on_host(ActorId(actor), bytes);
       } else {

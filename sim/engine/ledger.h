@@ -17,8 +17,8 @@ struct Holdings {
   [[nodiscard]] std::int64_t total() const;
 };
 
-/// The accounts of all actors (classes of equal ranks) and their peaks. Bytes are exact integers, so the categories of a
-/// peak sum to it exactly.
+/// The accounts of all actors (classes of equal ranks) and their peaks. Bytes are exact integers,
+/// so the categories of a peak sum to it exactly.
 class Ledger {
  public:
   Ledger(const Program& program, std::size_t actors, bool record);

@@ -9,9 +9,10 @@ namespace longhaul {
 
 const char* name_of(Cause cause) {
   static constexpr const char* names[cause_count] = {
-      "attention",     "gemm",       "memory_bound", "loss",            "optimizer",
-      "ring_exchange", "all_to_all", "all_gather",   "tensor_parallel", "data_parallel",
-      "pipeline",      "offload",    "slower_ranks", "other"};
+      "attention",       "gemm",          "memory_bound", "loss",
+      "optimizer",       "ring_exchange", "all_to_all",   "all_gather",
+      "tensor_parallel", "data_parallel", "pipeline",     "offload",
+      "slower_ranks",    "other"};
   return names[static_cast<int>(cause)];
 }
 
@@ -77,8 +78,7 @@ Timeline Machine::run() {
            kernel_ends_.top().generation != actors_[kernel_ends_.top().actor].generation) {
       kernel_ends_.pop();
     }
-    const SimTime kernel =
-        kernel_ends_.empty() ? SimTime::infinity() : kernel_ends_.top().when;
+    const SimTime kernel = kernel_ends_.empty() ? SimTime::infinity() : kernel_ends_.top().when;
     const SimTime next = std::min(kernel, network_.next_event());
     if (next == SimTime::infinity()) {
       break;

@@ -1,5 +1,5 @@
-// The engine's state: actors (ranks, each for its class) with streams and tasks, communicators with collectives in progress.
-// Private to sim/engine.
+// The engine's state: actors (ranks, each for its class) with streams and tasks, communicators with
+// collectives in progress. Private to sim/engine.
 #pragma once
 
 #include <cstdint>
@@ -47,16 +47,16 @@ struct SlotUsers {
 
 /// One issued instruction of one rank.
 struct Task {
-  std::uint32_t serial = 0;      ///< of the task that now has this place in the pool
+  std::uint32_t serial = 0;  ///< of the task that now has this place in the pool
   std::uint32_t place = 0;
   TaskState state = TaskState::waiting;
-  std::int32_t blockers = 0;     ///< unfinished tasks it waits for
-  std::int32_t transfers = 0;    ///< send_receive: flows it still waits for
-  std::int32_t sms_held = 0;     ///< by its communication kernel
+  std::int32_t blockers = 0;   ///< unfinished tasks it waits for
+  std::int32_t transfers = 0;  ///< send_receive: flows it still waits for
+  std::int32_t sms_held = 0;   ///< by its communication kernel
   std::vector<Use> uses;
-  std::vector<std::int64_t> counters;      ///< loop turns at issue
-  std::vector<std::uint32_t> dependents;   ///< tasks of the same rank waiting for this one
-  double work_left = 0.0;        ///< ticks at full speed
+  std::vector<std::int64_t> counters;     ///< loop turns at issue
+  std::vector<std::uint32_t> dependents;  ///< tasks of the same rank waiting for this one
+  double work_left = 0.0;                 ///< ticks at full speed
   double spread = 0.0;
   std::int64_t workspace = 0;
   SimTime started;
@@ -67,42 +67,42 @@ struct Task {
 struct ActorState {
   explicit ActorState(Cursor start) : cursor(std::move(start)) {}
   Cursor cursor;
-  std::vector<Task> tasks;                ///< pool
+  std::vector<Task> tasks;  ///< pool
   std::vector<std::uint32_t> free_tasks;
-  std::uint32_t issued = 0;               ///< tasks so far; the serial of the last one
-  std::vector<SlotUsers> slots;           ///< by key
-  std::vector<std::uint32_t> live;        ///< unfinished tasks in issue order
+  std::uint32_t issued = 0;         ///< tasks so far; the serial of the last one
+  std::vector<SlotUsers> slots;     ///< by key
+  std::vector<std::uint32_t> live;  ///< unfinished tasks in issue order
   std::deque<std::uint32_t> queues[stream_count];
   std::optional<std::uint32_t> last_compute;  ///< last unfinished task issued to the compute stream
-  bool computing = false;                 ///< the head of the compute queue runs
-  double speed = 1.0;                     ///< of the running kernel
-  SimTime settled;                        ///< work_left of the running kernel holds at this instant
-  SimTime finish;                         ///< of the running kernel, if nothing changes
-  std::uint64_t generation = 0;           ///< of `finish`
-  SimTime idle_since;                     ///< the compute stream stands still since
-  int sms_held = 0;                       ///< by communication kernels
-  Blame last_transfer;                    ///< the communication that ended last
-  bool dirty = true;                      ///< something may be issued or started
+  bool computing = false;                     ///< the head of the compute queue runs
+  double speed = 1.0;                         ///< of the running kernel
+  SimTime settled;               ///< work_left of the running kernel holds at this instant
+  SimTime finish;                ///< of the running kernel, if nothing changes
+  std::uint64_t generation = 0;  ///< of `finish`
+  SimTime idle_since;            ///< the compute stream stands still since
+  int sms_held = 0;              ///< by communication kernels
+  Blame last_transfer;           ///< the communication that ended last
+  bool dirty = true;             ///< something may be issued or started
   RankTimes times;
 };
 
 /// One collective in progress, or waiting for members.
 struct Occurrence {
   std::uint32_t place = 0;
-  std::uint32_t arrived = 0;              ///< members of the original
+  std::uint32_t arrived = 0;  ///< members of the original
   std::int32_t flows_left = 0;
-  std::int32_t members_left = 0;          ///< actors whose task has not finished
+  std::int32_t members_left = 0;  ///< actors whose task has not finished
   bool started = false;
   Blame blame;
   std::vector<std::optional<std::uint32_t>> task_of;  ///< by member
-  std::vector<FlowId> flows;              ///< in progress, in start order
+  std::vector<FlowId> flows;                          ///< in progress, in start order
 };
 
 /// The collectives of one communicator on one stream, oldest first.
 struct Channel {
   std::deque<Occurrence> queue;
-  std::uint64_t first = 0;                ///< sequence number of queue.front()
-  std::vector<std::uint64_t> next;        ///< by member: sequence number of its next collective
+  std::uint64_t first = 0;          ///< sequence number of queue.front()
+  std::vector<std::uint64_t> next;  ///< by member: sequence number of its next collective
 };
 
 /// A communicator: one group instance, for its class. Members are those of the FoldedCommunicator.
@@ -115,8 +115,8 @@ struct FlowOwner {
   std::uint32_t communicator = 0;
   std::uint8_t stream = 0;
   std::uint64_t sequence = 0;
-  std::int64_t copies = 1;                ///< flows that this one stands for
-  std::optional<std::uint32_t> sender;    ///< member index (send_receive)
+  std::int64_t copies = 1;              ///< flows that this one stands for
+  std::optional<std::uint32_t> sender;  ///< member index (send_receive)
   std::optional<std::uint32_t> receiver;
 };
 
@@ -134,7 +134,7 @@ struct KernelEnd {
 struct Snapshot {
   std::int64_t turn = 0;
   SimTime when;
-  std::vector<std::uint64_t> state;       ///< relative; equal states evolve equally
+  std::vector<std::uint64_t> state;  ///< relative; equal states evolve equally
   std::vector<RankTimes> times;
   std::vector<Holdings> holdings;
   std::vector<double> link_bytes;
@@ -213,15 +213,15 @@ class Machine {
   FlowNetwork network_;
   std::vector<ActorState> actors_;
   std::vector<Communicator> communicators_;
-  std::vector<std::uint32_t> first_key_;                     ///< by tensor
-  std::vector<std::size_t> loop_begin_;                      ///< by loop: place
+  std::vector<std::uint32_t> first_key_;  ///< by tensor
+  std::vector<std::size_t> loop_begin_;   ///< by loop: place
   std::vector<std::size_t> loop_end_;
-  std::vector<FlowOwner> owners_;                            ///< by FlowId
+  std::vector<FlowOwner> owners_;  ///< by FlowId
   std::priority_queue<KernelEnd, std::vector<KernelEnd>, std::greater<>> kernel_ends_;
   SimTime now_;
-  std::uint64_t boundaries_ = 0;          ///< uniform loops in which rank 0 has just begun a turn
-  std::vector<std::vector<Snapshot>> history_;               ///< by loop
-  std::vector<std::uint32_t> dirty_;      ///< ranks to look at, in no particular order
+  std::uint64_t boundaries_ = 0;  ///< uniform loops in which rank 0 has just begun a turn
+  std::vector<std::vector<Snapshot>> history_;  ///< by loop
+  std::vector<std::uint32_t> dirty_;            ///< ranks to look at, in no particular order
   Timeline result_;
 };
 

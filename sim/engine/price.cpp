@@ -116,8 +116,7 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
   check(q.shape.size() == 4 && k.shape.size() == 4, "attention works on [b, s, h, d]");
   Price total;
   double weighted = 0.0;
-  for (const AttentionCall& call :
-       attention_calls(program_.attention, query_owner, key_owner)) {
+  for (const AttentionCall& call : attention_calls(program_.attention, query_owner, key_owner)) {
     AttentionShape shape;
     shape.batch = q.shape[0];
     shape.queries = call.queries;
@@ -151,9 +150,9 @@ Price Pricer::gemm(const Instruction& instruction) const {
   shape.n = std::llround(b / k);
   check(static_cast<double>(shape.m) * static_cast<double>(shape.n) == c,
         "the operands of a gemm must be a matrix product");
-  shape.type = kernel_type(instruction.full_precision
-                               ? program_.tensor(instruction.reads[0].tensor).type
-                               : program_.product_type);
+  shape.type =
+      kernel_type(instruction.full_precision ? program_.tensor(instruction.reads[0].tensor).type
+                                             : program_.product_type);
   const KernelTime time = kernels_.gemm(shape);
   return {time.time, time.relative_spread, time.extrapolated, 0};
 }
@@ -162,8 +161,7 @@ Price Pricer::gemm(const Instruction& instruction) const {
 Price Pricer::merge(const Instruction& instruction, std::int64_t query_owner,
                     std::optional<std::int64_t> key_owner) const {
   std::int64_t rows = 0;
-  for (const AttentionCall& call :
-       attention_calls(program_.attention, query_owner, key_owner)) {
+  for (const AttentionCall& call : attention_calls(program_.attention, query_owner, key_owner)) {
     rows = std::max(rows, call.queries);
   }
   if (rows == 0) {

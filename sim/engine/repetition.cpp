@@ -33,8 +33,8 @@ void Machine::consider_skipping() {
   }
   for (std::size_t i = 0; i < program_.loops.size(); ++i) {
     const LoopId loop(i);
-    const bool wanted = (begun >> i & 1u) != 0 && program_.loops[i].uniform &&
-                        program_.loops[i].count > 3;
+    const bool wanted =
+        (begun >> i & 1u) != 0 && program_.loops[i].uniform && program_.loops[i].count > 3;
     if (!wanted) {
       continue;
     }
@@ -67,8 +67,8 @@ bool Machine::all_inside(LoopId loop) const {
       return false;
     }
     for (std::size_t i = 0; i < program_.loops.size(); ++i) {
-      const bool around = loop_begin_[i] < loop_begin_[loop.index] &&
-                          loop_end_[i] > loop_end_[loop.index];
+      const bool around =
+          loop_begin_[i] < loop_begin_[loop.index] && loop_end_[i] > loop_end_[loop.index];
       if (around && state.cursor.counters()[i] != actors_[0].cursor.counters()[i]) {
         return false;
       }

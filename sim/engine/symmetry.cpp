@@ -120,9 +120,8 @@ class OwnWork {
     std::uint64_t hash = 0;
     for (const AttentionCall& call : attention_calls(program_.attention, query, keys)) {
       // What a call costs: its size and its band, not where it begins.
-      for (const std::int64_t value :
-           {call.queries, call.keys, call.band.lower.value_or(INT64_MIN),
-            call.band.upper.value_or(INT64_MAX)}) {
+      for (const std::int64_t value : {call.queries, call.keys, call.band.lower.value_or(INT64_MIN),
+                                       call.band.upper.value_or(INT64_MAX)}) {
         hash = join(hash, static_cast<std::uint64_t>(value));
       }
     }
@@ -152,8 +151,7 @@ class Refinement {
         colours_.ranks[i] = join(colours_.ranks[i], next_ranks_[i]);
       }
       for (std::size_t i = 0; i < next_links_.size(); ++i) {
-        colours_.links[i] =
-            colours_.links[i] == 0 ? 0 : join(colours_.links[i], next_links_[i]);
+        colours_.links[i] = colours_.links[i] == 0 ? 0 : join(colours_.links[i], next_links_[i]);
       }
       const std::size_t now = count();
       grew = now > distinct;
@@ -228,8 +226,7 @@ class Refinement {
     const auto& members = traffic_.communicators[transfer.communicator].members;
     const int shift = traffic_.exchanges[transfer.exchange].shift;
     const RankId from = members[transfer.member];
-    const RankId to =
-        members[traffic_.neighbour(transfer.communicator, transfer.member, shift)];
+    const RankId to = members[traffic_.neighbour(transfer.communicator, transfer.member, shift)];
     const std::uint64_t colour =
         join(join(flows_of(transfer), colours_.ranks[from.index]), colours_.ranks[to.index]);
     colours_.communicators[transfer.communicator] += mix(colour);
@@ -247,8 +244,7 @@ class Refinement {
       members += mix(colours_.ranks[rank.index]);
     }
     const std::uint32_t first = traffic_.communicator_of[communicator.group.index][0];
-    const std::uint64_t held =
-        buffers.empty() ? 0 : static_cast<std::uint64_t>(buffers[c - first]);
+    const std::uint64_t held = buffers.empty() ? 0 : static_cast<std::uint64_t>(buffers[c - first]);
     std::uint64_t& colour = colours_.communicators[c];
     colour = join(join(join(colour, members), held), communicator.group.index);
     for (const RankId rank : communicator.members) {

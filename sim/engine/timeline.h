@@ -15,8 +15,18 @@ namespace longhaul {
 /// Where a rank's time goes. Busy causes are time of its compute stream; the others are time in
 /// which that stream stood still, named after what it stood still for.
 enum class Cause {
-  attention, gemm, memory_bound, loss, optimizer,   // busy
-  ring_exchange, all_to_all, all_gather, tensor_parallel, data_parallel, pipeline, offload,
+  attention,
+  gemm,
+  memory_bound,
+  loss,
+  optimizer,  // busy
+  ring_exchange,
+  all_to_all,
+  all_gather,
+  tensor_parallel,
+  data_parallel,
+  pipeline,
+  offload,
   slower_ranks,  ///< waiting for other ranks to reach a collective
   other
 };
@@ -58,14 +68,14 @@ struct MemorySample {
 };
 
 struct Timeline {
-  SimTime end;                      ///< the last instruction of the last rank is done
+  SimTime end;  ///< the last instruction of the last rank is done
   std::vector<RankTimes> ranks;
-  std::vector<MemoryPeak> memory;   ///< by rank
-  std::vector<double> link_bytes;   ///< bytes carried, by LinkId
-  std::int64_t events = 0;          ///< completions, those in skipped turns included
+  std::vector<MemoryPeak> memory;     ///< by rank
+  std::vector<double> link_bytes;     ///< bytes carried, by LinkId
+  std::int64_t events = 0;            ///< completions, those in skipped turns included
   std::int64_t simulated_events = 0;  ///< completions really stepped through
   std::int64_t actors = 0;            ///< ranks really simulated, one of each class
-  bool extrapolated = false;        ///< some cost lay outside its profile's range
+  bool extrapolated = false;          ///< some cost lay outside its profile's range
   std::vector<Span> spans;
   std::vector<MemorySample> memory_samples;
 };

@@ -46,8 +46,7 @@ class Lowering {
       std::vector<std::uint32_t> member(ranks);
       first_.push_back(static_cast<std::uint32_t>(traffic_.communicators.size()));
       for (std::size_t rank = 0; rank < ranks; ++rank) {
-        member[rank] =
-            static_cast<std::uint32_t>(group_index(program_.mesh, group, RankId(rank)));
+        member[rank] = static_cast<std::uint32_t>(group_index(program_.mesh, group, RankId(rank)));
         if (member[rank] != 0) {
           continue;
         }
@@ -185,9 +184,8 @@ std::uint32_t Traffic::transfer_of(std::uint32_t exchange, std::uint32_t communi
   const Exchange& mine = exchanges[exchange];
   const std::uint32_t index = communicator - mine.first_communicator;
   // All communicators of a group have as many members.
-  const auto each = mine.pairwise()
-                        ? static_cast<std::uint32_t>(communicators[communicator].members.size())
-                        : 1;
+  const auto each =
+      mine.pairwise() ? static_cast<std::uint32_t>(communicators[communicator].members.size()) : 1;
   return mine.first_transfer + index * each + (mine.pairwise() ? member : 0);
 }
 

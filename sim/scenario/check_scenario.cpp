@@ -451,6 +451,9 @@ std::optional<Cluster> find_drafts_cluster(const ScenarioDraft& draft, Diagnosti
   return find_cluster(draft.cluster_name, size, draft.place("cluster"), diagnostics);
 }
 
+// Every flow of a collective is looked at once before equal ranks are folded: 1.3 GB here.
+constexpr std::int64_t most_gpus = 262144;
+
 // A cluster that is too small is not the mistake of the cluster's file: points at the user's GPUs.
 void append_with_gpus(const ScenarioDraft& draft, const Diagnostics& from, Diagnostics& to) {
   Diagnostics moved;
@@ -489,6 +492,12 @@ void resolve_cluster(ScenarioDraft& draft, Diagnostics& diagnostics) {
                       fmt::format("{} GPUs are asked for, but cluster {} has {}", *draft.gpus,
                                   draft.cluster->name(), offered),
                       fmt::format("use at most {}", offered));
+  } else if (draft.gpus.value_or(offered) > most_gpus) {
+    diagnostics.error(draft.place("gpus"), "too-many-gpus",
+                      fmt::format("{} GPUs are asked for; a simulation has room for {}",
+                                  draft.gpus.value_or(offered), most_gpus),
+                      "simulate fewer replicas: what they compute is the same, and only the "
+                      "data-parallel collectives grow");
   }
   draft.gpus = draft.gpus.value_or(offered);
 }

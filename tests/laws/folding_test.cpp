@@ -1,0 +1,151 @@
+// Simulating one rank of each class of equal ranks changes nothing: folded equals unfolded, tick by
+// tick and byte by byte.
+#include <algorithm>
+#include <catch2/catch.hpp>
+
+#include "sim/cost/collective.h"
+#include "sim/cost/kernel.h"
+#include "sim/engine/engine.h"
+#include "sim/input/yaml.h"
+#include "sim/scenario/read_scenario.h"
+#include "sim/schedule/lower.h"
+
+using namespace longhaul;
+
+namespace {
+
+struct Case {
+  const char* text;          // a scenario
+  std::int64_t most_actors;  // it must fold to at most so many
+};
+
+Scenario checked(const std::string& text) {
+  Diagnostics diagnostics;
+  const auto source = std::make_shared<const SourceText>(SourceText{"case", text});
+  const auto document = YamlValue::parse(source, diagnostics);
+  diagnostics.throw_if_errors();
+  const ScenarioDraft draft = read_scenario(*document, diagnostics);
+  const auto scenario = check_scenario(draft, diagnostics);
+  diagnostics.throw_if_errors();
+  REQUIRE(scenario);
+  return *scenario;
+}
+
+Timeline run(const Scenario& scenario, bool fold) {
+  Diagnostics diagnostics;
+  const Program program = lower(scenario);
+  const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
+  const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
+  EngineOptions options;
+  options.fold = fold;
+  return simulate(program, scenario.cluster, kernels, transport, options);
+}
+
+void check_equal(const Timeline& folded, const Timeline& whole) {
+  CHECK(folded.end == whole.end);
+  CHECK(folded.events == whole.events);
+  REQUIRE(folded.ranks.size() == whole.ranks.size());
+  for (std::size_t rank = 0; rank < whole.ranks.size(); ++rank) {
+    INFO("rank " << rank);
+    CHECK(folded.ranks[rank].ticks == whole.ranks[rank].ticks);
+    CHECK(folded.ranks[rank].end == whole.ranks[rank].end);
+    CHECK(folded.ranks[rank].forward_end == whole.ranks[rank].forward_end);
+    CHECK(folded.memory[rank].bytes == whole.memory[rank].bytes);
+    CHECK(folded.memory[rank].when == whole.memory[rank].when);
+  }
+  REQUIRE(folded.link_bytes.size() == whole.link_bytes.size());
+  for (std::size_t link = 0; link < whole.link_bytes.size(); ++link) {
+    INFO("link " << link);
+    CHECK_THAT(folded.link_bytes[link], Catch::Matchers::WithinRel(whole.link_bytes[link], 1e-9));
+  }
+}
+
+constexpr const char* model =
+    "model: {name: tiny, layers: 3, hidden: 1024, heads: 16, kv_heads: 8, head_dim: 64, ffn: 2048,"
+    " gated_mlp: true, vocab: 8192, tied_embeddings: false}\n";
+
+const Case cases[] = {
+    // Replicas are equal, and so are tensor-parallel ranks; ring positions are not.
+    {"cluster: dgx-h100\ngpus: 32\nworkload: {phase: train, sequence_length: 32k, global_batch: "
+     "4}\n"
+     "plan: {context: {method: ring, ring: 8, order: zigzag}, zero: 0}\n",
+     8},
+    {"cluster: dgx-h100\ngpus: 32\nworkload: {phase: train, sequence_length: 32k, global_batch: "
+     "2}\n"
+     "plan: {tensor: 8, sequence_parallel: true, context: {method: ring, ring: 2}, zero: 1}\n",
+     4},
+    {"cluster: dgx-h100\ngpus: 16\nworkload: {phase: train, sequence_length: 32k, global_batch: "
+     "2}\n"
+     "plan: {context: {method: ulysses, ulysses: 8}, zero: 3, recompute: full}\n",
+     2},
+    {"cluster: dgx-h100\ngpus: 32\nworkload: {phase: train, sequence_length: 64k, global_batch: "
+     "1}\n"
+     "plan: {context: {method: usp, ulysses: 8, ring: 4, order: zigzag}, zero: 2}\n",
+     8},
+    {"cluster: dgx-h100\ngpus: 32\nworkload: {phase: train, sequence_length: 64k, global_batch: "
+     "1}\n"
+     "plan: {context: {method: usp, ulysses: 4, ring: 8, order: striped, inner: ring}}\n",
+     16},
+    {"cluster: dgx-h100\ngpus: 16\nworkload: {phase: train, sequence_length: 32k, global_batch: "
+     "1}\n"
+     "plan: {tensor: 2, sequence_parallel: true, context: {method: ring, ring: 8, order:"
+     " contiguous}}\n",
+     16},
+    {"cluster: dgx-h100\ngpus: 16\nworkload: {phase: train, sequence_length: 32k, global_batch: "
+     "1}\n"
+     "plan: {context: {method: all_gather, ring: 16, order: zigzag}, recompute: selective}\n",
+     16},
+    // Full attention: every position of a ring does the same.
+    {"cluster: dgx-h100\ngpus: 16\nworkload: {phase: attention, sequence_length: 64k, mask: full}\n"
+     "plan: {context: {method: ring, ring: 16}}\n",
+     16},
+    {"cluster: dgx-h100\ngpus: 8\nworkload: {phase: attention, sequence_length: 64k, mask: full}\n"
+     "plan: {context: {method: ring, ring: 8}}\n",
+     1},
+    // Groups that do not fill their nodes, and PCIe nodes whose GPUs are not all alike.
+    {"cluster: dgx-h100\ngpus: 12\nworkload: {phase: train, sequence_length: 24k, global_batch: "
+     "3}\n"
+     "plan: {context: {method: ring, ring: 4}, zero: 1}\n",
+     12},
+    {"cluster: l40s-pcie\ngpus: 8\nworkload: {phase: train, sequence_length: 16k, global_batch: "
+     "2}\n"
+     "plan: {tensor: 2, sequence_parallel: true, context: {method: ulysses, ulysses: 2}}\n",
+     8},
+    {"cluster: a100-pcie\ngpus: 8\nworkload: {phase: forward, sequence_length: 32k}\n"
+     "plan: {context: {method: ring, ring: 8}}\n",
+     8},
+    {"cluster: gb200-nvl72\ngpus: 32\nworkload: {phase: prefill, sequence_length: 64k}\n"
+     "plan: {tensor: 8, context: {method: ring, ring: 4}}\n",
+     32},
+};
+
+}  // namespace
+
+TEST_CASE("one rank of each class stands for all: times, accounts, peaks and bytes are the same") {
+  for (const Case& one : cases) {
+    INFO(one.text);
+    const Scenario scenario = checked(std::string(model) + one.text);
+    const Timeline folded = run(scenario, true);
+    const Timeline whole = run(scenario, false);
+    check_equal(folded, whole);
+    CHECK(folded.actors <= one.most_actors);
+    CHECK(whole.actors == static_cast<std::int64_t>(whole.ranks.size()));
+    CHECK(folded.simulated_events <= whole.simulated_events);
+  }
+}
+
+TEST_CASE("what is recorded is recorded of every rank, so nothing is folded then") {
+  const Scenario scenario = checked(std::string(model) + cases[0].text);
+  Diagnostics diagnostics;
+  EngineOptions options;
+  options.record_spans = true;
+  const Timeline timeline = simulate(lower(scenario), scenario.cluster,
+                                     find_kernel_costs(scenario.cluster.device(), "", diagnostics),
+                                     find_transport_costs(scenario.cluster, diagnostics), options);
+  CHECK(timeline.actors == 32);
+  std::vector<bool> seen(32, false);
+  for (const Span& span : timeline.spans) {
+    seen[span.rank.index] = true;
+  }
+  CHECK(std::count(seen.begin(), seen.end(), true) == 32);
+}
