@@ -25,6 +25,9 @@ std::vector<Column> with_bands(std::vector<Column> columns) {
 }
 
 std::string sweeps_table(const std::vector<SweepScore>& scores) {
+  if (scores.empty()) {
+    return "  none could be predicted\n";
+  }
   TextTable table(
       with_bands({{"sweep", Align::left}, {"group", Align::right}, {"by", Align::left}}));
   for (const SweepScore& score : scores) {

@@ -362,7 +362,8 @@ std::vector<MeasuredRun> read_runs(const SourcePtr& source, Diagnostics& diagnos
   if (look.text("format") != "longhaul-runs/1") {
     diagnostics.error(document->place(), "wrong-format",
                       "not a file of measured runs: 'format' must be longhaul-runs/1",
-                      "add 'format: longhaul-runs/1' as the first line");
+                      "add 'format: longhaul-runs/1' as the first line; a sweep says "
+                      "longhaul-sweep/1, output of nccl-tests has its line of column titles");
     return runs;
   }
   const auto list = look.find("runs");

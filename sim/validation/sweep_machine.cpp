@@ -323,7 +323,7 @@ void choose_members(const Sweep& sweep, SweepMachine& machine) {
   const Cluster& cluster = *machine.cluster;
   if (cluster.gpus_per_node() < sweep.gpus_per_node || cluster.node_count() < sweep.nodes) {
     machine.skip_reason =
-        fmt::format("{} nodes of {} GPUs do not fit on {} nodes of {}", sweep.nodes,
+        fmt::format("nodes x GPUs are {} x {}, but the cluster has {} x {}", sweep.nodes,
                     sweep.gpus_per_node, cluster.node_count(), cluster.gpus_per_node());
     machine.cluster.reset();
     return;
