@@ -227,6 +227,26 @@ TEST_CASE("a table is confirmed by runs that it foretells no worse than the mode
   CHECK(judge_tables(cluster, profile, none).front().confirmed);
 }
 
+TEST_CASE("a profile names files of tables beside it; a missing one is an error at its place") {
+  const std::string built_in =
+      embedded_file("calibrate/profiles/transports/nccl.yaml")->get()->text;
+  const std::string text = built_in.substr(0, built_in.find("\ntables:")) + "\ntables:\n  - file: ";
+  const std::string folder = LONGHAUL_SOURCE_DIR "/calibrate/profiles/transports/";
+  Diagnostics good;
+  const auto profile =
+      read_transport_profile(text_source(folder + "mine.yaml", text + "tables/h100.yaml\n"), good);
+  REQUIRE(profile);
+  CHECK(profile->tables.front().devices == std::vector<std::string>{"h100-sxm-80gb"});
+  Diagnostics bad;
+  CHECK_FALSE(read_transport_profile(text_source("built-in: a/b.yaml", text + "none.yaml\n"), bad));
+  REQUIRE(bad.all().size() == 1);
+  CHECK(bad.all().front().code == "no-table-file");
+  CHECK(bad.all().front().place.line > 100);
+  Diagnostics surplus;
+  CHECK_FALSE(read_transport_profile(
+      text_source(folder + "mine.yaml", text + "tables/h100.yaml\n    gpus: 2\n"), surplus));
+}
+
 TEST_CASE("every table that comes with longhaul has an origin and points") {
   Diagnostics diagnostics;
   const auto profile = *read_transport_profile(

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "tests/tidy/rules.h"
 
@@ -38,6 +39,19 @@ std::string include_fault(const std::string& room, const Include& include, const
                      room, include.target, used);
 }
 
+// The fits work on costs; what simulates may change without them.
+constexpr std::array fit_rooms = {"units", "input", "model", "topology", "cost"};
+
+// Why a file of calibrate/ may not include `target`, or "".
+std::string fit_include_fault(const Include& include) {
+  const std::string used = room_of(include.target);
+  const bool allowed = include.target.starts_with("calibrate/") ||
+                       std::find(fit_rooms.begin(), fit_rooms.end(), used) != fit_rooms.end();
+  return allowed ? ""
+                 : fmt::format("calibrate includes {}: it may use only {} of sim/", include.target,
+                               fmt::join(fit_rooms, ", "));
+}
+
 void check_room_order(const Rooms& rooms, std::vector<Finding>& findings) {
   std::set<std::string> declared;
   for (const std::string& name : rooms.names) {
@@ -68,6 +82,9 @@ void check_file_includes(const TextFile& file, const Tree& tree, const Rooms& ro
                                       include.target)});
     } else if (declared) {
       const std::string fault = include_fault(room, include, rooms);
+      if (!fault.empty()) findings.push_back({file.path, include.line, fault});
+    } else if (file.path.starts_with("calibrate/")) {
+      const std::string fault = fit_include_fault(include);
       if (!fault.empty()) findings.push_back({file.path, include.line, fault});
     }
   }

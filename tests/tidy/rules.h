@@ -35,6 +35,7 @@ inline constexpr int longest_function = 70;
 
 /// A room includes only itself and its USES list; a room uses only rooms declared before it;
 /// every folder of sim/ with C++ is declared; sim never includes kernels, calibrate or tests;
+/// calibrate includes only itself and costs and what is below them;
 /// a quoted include names a file from the repository root.
 std::vector<Finding> check_includes(const Tree& tree, const Rooms& rooms);
 

@@ -132,6 +132,19 @@ TEST_CASE("rooms of sim/ never include kernels, calibrate or tests") {
         "only rooms of sim/\n");
 }
 
+TEST_CASE("calibrate/ uses costs and what is below them, and nothing that simulates") {
+  auto files = clean_with("calibrate/fit.cpp",
+                          "#include \"sim/units/parse.h\"\n#include \"calibrate/fit.h\"\n");
+  files["calibrate/fit.h"] = "int fit;\n";
+  files["calibrate/CMakeLists.txt"] = "add_library(fit STATIC fit.cpp)\n";
+  CHECK(tidy(files).empty());
+  files["sim/engine/run.h"] = "int run;\n";
+  files["calibrate/fit.cpp"] += "#include \"sim/engine/run.h\"\n";
+  CHECK(tidy(files) ==
+        "calibrate/fit.cpp:3: error: calibrate includes sim/engine/run.h: it may use only units, "
+        "input, model, topology, cost of sim/\n");
+}
+
 TEST_CASE("a quoted include that is not a path from the root is reported") {
   CHECK(tidy(clean_with("sim/units/parse.cpp",
                         "#include \"sim/units/parse.h\"\n#include \"parse.h\"\n")) ==
