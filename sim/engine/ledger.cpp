@@ -35,6 +35,11 @@ void Ledger::hold(ActorId actor, MemoryCategory category, std::int64_t bytes, Si
   note_peak(actor, now);
 }
 
+void Ledger::hold_communicator(ActorId actor, std::int64_t bytes) {
+  hold(actor, MemoryCategory::communication, bytes, SimTime());
+  peaks_[actor.index].communicators += bytes;
+}
+
 void Ledger::give_back(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now) {
   std::int64_t& held = holdings_[actor.index].bytes[static_cast<std::size_t>(category)];
   held -= bytes;

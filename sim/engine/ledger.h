@@ -23,6 +23,8 @@ class Ledger {
  public:
   Ledger(const Program& program, std::size_t actors, bool record);
   void hold(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now);
+  /// Buffers that a communication library takes from the driver, for the whole run.
+  void hold_communicator(ActorId actor, std::int64_t bytes);
   void give_back(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now);
   void hold_on_host(ActorId actor, std::int64_t bytes);
   [[nodiscard]] const std::vector<Holdings>& holdings() const { return holdings_; }

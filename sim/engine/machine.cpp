@@ -64,7 +64,7 @@ void Machine::make_communicators() {
     }
     communicators_.push_back(std::move(made));
     for (const FoldedMember& member : communicator.members) {
-      ledger_.hold(member.actor, MemoryCategory::communication, communicator.buffers, SimTime());
+      ledger_.hold_communicator(member.actor, communicator.buffers);
     }
   }
 }

@@ -84,6 +84,7 @@ JsonValue memory_json(const MemoryResult& memory) {
   out.set("peak_bytes", bytes_json(memory.peak))
       .set("peak_rank", memory.peak_rank)
       .set("peak_time_s", memory.peak_time.value())
+      .set("allocated_bytes", bytes_json(memory.allocated))
       .set("reserved_bytes", bytes_json(memory.reserved))
       .set("capacity_bytes", bytes_json(memory.capacity))
       .set("fits", memory.fits)

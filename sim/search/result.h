@@ -12,7 +12,9 @@ namespace longhaul {
 
 /// Device memory of the worst rank at its worst moment.
 struct MemoryResult {
-  Bytes peak;                       ///< allocated bytes at the peak; the categories sum to it exactly
+  Bytes peak;                       ///< bytes held at the peak; the categories sum to it exactly
+  Bytes allocated;                  ///< of these, by the framework's allocator: not the buffers of
+                                    ///< communicators and what the framework takes for itself
   std::int64_t peak_rank = 0;
   Seconds peak_time;
   Bytes reserved;                   ///< peak plus what the caching allocator holds on top

@@ -44,13 +44,16 @@ double matrix_flops(const Scenario& scenario) {
   const std::int64_t length = scenario.workload.sequence_length;
   const double whole = forward_flops(scenario.model, 1, length, AttentionFlops::full).value();
   const double square = static_cast<double>(length) * static_cast<double>(length);
-  const double head_of_a_token = 2.0 * static_cast<double>(scenario.model.hidden) *
-                                 static_cast<double>(scenario.model.vocab);
+  const double head_of_a_token =
+      2.0 * static_cast<double>(scenario.model.hidden) * static_cast<double>(scenario.model.vocab);
   const double unasked = scenario.workload.phase == Phase::prefill
                              ? head_of_a_token * static_cast<double>(length - 1)
                              : 0.0;
-  return whole - unasked - 4.0 * static_cast<double>(scenario.model.layers * scenario.model.heads *
-                                           scenario.model.head_dim) * square;
+  return whole - unasked -
+         4.0 *
+             static_cast<double>(scenario.model.layers * scenario.model.heads *
+                                 scenario.model.head_dim) *
+             square;
 }
 
 double attention_passes(Pass pass) {
@@ -127,6 +130,9 @@ void read_memory(const Scenario& scenario, const Timeline& timeline, Result& res
   const MemoryPeak& peak = timeline.memory[worst];
   MemoryResult& memory = result.memory;
   memory.peak = Bytes::of(static_cast<double>(peak.total));
+  const auto framework = static_cast<std::size_t>(MemoryCategory::framework);
+  memory.allocated =
+      Bytes::of(static_cast<double>(peak.total - peak.communicators - peak.bytes[framework]));
   memory.peak_rank = static_cast<std::int64_t>(worst);
   memory.peak_time = peak.when.seconds();
   memory.reserved = memory.peak;
@@ -165,9 +171,9 @@ const char* words_for(const std::string& cause) {
 }
 
 std::string bottleneck_of(const Result& result) {
-  const auto largest = std::max_element(
-      result.critical_path.begin(), result.critical_path.end(),
-      [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto largest =
+      std::max_element(result.critical_path.begin(), result.critical_path.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
   if (largest == result.critical_path.end()) {
     return "nothing to do";
   }

@@ -61,7 +61,7 @@ Score score_of(const MeasuredRun& run, const Measurement& measurement, const Res
       score.low = result.interval_low.value();
       score.high = result.interval_high.value();
       break;
-    case MeasuredQuantity::allocated: score.predicted = result.memory.peak.value(); break;
+    case MeasuredQuantity::allocated: score.predicted = result.memory.allocated.value(); break;
     case MeasuredQuantity::reserved:
     case MeasuredQuantity::memory: score.predicted = result.memory.reserved.value(); break;
     case MeasuredQuantity::out_of_memory: score.predicted = result.memory.fits ? 0.0 : 1.0; break;
