@@ -30,22 +30,37 @@ std::string without_colours(const std::string& line) {
   return plain;
 }
 
-// Length of "[1,0]<stdout>:" (mpirun --tag-output) or "  3: " (srun --label); 0 if there is none.
-std::size_t prefix_length(const std::string& line) {
-  std::size_t at = 0;
-  if (line.starts_with('[')) {
-    const std::size_t close = line.find(">:");
-    const std::size_t bracket = line.find("]<std");
-    return close != std::string::npos && bracket < close ? close + 2 : 0;
+// What other programs put before a line: "[pod-0]", "host-1:", "|", ">", a date or a time of day.
+// Rows begin with a plain number, all other lines of nccl-tests with '#'.
+bool is_prefix_word(const std::string& word) {
+  const bool bracketed = word.front() == '[' && word.back() == ']';
+  const bool stamp = is_digit(word.front()) &&
+                     (word.find(':') != std::string::npos || word.find('-') != std::string::npos);
+  return bracketed || stamp || word.back() == ':' || word == "|" || word == ">";
+}
+
+// Without such words, and without "[1,0]<stdout>:" (mpirun --tag-output), after which a line may
+// follow at once.
+std::string without_prefix(std::string line) {
+  const std::size_t tag = line.find("]<std");
+  const std::size_t tag_end = line.find('>', tag);
+  if (line.starts_with('[') && tag_end != std::string::npos) {
+    line.erase(0, line.compare(tag_end, 2, ">:") == 0 ? tag_end + 2 : tag_end + 1);
   }
-  while (at < line.size() && line[at] == ' ') {
-    ++at;
+  constexpr int most_words = 8;
+  for (int i = 0; i < most_words; ++i) {
+    const std::size_t first = line.find_first_not_of(" \t");
+    if (first == std::string::npos) {
+      return {};
+    }
+    line.erase(0, first);
+    const std::size_t end = std::min(line.find_first_of(" \t"), line.size());
+    if (!is_prefix_word(line.substr(0, end))) {
+      break;
+    }
+    line.erase(0, end);
   }
-  const std::size_t first = at;
-  while (at < line.size() && is_digit(line[at])) {
-    ++at;
-  }
-  return at > first && line.compare(at, 2, ": ") == 0 ? at + 2 : 0;
+  return line;
 }
 
 std::vector<std::string> words_of(const std::string& line) {
@@ -103,13 +118,13 @@ class LogReader {
   }
 
  private:
-  void read_line(std::string line) {
-    line.erase(0, prefix_length(line));
+  void read_line(const std::string& whole) {
+    const std::string line = without_prefix(whole);
     const std::vector<std::string> words = words_of(line);
     if (words.empty()) {
       return;
     }
-    if (line.find("NCCL INFO") != std::string::npos || line.find("NCCL version") == 0) {
+    if (whole.find("NCCL INFO") != std::string::npos || line.starts_with("NCCL version")) {
       read_nccl_line(line, words);
     } else if (is_title_line(line, words)) {
       read_titles(words);
@@ -309,8 +324,7 @@ bool looks_like_nccl_tests(const SourceText& source) {
   std::size_t at = 0;
   while (at < source.text.size()) {
     const std::size_t end = std::min(source.text.find('\n', at), source.text.size());
-    std::string line = without_colours(source.text.substr(at, end - at));
-    line.erase(0, prefix_length(line));
+    const std::string line = without_prefix(without_colours(source.text.substr(at, end - at)));
     if (line.find("busbw") != std::string::npos && is_title_line(line, words_of(line))) {
       return true;
     }

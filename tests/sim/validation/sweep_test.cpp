@@ -127,6 +127,9 @@ TEST_CASE(
   check_whole(read_one(whole_log()));
   check_whole(read_one(prefixed(whole_log(), "[1,0]<stdout>:", "\n")));
   check_whole(read_one(prefixed(whole_log(), "  0: ", "\n")));
+  check_whole(read_one(prefixed(whole_log(), "    ", "\n")));
+  check_whole(read_one(prefixed(whole_log(), "[worker-0] 2026-01-02 10:11:12.5 | ", "\n")));
+  check_whole(read_one(prefixed(whole_log(), "2026-01-02T10:11:12Z host-1: ", "\n")));
   check_whole(read_one(prefixed(whole_log(), "\x1b[32m", "\x1b[0m\r\n")));
 }
 
