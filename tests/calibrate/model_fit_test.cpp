@@ -37,8 +37,8 @@ struct Bench {
     return profile;
   }
 
-  // All-gathers of 32 MiB to 1 GiB, which run as rings with Simple, with errors of 2 % (uniform) and
-  // every ninth three times too slow.
+  // All-gathers of 32 MiB to 1 GiB, which run as rings with Simple, with errors of 2 % (uniform)
+  // and every ninth three times too slow.
   void measure(int gpus, int sizes, Measurements& result) const {
     const TransportCosts costs(cluster, std::make_shared<const TransportProfile>(machine()));
     std::mt19937 random(static_cast<unsigned>(gpus));
@@ -71,7 +71,8 @@ TEST_CASE("a fit finds the behaviour that measurements were made with, outliers 
   CHECK(ring.converged);
   CHECK(ring.points == 90);
   CHECK(ring.sweeps == std::vector<std::string>{"x2", "x4", "x8"});
-  const Behaviour& truth = bench.machine().medium("hopper", "other").behaviours[simple];
+  const TransportProfile machine = bench.machine();
+  const Behaviour& truth = machine.medium("hopper", "other").behaviours[simple];
   const double error = std::sqrt(ring.covariance(2, 2));
   CHECK(error < 0.05);
   CHECK_THAT(std::log(ring.behaviour.share / truth.share), WithinAbs(0.0, 3.0 * error));
