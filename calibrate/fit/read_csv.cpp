@@ -154,7 +154,14 @@ GroupShape shape_of(int gpus, int per_node) {
 std::optional<Measurement> read_row(CsvFile& file, std::size_t line, const Cells& cells,
                                     const CsvOptions& options, Diagnostics& diagnostics) {
   const auto kind = find_operation(file.text(cells, "operation"));
-  const int gpus = static_cast<int>(file.number(cells, line, "gpus"));
+  const double count = file.number(cells, line, "gpus");
+  if (count != std::floor(count) || count > 1e6) {
+    diagnostics.error(file.place(line), "bad-number",
+                      fmt::format("gpus is '{}'", file.text(cells, "gpus")),
+                      "write a whole number of GPUs");
+    return std::nullopt;
+  }
+  const int gpus = static_cast<int>(count);
   Measurement row{kind.value_or(CollectiveKind::all_gather), shape_of(gpus, options.gpus_per_node),
                   Bytes::of(file.number(cells, line, "message_bytes")),
                   Seconds::of(file.number(cells, line, "latency_us") * 1e-6)};

@@ -100,8 +100,8 @@ struct TransportProfile {
   std::optional<NcclAlgorithm> algorithm;  ///< pins for all requests, as NCCL_ALGO and NCCL_PROTO
   std::optional<NcclProtocol> protocol;
   std::vector<CollectiveTable> tables;  ///< in the order of the file; the first that fits is used
-  /// Ids of published sweeps of the machines it was fitted on; '*' stands for any characters.
-  /// Nothing is predicted by it; validation scores these sweeps apart.
+  /// Ids of published sweeps of the machines it was fitted on. Nothing is predicted by it;
+  /// validation scores these sweeps apart.
   std::vector<std::string> fitted_on;
   std::vector<std::string> origins;
   /// The medium of that name; `fallback` if there is none.

@@ -158,8 +158,23 @@ class LogReader {
       log_.algorithm = words.back();
     } else if (pinned && contains(words, "NCCL_PROTO")) {
       log_.protocol = words.back();
+    } else if (pinned) {
+      note_setting(words);
     }
     read_adapters(line, words, log_);
+  }
+
+  void note_setting(const std::vector<std::string>& words) {
+    const auto name = std::find_if(words.begin(), words.end(), [](const std::string& word) {
+      return word.starts_with("NCCL_") && !word.starts_with("NCCL_DEBUG");
+    });
+    if (name == words.end()) {
+      return;
+    }
+    const std::string note = *name + "=" + words.back() + " is not modelled";
+    if (!contains(log_.notes, note.c_str())) {
+      log_.notes.push_back(note);
+    }
   }
 
   void read_comment(const std::string& line, const std::vector<std::string>& words) {
@@ -168,6 +183,9 @@ class LogReader {
     } else if (contains(words, "nThread") || contains(words, "devices")) {
       finish_table();
       log_.ranks.clear();
+      if (contains(words, "nThread")) {
+        read_settings(words);
+      }
     } else if (line.find("Avg bus bandwidth") != std::string::npos) {
       if (!tables_.empty()) {
         tables_.back().average = parse_printed(words.back());
@@ -176,6 +194,20 @@ class LogReader {
     } else if (!contains(words, "concluded:")) {
       read_version(words);
       read_command(words);
+    }
+  }
+
+  // "# nThread 1 nGpus 8 ... agg iters: 1 validate: 1 graph: 0"
+  void read_settings(const std::vector<std::string>& words) {
+    log_.notes.clear();
+    for (std::size_t i = 1; i < words.size(); ++i) {
+      const bool graph = words[i - 1] == "graph:";
+      const bool together = words[i - 1] == "iters:" && i > 1 && words[i - 2] == "agg";
+      if (graph && integer_of(words[i]) > 0) {
+        log_.notes.push_back("launched from CUDA graphs: small sizes take less");
+      } else if (together && integer_of(words[i]) > 1) {
+        log_.notes.push_back("several operations launched together: small sizes take less");
+      }
     }
   }
 
@@ -202,12 +234,16 @@ class LogReader {
         rank.group = words[i + 1];
       } else if (words[i] == "on") {
         rank.host = words[i + 1];
+      } else if (words[i] == "Pid") {
+        rank.process = words[i + 1];
       } else if (words[i] == "device") {
+        rank.device = words[i + 1];
         name = i + 2;
         break;
       }
     }
     if (name < words.size() && words[name].starts_with('[')) {
+      rank.device += " " + words[name];
       ++name;
     }
     for (; name < words.size(); ++name) {
@@ -247,9 +283,17 @@ class LogReader {
     row.bytes = readable ? static_cast<double>(size.value) : 0.0;
     const std::size_t first = words.size() - titles_.size();
     bool in_place = false;
+    bool wrong = false;
     for (std::size_t i = 0; i < titles_.size(); ++i) {
       in_place = in_place || (i > 0 && titles_[i] == "time");
       readable = read_cell(titles_[i], in_place, words[first + i], row) && readable;
+      wrong = wrong || (titles_[i] == "#wrong" && integer_of(words[first + i]) > 0);
+    }
+    if (wrong) {
+      diagnostics_.warning(row.place, "wrong-results",
+                           "the results of this size were wrong, and it is left out",
+                           "a collective that computes the wrong sum has no time worth comparing");
+      return;
     }
     if (!readable) {
       unreadable_row();

@@ -28,6 +28,8 @@ void read_devices(const YamlValue& document, LogFacts& facts) {
                     : -1;
     rank.group = text_at(device, "group");
     rank.host = text_at(device, "hostname");
+    rank.device = text_at(device, "device");
+    rank.process = text_at(device, "pid");
     rank.gpu = text_at(device, "device_info");
     facts.ranks.push_back(rank);
   }

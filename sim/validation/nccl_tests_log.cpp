@@ -82,7 +82,11 @@ std::string reason_against_ranks(const std::vector<LogRank>& ranks) {
     return "the log has no '# Rank' lines: hosts and GPUs are not known";
   }
   std::set<int> seen;
+  std::set<std::string> devices;
   for (const LogRank& rank : ranks) {
+    if (rank.gpu.find("MIG") != std::string::npos) {
+      return "it ran on slices of GPUs (MIG)";
+    }
     if (rank.rank < 0) {
       return "a '# Rank' line has no rank";
     }
@@ -91,6 +95,11 @@ std::string reason_against_ranks(const std::vector<LogRank>& ranks) {
           "rank {} is listed twice: several processes ran on their own (built without MPI?), or "
           "groups that ran at once",
           rank.rank);
+    }
+    if (!rank.device.empty() && !devices.insert(rank.host + " " + rank.device).second) {
+      return fmt::format(
+          "host {} lists device {} twice: hosts that share a name, or ranks that share a GPU",
+          rank.host, rank.device);
     }
     if (rank.group != ranks.front().group) {
       return "several groups ran at once";
@@ -127,7 +136,21 @@ void describe_ranks(const std::vector<LogRank>& ranks, Sweep& sweep) {
   }
 }
 
+// nccl-tests -g 8: the launches of all GPUs follow one another, 15 to 90 us for eight.
+void note_launches(const std::vector<LogRank>& ranks, Sweep& sweep) {
+  std::map<std::string, std::set<std::string>> processes;
+  for (const LogRank& rank : ranks) {
+    processes[rank.host].insert(rank.process);
+  }
+  const auto& first = *processes.begin();
+  const bool known = !first.second.begin()->empty();
+  if (known && sweep.gpus_per_node > 1 && first.second.size() == 1) {
+    sweep.notes.push_back("one process launches for all GPUs of a host: small sizes take longer");
+  }
+}
+
 void read_pins(const LogFacts& facts, Sweep& sweep) {
+  sweep.notes.insert(sweep.notes.end(), facts.notes.begin(), facts.notes.end());
   sweep.algorithm = algorithm_pin(facts.algorithm);
   sweep.protocol = protocol_pin(facts.protocol);
   if (!facts.algorithm.empty()) {
@@ -180,6 +203,7 @@ Sweep sweep_of_table(const LogTable& table, const LogFacts& facts, const SourceP
   }
   describe_ranks(facts.ranks, sweep);
   if (sweep.skip_reason.empty()) {
+    note_launches(facts.ranks, sweep);
     name_collective(table, facts, sweep);
   }
   if (sweep.nodes > 1 && !facts.adapter.empty()) {

@@ -14,6 +14,8 @@ struct LogRank {
   int rank = -1;
   std::string group;
   std::string host;
+  std::string device;   ///< index and bus id, as printed; empty: not said
+  std::string process;  ///< empty: not said
   std::string gpu;
 };
 
@@ -24,6 +26,7 @@ struct LogFacts {
   std::string nccl;
   std::string algorithm;  ///< of NCCL_ALGO; empty: not set
   std::string protocol;
+  std::vector<std::string> notes;  ///< settings that change times and are not modelled
   int adapters = 0;     ///< of one host, by NCCL's INFO lines
   std::string adapter;  ///< "InfiniBand", "RoCE", "EFA", "TCP sockets"; empty: not said
 };

@@ -72,11 +72,10 @@ std::optional<T> word(const std::string& text,
 
 void read_workload(const Look& look, MeasuredRun& run) {
   Workload& workload = run.draft->workload;
-  const auto phase = word<Phase>(look.text("phase", "train"),
-                                 {{"train", Phase::train},
-                                  {"forward", Phase::forward},
-                                  {"prefill", Phase::prefill},
-                                  {"attention", Phase::attention}});
+  const auto phase = word<Phase>(look.text("phase", "train"), {{"train", Phase::train},
+                                                               {"forward", Phase::forward},
+                                                               {"prefill", Phase::prefill},
+                                                               {"attention", Phase::attention}});
   if (!phase) {
     run.skip_reason = "phase '" + look.text("phase") + "' is not predicted yet";
     return;
@@ -104,12 +103,12 @@ void read_workload(const Look& look, MeasuredRun& run) {
 
 void read_context(const Look& look, MeasuredRun& run) {
   ContextPlan& context = run.draft->plan.context;
-  const auto method = word<ContextMethod>(look.text("method", "none"),
-                                          {{"none", ContextMethod::none},
-                                           {"ring", ContextMethod::ring},
-                                           {"ulysses", ContextMethod::ulysses},
-                                           {"usp", ContextMethod::usp},
-                                           {"all_gather", ContextMethod::all_gather}});
+  const auto method =
+      word<ContextMethod>(look.text("method", "none"), {{"none", ContextMethod::none},
+                                                        {"ring", ContextMethod::ring},
+                                                        {"ulysses", ContextMethod::ulysses},
+                                                        {"usp", ContextMethod::usp},
+                                                        {"all_gather", ContextMethod::all_gather}});
   if (!method) {
     run.skip_reason = "context method '" + look.text("method") + "' has no schedule yet";
     return;
@@ -142,11 +141,11 @@ void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
   plan.data = look.integer("data", 1);
   run.draft->data = plan.data;
   plan.zero = static_cast<int>(look.integer("zero", 0));
-  plan.recompute = word<Recompute>(look.text("recompute", "none"),
-                                   {{"none", Recompute::none},
-                                    {"selective", Recompute::selective},
-                                    {"full", Recompute::full}})
-                       .value_or(Recompute::none);
+  plan.recompute =
+      word<Recompute>(look.text("recompute", "none"), {{"none", Recompute::none},
+                                                       {"selective", Recompute::selective},
+                                                       {"full", Recompute::full}})
+          .value_or(Recompute::none);
   if (plan.pipeline > 1) {
     run.skip_reason = "pipeline parallelism has no schedule yet";
   } else if (look.text("recompute") == "unknown") {
@@ -181,8 +180,7 @@ void read_software(const Look& look, MeasuredRun& run) {
     run.draft->attention_kernel = "fa2";
   }
   const std::string framework = look.text("framework");
-  run.draft->software = contains(framework, "Megatron") || contains(framework, "NeMo")
-                            ? "megatron"
+  run.draft->software = contains(framework, "Megatron") || contains(framework, "NeMo") ? "megatron"
                         : contains(framework, "ring-flash") ? "ring_flash_attention"
                                                             : "ideal";
   const std::string mode = look.text("precision_mode");
@@ -194,9 +192,9 @@ void read_software(const Look& look, MeasuredRun& run) {
 // FLOPs of one iteration by the convention the source used, for turning a rate into a time.
 std::optional<double> flops_by_convention(const MeasuredRun& run, const std::string& convention) {
   const ScenarioDraft& draft = *run.draft;
-  const auto attention = word<AttentionFlops>(
-      convention.substr(0, convention.find("_with")),
-      {{"full", AttentionFlops::full}, {"causal", AttentionFlops::causal}});
+  const auto attention =
+      word<AttentionFlops>(convention.substr(0, convention.find("_with")),
+                           {{"full", AttentionFlops::full}, {"causal", AttentionFlops::causal}});
   if (!attention || draft.workload.phase != Phase::train) {
     return std::nullopt;
   }
@@ -240,13 +238,18 @@ std::optional<double> time_from_rate(const MeasuredRun& run, const std::string& 
 }
 
 // The measured keys that state a time, most direct first; only the first one present is scored.
-constexpr const char* time_keys[] = {
-    "step_time",     "time_to_first_token",   "forward_backward_time",     "forward_time",
-    "backward_time", "iterations_per_second", "tokens_per_second_per_gpu", "tokens_per_second",
-    "tflops_per_gpu", "mfu"};
+constexpr const char* time_keys[] = {"step_time",
+                                     "time_to_first_token",
+                                     "forward_backward_time",
+                                     "forward_time",
+                                     "backward_time",
+                                     "iterations_per_second",
+                                     "tokens_per_second_per_gpu",
+                                     "tokens_per_second",
+                                     "tflops_per_gpu",
+                                     "mfu"};
 
-std::optional<double> read_time(const Look& look, const std::string& key,
-                                const MeasuredRun& run) {
+std::optional<double> read_time(const Look& look, const std::string& key, const MeasuredRun& run) {
   const auto value = look.find(key);
   if (!value) {
     return std::nullopt;
@@ -318,8 +321,7 @@ void read_measured(const Look& look, MeasuredRun& run) {
   }
 }
 
-MeasuredRun read_run(const YamlValue& value, const std::string& source,
-                     Diagnostics& diagnostics) {
+MeasuredRun read_run(const YamlValue& value, const std::string& source, Diagnostics& diagnostics) {
   const Look look(value, diagnostics);
   MeasuredRun run;
   run.id = look.text("id", "(no id)");

@@ -96,9 +96,8 @@ SweepScore score_sweep(const Sweep& sweep, const SweepMachine& machine,
   score.notes = sweep.notes;
   score.notes.insert(score.notes.end(), machine.notes.begin(), machine.notes.end());
   score.many_nodes = place(*machine.cluster, members_of(sweep, machine)).over_network;
-  for (const std::string& pattern : costs.profile().fitted_on) {
-    score.fitted = score.fitted || matches_id(pattern, sweep.id);
-  }
+  const std::vector<std::string>& fitted_on = costs.profile().fitted_on;
+  score.fitted = std::find(fitted_on.begin(), fitted_on.end(), sweep.id) != fitted_on.end();
   for (const SweepRow& row : sweep.rows) {
     score.points.push_back(predict_point(costs, sweep, machine, row));
     score.table = score.table || score.points.back().table;
@@ -219,23 +218,6 @@ const char* name_of_band(std::size_t band) {
   static constexpr const char* names[size_bands] = {"< 64 KiB", "64 KiB-1 MiB", "1-16 MiB",
                                                     ">= 16 MiB"};
   return names[band];
-}
-
-bool matches_id(const std::string& pattern, const std::string& id) {
-  const std::size_t star = pattern.find('*');
-  if (star == std::string::npos) {
-    return pattern == id;
-  }
-  const std::string rest = pattern.substr(star + 1);
-  if (id.compare(0, star, pattern, 0, star) != 0) {
-    return false;
-  }
-  for (std::size_t from = star; from <= id.size(); ++from) {
-    if (matches_id(rest, id.substr(from))) {
-      return true;
-    }
-  }
-  return false;
 }
 
 BandScore score_band(const std::vector<SweepPoint>& points, std::size_t band) {

@@ -104,7 +104,4 @@ std::vector<SweepSummary> summarize_sweeps(const std::vector<SweepScore>& scores
 /// Errors of points in one band.
 BandScore score_band(const std::vector<SweepPoint>& points, std::size_t band);
 
-/// True if the pattern is the id; a '*' stands for any characters.
-bool matches_id(const std::string& pattern, const std::string& id);
-
 }  // namespace longhaul

@@ -16,8 +16,8 @@ const char* name_of_phase(Phase phase) {
 }
 
 const char* name_of_method(ContextMethod method) {
-  static constexpr const char* names[] = {"none",       "ring",       "ulysses",
-                                          "usp",        "all_gather", "double_ring"};
+  static constexpr const char* names[] = {"none", "ring",       "ulysses",
+                                          "usp",  "all_gather", "double_ring"};
   return names[static_cast<int>(method)];
 }
 
@@ -99,9 +99,8 @@ ScoreSummary summary_of(const std::vector<const Score*>& scores) {
   }
   std::sort(errors.begin(), errors.end());
   const std::size_t middle = errors.size() / 2;
-  row.median_absolute_error = errors.size() % 2 == 1
-                                  ? errors[middle]
-                                  : 0.5 * (errors[middle - 1] + errors[middle]);
+  row.median_absolute_error =
+      errors.size() % 2 == 1 ? errors[middle] : 0.5 * (errors[middle - 1] + errors[middle]);
   const auto rank = static_cast<std::size_t>(std::ceil(0.9 * static_cast<double>(errors.size())));
   row.p90_absolute_error = errors[std::min(errors.size() - 1, rank - 1)];
   return row;
