@@ -22,11 +22,7 @@ void Machine::post(ActorId actor, std::uint32_t index) {
   const std::uint64_t sequence = channel.next[member]++;
   const std::vector<FoldedMember>& members = members_of(id);
   while (channel.queue.size() <= sequence - channel.first) {
-    Occurrence fresh;
-    fresh.place = task.place;
-    fresh.members_left = static_cast<std::int32_t>(members.size());
-    fresh.task_of.assign(members.size(), std::nullopt);
-    channel.queue.push_back(std::move(fresh));
+    add_occurrence(channel, task.place, members.size());
   }
   Occurrence& occurrence = channel.queue[sequence - channel.first];
   check(occurrence.place == task.place, "the members of a communicator must agree on its order");
@@ -157,9 +153,24 @@ void Machine::finish_member(std::uint32_t communicator, Occurrence& occurrence,
 
 void Machine::retire(Channel& channel) {
   while (!channel.queue.empty() && channel.queue.front().members_left == 0) {
+    spare_.push_back(std::move(channel.queue.front()));
     channel.queue.pop_front();
     ++channel.first;
   }
+}
+
+void Machine::add_occurrence(Channel& channel, std::uint32_t place, std::size_t members) {
+  Occurrence fresh;
+  if (!spare_.empty()) {
+    fresh.task_of.swap(spare_.back().task_of);
+    fresh.flows.swap(spare_.back().flows);
+    spare_.pop_back();
+  }
+  fresh.place = place;
+  fresh.members_left = static_cast<std::int32_t>(members);
+  fresh.task_of.assign(members, std::nullopt);
+  fresh.flows.clear();
+  channel.queue.push_back(std::move(fresh));
 }
 
 }  // namespace longhaul

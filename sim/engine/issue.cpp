@@ -12,6 +12,8 @@ namespace {
 // compute work gives the same times (nothing behind it could start) and keeps the state small.
 constexpr std::size_t compute_queue_depth = 16;
 constexpr std::size_t live_limit = 1024;
+// Readers of a slot are forgotten once they are done, when there are so many.
+constexpr std::size_t many_readers = 8;
 
 bool in_compute_order(Op op) { return op != Op::release && !is_collective(op); }
 
@@ -20,15 +22,14 @@ bool in_compute_order(Op op) { return op != Op::release && !is_collective(op); }
 // Ranks only touch each other through collectives, whose outcome does not depend on the order in
 // which simultaneous members post; the ranks are sorted so that accounts come out the same anyway.
 void Machine::progress_all() {
-  std::vector<std::uint32_t> ranks;
   while (!dirty_.empty()) {
-    ranks.swap(dirty_);
-    std::sort(ranks.begin(), ranks.end());
-    for (const std::uint32_t actor : ranks) {
+    looked_at_.swap(dirty_);
+    std::sort(looked_at_.begin(), looked_at_.end());
+    for (const std::uint32_t actor : looked_at_) {
       actors_[actor].dirty = false;
       progress(ActorId(actor));
     }
-    ranks.clear();
+    looked_at_.clear();
   }
 }
 
@@ -86,7 +87,7 @@ void Machine::issue(ActorId actor) {
   task.place = static_cast<std::uint32_t>(state.cursor.place());
   task.counters = state.cursor.counters();
   const Instruction& instruction = program_.code[task.place];
-  add_uses(actor, task, instruction);
+  operands_.append(task.place, fold_.rank_of(actor), task.counters, task.uses);
   add_dependences(state, index);
   if (instruction.op == Op::release && state.last_compute) {
     // Given back once the compute stream is past this point, without holding it up.
@@ -107,23 +108,6 @@ void Machine::issue(ActorId actor) {
   if (instruction.op == Op::release && task.blockers == 0) {
     apply_memory(actor, task);
     complete(actor, index);
-  }
-}
-
-std::uint32_t Machine::key_of(const TensorRef& ref, ActorId actor,
-                              const std::vector<std::int64_t>& counters) const {
-  const std::int64_t slot = evaluate(ref.slot, program_.mesh, fold_.rank_of(actor), counters);
-  check(slot >= 0 && slot < program_.tensor(ref.tensor).slots, "a tensor slot must exist");
-  return first_key_[ref.tensor.index] + static_cast<std::uint32_t>(slot);
-}
-
-void Machine::add_uses(ActorId actor, Task& task, const Instruction& instruction) const {
-  for (const TensorRef& ref : instruction.reads) {
-    // A release ends the slot's life: nothing that touches it may pass it.
-    task.uses.push_back({key_of(ref, actor, task.counters), instruction.op == Op::release});
-  }
-  for (const TensorRef& ref : instruction.writes) {
-    task.uses.push_back({key_of(ref, actor, task.counters), true});
   }
 }
 
@@ -165,10 +149,12 @@ void Machine::note_uses(ActorState& state, std::uint32_t index) {
     if (users.writer.index == index && users.writer.serial == task.serial) {
       continue;  // reads what it writes itself
     }
-    std::erase_if(users.readers, [&](const TaskRef& reader) {
-      const Task& other = state.tasks[reader.index];
-      return other.serial != reader.serial || other.state == TaskState::done;
-    });
+    if (users.readers.size() >= many_readers) {
+      std::erase_if(users.readers, [&](const TaskRef& reader) {
+        const Task& other = state.tasks[reader.index];
+        return other.serial != reader.serial || other.state == TaskState::done;
+      });
+    }
     users.readers.push_back({index, task.serial});
   }
 }

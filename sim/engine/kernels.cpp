@@ -65,7 +65,7 @@ void Machine::schedule_finish(ActorId actor) {
   ActorState& state = actors_[actor.index];
   const Task& task = state.tasks[state.queues[static_cast<int>(Stream::compute)].front()];
   const double ticks = std::ceil(task.work_left / state.speed);
-  state.finish = now_ + SimTime::of_ticks(std::llround(ticks));
+  state.finish = now_ + SimTime::of_ticks(static_cast<std::int64_t>(ticks));
   ++state.generation;
   kernel_ends_.push({state.finish, actor.index, state.generation});
 }

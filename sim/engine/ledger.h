@@ -15,6 +15,7 @@ struct Holdings {
   std::array<std::int64_t, memory_category_count> bytes{};
   std::int64_t host = 0;
   [[nodiscard]] std::int64_t total() const;
+  bool operator==(const Holdings&) const = default;
 };
 
 /// The accounts of all actors (classes of equal ranks) and their peaks. Bytes are exact integers,

@@ -23,6 +23,7 @@ Machine::Machine(const Program& program, const Traffic& traffic, const Fold& fol
       fold_(fold),
       kernels_(kernels),
       options_(options),
+      operands_(program),
       pricer_(program, kernels),
       ledger_(program, fold.actors(), options.record_memory),
       network_(fold.capacities()),
@@ -44,14 +45,9 @@ Machine::Machine(const Program& program, const Traffic& traffic, const Fold& fol
 }
 
 void Machine::make_actors() {
-  std::uint32_t key = 0;
-  for (const Tensor& tensor : program_.tensors) {
-    first_key_.push_back(key);
-    key += static_cast<std::uint32_t>(tensor.slots);
-  }
   for (std::size_t actor = 0; actor < fold_.actors(); ++actor) {
     actors_.emplace_back(Cursor(program_, fold_.rank_of(ActorId(actor))));
-    actors_.back().slots.resize(key);
+    actors_.back().slots.resize(operands_.slots());
     dirty_.push_back(static_cast<std::uint32_t>(actor));
   }
 }

@@ -12,6 +12,7 @@
 #include "sim/engine/engine.h"
 #include "sim/engine/fold.h"
 #include "sim/engine/ledger.h"
+#include "sim/engine/operands.h"
 #include "sim/engine/price.h"
 #include "sim/network/flow_network.h"
 #include "sim/program/cursor.h"
@@ -23,12 +24,6 @@ struct Blame {
   Cause cause = Cause::other;
   SimTime moving;       ///< when the transfer itself began (before: waiting for other ranks)
   double spread = 0.0;  ///< relative spread of the transfer's cost
-};
-
-/// A tensor slot touched by a task. Keys are unique per (tensor, slot).
-struct Use {
-  std::uint32_t key = 0;
-  bool write = false;
 };
 
 enum class TaskState : std::uint8_t { waiting, posted, running, done };
@@ -158,13 +153,10 @@ class Machine {
   [[nodiscard]] bool may_issue(const ActorState& state) const;
   void issue(ActorId actor);
   std::uint32_t new_task(ActorState& state);
-  void add_uses(ActorId actor, Task& task, const Instruction& instruction) const;
   void add_dependences(ActorState& state, std::uint32_t index);
   static void wait_for(ActorState& state, const TaskRef& earlier, std::uint32_t index);
   static void note_uses(ActorState& state, std::uint32_t index);
   void mark_dirty(ActorState& state);
-  [[nodiscard]] std::uint32_t key_of(const TensorRef& ref, ActorId actor,
-                                     const std::vector<std::int64_t>& counters) const;
   bool start_heads(ActorId actor);
   void complete(ActorId actor, std::uint32_t index);
   // kernels.cpp: the compute stream and memory
@@ -185,6 +177,7 @@ class Machine {
   void flow_done(FlowId flow);
   void finish_member(std::uint32_t communicator, Occurrence& occurrence, std::uint32_t member);
   void retire(Channel& channel);
+  void add_occurrence(Channel& channel, std::uint32_t place, std::size_t members);
   [[nodiscard]] const FoldedTransfer& plan_for(std::uint32_t communicator, std::uint32_t place,
                                                std::uint32_t member) const;
   [[nodiscard]] const std::vector<FoldedMember>& members_of(std::uint32_t communicator) const {
@@ -208,13 +201,13 @@ class Machine {
   const Fold& fold_;
   const KernelCosts& kernels_;
   EngineOptions options_;
+  Operands operands_;
   Pricer pricer_;
   Ledger ledger_;
   FlowNetwork network_;
   std::vector<ActorState> actors_;
   std::vector<Communicator> communicators_;
-  std::vector<std::uint32_t> first_key_;  ///< by tensor
-  std::vector<std::size_t> loop_begin_;   ///< by loop: place
+  std::vector<std::size_t> loop_begin_;  ///< by loop: place
   std::vector<std::size_t> loop_end_;
   std::vector<FlowOwner> owners_;  ///< by FlowId
   std::priority_queue<KernelEnd, std::vector<KernelEnd>, std::greater<>> kernel_ends_;
@@ -222,6 +215,8 @@ class Machine {
   std::uint64_t boundaries_ = 0;  ///< uniform loops in which rank 0 has just begun a turn
   std::vector<std::vector<Snapshot>> history_;  ///< by loop
   std::vector<std::uint32_t> dirty_;            ///< ranks to look at, in no particular order
+  std::vector<std::uint32_t> looked_at_;        ///< those being looked at
+  std::vector<Occurrence> spare_;               ///< retired, kept for the room they have
   Timeline result_;
 };
 

@@ -3,9 +3,9 @@
 //
 // The state is compared relative to now and to the turn, as integers and bit patterns, so the
 // comparison is exact. Memory may grow from turn to turn (saved activations): it is not part of
-// the state, but its growth per period is constant, so it is added up; the last period of a loop
-// is always stepped through, which is where a growing peak lies (a shrinking one lies in the
-// first). See docs/decisions/0003-skipping-turns.md.
+// the state, but its growth per period is constant, so it is added up; where it changes at all, the
+// last period of a loop is stepped through, which is where a growing peak lies (a shrinking one
+// lies in the first). See docs/decisions/0003-skipping-turns.md.
 #include <bit>
 
 #include "sim/engine/machine.h"
@@ -156,9 +156,11 @@ void Machine::skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now)
   for (const ActorState& state : actors_) {
     furthest = std::max(furthest, state.cursor.counters()[loop.index]);
   }
-  // One whole period is left to step through, for the peaks of memory that grows.
-  const std::int64_t periods = (program_.loops[loop.index].count - 1 - furthest) / period - 1;
-  if (period <= 0 || periods <= 0) {
+  check(period > 0, "turns are counted upwards");
+  // One whole period is left to step through if memory changes from turn to turn, for its peak.
+  const std::int64_t kept = now.holdings == then.holdings ? 0 : 1;
+  const std::int64_t periods = (program_.loops[loop.index].count - 1 - furthest) / period - kept;
+  if (periods <= 0) {
     return;
   }
   const SimTime span = (now.when - then.when) * periods;
@@ -212,7 +214,7 @@ void Machine::shift_rank(ActorState& state, LoopId loop, std::int64_t turns, Sim
     if (task.place > loop_begin_[loop.index] && task.place < loop_end_[loop.index]) {
       task.counters[loop.index] += turns;
       task.uses.clear();
-      add_uses(actor, task, program_.code[task.place]);
+      operands_.append(task.place, fold_.rank_of(actor), task.counters, task.uses);
     }
   }
   for (SlotUsers& users : state.slots) {

@@ -48,7 +48,7 @@ struct MemoryPeak {
   std::array<std::int64_t, memory_category_count> bytes{};
   std::int64_t total = 0;
   SimTime when;
-  std::int64_t host_peak = 0;  ///< bytes of offloaded tensors in host memory
+  std::int64_t host_peak = 0;      ///< bytes of offloaded tensors in host memory
   std::int64_t communicators = 0;  ///< of `bytes`: buffers of communicators, held throughout
 };
 

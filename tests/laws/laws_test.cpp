@@ -5,9 +5,9 @@
 #include "sim/cost/kernel.h"
 #include "sim/engine/engine.h"
 #include "sim/model/read_model.h"
+#include "sim/scenario/read_scenario.h"
 #include "sim/schedule/lower.h"
 #include "sim/search/predict.h"
-#include "sim/scenario/read_scenario.h"
 #include "sim/topology/read_cluster.h"
 
 using namespace longhaul;
@@ -22,9 +22,12 @@ std::string cluster_text(double nvlink, double nic) {
          "  include: dgx-h100\n"
          "  device:\n"
          "    include: h100-sxm-80gb\n"
-         "    nvlink_bandwidth: {value: " + std::to_string(450.0 * nvlink) + " GB/s, source: test}\n"
+         "    nvlink_bandwidth: {value: " +
+         std::to_string(450.0 * nvlink) +
+         " GB/s, source: test}\n"
          "    sources: {test: scaled}\n"
-         "  nics: {count: 8, rate: " + std::to_string(400.0 * nic) + " Gb/s, source: scaled}\n";
+         "  nics: {count: 8, rate: " +
+         std::to_string(400.0 * nic) + " Gb/s, source: scaled}\n";
 }
 
 ScenarioDraft draft_of(const std::string& model, std::int64_t gpus, std::int64_t sequence,
@@ -151,8 +154,8 @@ TEST_CASE("a causal ring is balanced by zigzag and half idle when contiguous") {
 }
 
 TEST_CASE("twice the GPUs at the same sequence nearly halve the activation memory") {
-  const double few = activations_of(
-      predicted(draft_of("llama3-8b", 8, 1 << 17, ring(8, SequenceOrder::zigzag))));
+  const double few =
+      activations_of(predicted(draft_of("llama3-8b", 8, 1 << 17, ring(8, SequenceOrder::zigzag))));
   const double many = activations_of(
       predicted(draft_of("llama3-8b", 16, 1 << 17, ring(16, SequenceOrder::zigzag))));
   CHECK(many / few > 0.48);
@@ -190,6 +193,7 @@ TEST_CASE("skipping repeated turns changes no figure of a whole training step") 
     for (std::size_t rank = 0; rank < stepped.ranks.size(); ++rank) {
       CHECK(skipped.ranks[rank].ticks == stepped.ranks[rank].ticks);
       CHECK(skipped.memory[rank].bytes == stepped.memory[rank].bytes);
+      CHECK(skipped.memory[rank].when == stepped.memory[rank].when);
     }
   }
 }
@@ -204,7 +208,8 @@ TEST_CASE("more bandwidth is never slower") {
   }
 }
 
-TEST_CASE("a ring whose ranks all do the same is pure compute on infinite links, not on slow ones") {
+TEST_CASE(
+    "a ring whose ranks all do the same is pure compute on infinite links, not on slow ones") {
   // Without a mask every rank does the same work in every step, and a step is far longer than the
   // latency of a hop, so fast links leave nothing to wait for.
   ScenarioDraft draft = attention_of(8, SequenceOrder::contiguous, 8192);
