@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdio>
 #include <filesystem>
 
 #include "sim/cli/command.h"
@@ -34,7 +36,7 @@ class Compare : public Command {
  private:
   std::vector<NamedDraft> read(Diagnostics& diagnostics) const;
   std::vector<Alternative> compare_at(const std::string& length, std::vector<NamedDraft>& drafts,
-                                      Diagnostics& diagnostics) const;
+                                      bool progress, Diagnostics& diagnostics) const;
   [[nodiscard]] std::string next_command(const Alternative& best, std::int64_t length) const;
 
   std::vector<std::string> words_;
@@ -138,7 +140,7 @@ void fail_with_all(const std::vector<NamedDraft>& drafts, Diagnostics& diagnosti
 }
 
 std::vector<Alternative> Compare::compare_at(const std::string& length,
-                                             std::vector<NamedDraft>& drafts,
+                                             std::vector<NamedDraft>& drafts, bool progress,
                                              Diagnostics& diagnostics) const {
   for (NamedDraft& draft : drafts) {
     if (!length.empty()) {
@@ -149,9 +151,22 @@ std::vector<Alternative> Compare::compare_at(const std::string& length,
   if (diagnostics.has_errors()) {
     fail_with_all(drafts, diagnostics);
   }
+  // Several workers predict at once; long comparisons say how far they are.
+  std::atomic<int> done{0};
+  const Predictor counted = [&](const Scenario& scenario, Diagnostics& own) {
+    Result result = predict(scenario, own);
+    const int count = ++done;
+    if (progress) {
+      std::fprintf(stderr, "\r%d plans predicted", count);
+    }
+    return result;
+  };
   std::vector<Alternative> rows = drafts.size() == 1
-                                      ? compare_methods(drafts.front().draft, diagnostics)
-                                      : compare_scenarios(drafts, predict, diagnostics);
+                                      ? compare_methods(drafts.front().draft, counted, diagnostics)
+                                      : compare_scenarios(drafts, counted, diagnostics);
+  if (progress && done > 0) {
+    std::fprintf(stderr, "\n");
+  }
   diagnostics.throw_if_errors();
   return rows;
 }
@@ -169,7 +184,8 @@ Outcome Compare::run(Session& session) {
   // One table per sequence length: every plan is predicted, and the plans are ranked.
   for (const std::string& length : lengths) {
     std::vector<NamedDraft> at_length = drafts;
-    const std::vector<Alternative> rows = compare_at(length, at_length, session.diagnostics);
+    const std::vector<Alternative> rows =
+        compare_at(length, at_length, session.progress, session.diagnostics);
     const std::int64_t tokens = at_length.front().draft.workload.sequence_length;
     tables.push(comparison_json(tokens, rows));
     out.text += out.text.empty() ? "" : "\n";

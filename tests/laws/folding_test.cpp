@@ -114,6 +114,14 @@ const Case cases[] = {
     {"cluster: a100-pcie\ngpus: 8\nworkload: {phase: forward, sequence_length: 32k}\n"
      "plan: {context: {method: ring, ring: 8}}\n",
      8},
+    // One GPU's slot is slower than the others': what was alike without it no longer is.
+    {"cluster: {name: odd, nodes: 1, node: {include: l40s-pcie, layout: {switches: [cpu0, cpu0, "
+     "cpu1,"
+     " cpu1], gpus: [pcie0, {on: pcie0, slot: 8 GB/s}, pcie1, pcie1, pcie2, pcie2, pcie3, pcie3],"
+     " nics: [pcie0, pcie1, pcie2, pcie3]}}}\ngpus: 8\n"
+     "workload: {phase: train, sequence_length: 16k, global_batch: 4}\n"
+     "plan: {tensor: 2, sequence_parallel: true, context: {method: none}, zero: 1}\n",
+     8},
     {"cluster: gb200-nvl72\ngpus: 32\nworkload: {phase: prefill, sequence_length: 64k}\n"
      "plan: {tensor: 8, context: {method: ring, ring: 4}}\n",
      32},
@@ -132,6 +140,27 @@ TEST_CASE("one rank of each class stands for all: times, accounts, peaks and byt
     CHECK(whole.actors == static_cast<std::int64_t>(whole.ranks.size()));
     CHECK(folded.simulated_events <= whole.simulated_events);
   }
+}
+
+TEST_CASE("a slower link splits the classes that it touches") {
+  const std::string work =
+      "gpus: 8\nworkload: {phase: attention, sequence_length: 64k, mask: full}\n"
+      "plan: {context: {method: ring, ring: 8}}\n";
+  const std::string slots[] = {"pcie0", "{on: pcie0, slot: 8 GB/s}"};
+  std::int64_t actors[2] = {};
+  for (int i = 0; i < 2; ++i) {
+    const std::string cluster =
+        "cluster: {name: odd, nodes: 1, node: {include: l40s-pcie, layout: {switches: [cpu0, cpu0,"
+        " cpu1, cpu1], gpus: [pcie0, " +
+        slots[i] +
+        ", pcie1, pcie1, pcie2, pcie2, pcie3, pcie3],"
+        " nics: [pcie0, pcie1, pcie2, pcie3]}}}\n";
+    const Scenario scenario = checked(std::string(model) + cluster + work);
+    const Timeline folded = run(scenario, true);
+    check_equal(folded, run(scenario, false));
+    actors[i] = folded.actors;
+  }
+  CHECK(actors[0] < actors[1]);
 }
 
 TEST_CASE("what is recorded is recorded of every rank, so nothing is folded then") {
