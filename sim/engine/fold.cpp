@@ -82,9 +82,7 @@ std::uint32_t Fold::add_communicator(std::uint32_t original) {
     ++made.members[found->second].count;
     made.place_of.push_back(found->second);
   }
-  const auto& buffers = traffic_.buffers[spec.group.index];
-  const std::uint32_t first = traffic_.communicator_of[spec.group.index][0];
-  made.buffers = buffers.empty() ? 0 : buffers[original - first];
+  made.buffers = traffic_.buffers[original];
   communicators_.push_back(std::move(made));
   return static_cast<std::uint32_t>(communicators_.size() - 1);
 }

@@ -109,9 +109,10 @@ void Machine::check_all_done() const {
     const std::uint32_t place = state.live.empty()
                                     ? static_cast<std::uint32_t>(state.cursor.place())
                                     : state.tasks[state.live.front()].place;
-    throw BugError("deadlock: actor " + std::to_string(actor) + " waits for ever at instruction " +
-                   std::to_string(place) + " (" + name_of(program_.code[place].op) + " '" +
-                   program_.code[place].label + "')");
+    const RankId rank = fold_.rank_of(ActorId(actor));
+    throw BugError("deadlock: rank " + std::to_string(rank.index) +
+                   " waits for ever at instruction " + std::to_string(place) + " (" +
+                   name_of(program_.code[place].op) + " '" + program_.code[place].label + "')");
   }
 }
 

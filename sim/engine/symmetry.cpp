@@ -212,12 +212,16 @@ class Refinement {
     }
   }
 
-  void look_at_collective(const Transfer& transfer) {
-    std::uint64_t members = 0;
-    for (const RankId rank : traffic_.communicators[transfer.communicator].members) {
-      members += mix(colours_.ranks[rank.index]);
+  std::uint64_t members_of(std::uint32_t communicator) const {
+    std::uint64_t sum = 0;
+    for (const RankId rank : traffic_.communicators[communicator].members) {
+      sum += mix(colours_.ranks[rank.index]);
     }
-    const std::uint64_t colour = join(flows_of(transfer), members);
+    return sum;
+  }
+
+  void look_at_collective(const Transfer& transfer) {
+    const std::uint64_t colour = join(flows_of(transfer), members_of(transfer.communicator));
     colours_.communicators[transfer.communicator] += mix(colour);
     colour_links(transfer, colour);
   }
@@ -238,15 +242,9 @@ class Refinement {
   // A communicator is also whom it joins, and what it holds in memory; its members meet it.
   void finish_communicator(std::uint32_t c) {
     const CommunicatorSpec& communicator = traffic_.communicators[c];
-    const auto& buffers = traffic_.buffers[communicator.group.index];
-    std::uint64_t members = 0;
-    for (const RankId rank : communicator.members) {
-      members += mix(colours_.ranks[rank.index]);
-    }
-    const std::uint32_t first = traffic_.communicator_of[communicator.group.index][0];
-    const std::uint64_t held = buffers.empty() ? 0 : static_cast<std::uint64_t>(buffers[c - first]);
+    const auto held = static_cast<std::uint64_t>(traffic_.buffers[c]);
     std::uint64_t& colour = colours_.communicators[c];
-    colour = join(join(join(colour, members), held), communicator.group.index);
+    colour = join(join(join(colour, members_of(c)), held), communicator.group.index);
     for (const RankId rank : communicator.members) {
       next_ranks_[rank.index] += mix(colour);
     }

@@ -43,11 +43,9 @@ class Lowering {
     for (std::size_t g = 0; g < program_.groups.size(); ++g) {
       const Group& group = program_.groups[g];
       std::vector<std::uint32_t> communicator(ranks);
-      std::vector<std::uint32_t> member(ranks);
       first_.push_back(static_cast<std::uint32_t>(traffic_.communicators.size()));
       for (std::size_t rank = 0; rank < ranks; ++rank) {
-        member[rank] = static_cast<std::uint32_t>(group_index(program_.mesh, group, RankId(rank)));
-        if (member[rank] != 0) {
+        if (group_index(program_.mesh, group, RankId(rank)) != 0) {
           continue;
         }
         CommunicatorSpec made{GroupId(g), group_members(program_.mesh, group, RankId(rank))};
@@ -57,7 +55,6 @@ class Lowering {
         traffic_.communicators.push_back(std::move(made));
       }
       traffic_.communicator_of.push_back(std::move(communicator));
-      traffic_.member_of.push_back(std::move(member));
     }
     first_.push_back(static_cast<std::uint32_t>(traffic_.communicators.size()));
   }
@@ -92,15 +89,20 @@ class Lowering {
     return static_cast<std::uint32_t>(found - all.begin());
   }
 
+  // Rank r runs on GPU r.
+  std::vector<GpuId> gpus_of(std::uint32_t communicator) const {
+    std::vector<GpuId> gpus;
+    for (const RankId rank : traffic_.communicators[communicator].members) {
+      gpus.emplace_back(rank.index);
+    }
+    return gpus;
+  }
+
   void lower(std::uint32_t index) {
     Exchange& exchange = traffic_.exchanges[index];
     exchange.first_transfer = static_cast<std::uint32_t>(traffic_.transfers.size());
-    std::vector<GpuId> gpus;
     for (std::uint32_t c = exchange.first_communicator; c < first_[exchange.group.index + 1]; ++c) {
-      gpus.clear();
-      for (const RankId rank : traffic_.communicators[c].members) {
-        gpus.emplace_back(rank.index);
-      }
+      const std::vector<GpuId> gpus = gpus_of(c);
       if (!exchange.pairwise()) {
         add(index, c, 0, gpus);
         continue;
@@ -139,7 +141,7 @@ class Lowering {
   void add_wire(const PlannedFlow& flow) {
     Wire wire;
     wire.bytes = flow.bytes.value();
-    wire.cap = flow.links.empty() ? no_cap : flow.rate_cap.value();
+    wire.cap = flow.rate_cap.value();
     wire.latency = flow.latency.value();
     wire.first_link = static_cast<std::uint32_t>(traffic_.links.size());
     wire.link_count = static_cast<std::uint32_t>(flow.links.size());
@@ -150,27 +152,24 @@ class Lowering {
   // Every communicator keeps buffers on each member's GPU from the start: one set per group, for
   // the kind of collective that the program uses on it first.
   void find_buffers() {
-    traffic_.buffers.resize(program_.groups.size());
+    traffic_.buffers.assign(traffic_.communicators.size(), 0);
+    std::vector<bool> known(program_.groups.size(), false);
     for (const Instruction& instruction : program_.code) {
-      if (!instruction.group || !traffic_.buffers[instruction.group->index].empty()) {
+      if (!instruction.group || known[instruction.group->index]) {
         continue;
       }
       const std::size_t group = instruction.group->index;
+      known[group] = true;
       const CollectiveKind kind = instruction.op == Op::send_receive ? CollectiveKind::send
                                   : instruction.op == Op::all_to_all ? CollectiveKind::all_to_all
                                                                      : CollectiveKind::all_gather;
       for (std::uint32_t c = first_[group]; c < first_[group + 1]; ++c) {
-        std::vector<GpuId> gpus;
-        for (const RankId rank : traffic_.communicators[c].members) {
-          gpus.emplace_back(rank.index);
-        }
-        traffic_.buffers[group].push_back(
-            static_cast<std::int64_t>(transport_.communicator_memory(kind, gpus).value()));
+        traffic_.buffers[c] =
+            static_cast<std::int64_t>(transport_.communicator_memory(kind, gpus_of(c)).value());
       }
     }
   }
 
-  static constexpr double no_cap = 1e30;
   const Program& program_;
   const TransportCosts& transport_;
   Traffic traffic_;

@@ -57,14 +57,12 @@ struct Transfer {
 struct Traffic {
   std::vector<CommunicatorSpec> communicators;
   std::vector<std::vector<std::uint32_t>> communicator_of;  ///< [group][rank]
-  std::vector<std::vector<std::uint32_t>> member_of;        ///< [group][rank]
   std::vector<Exchange> exchanges;
   std::vector<std::optional<std::uint32_t>> exchange_of;  ///< by place in the program
   std::vector<Transfer> transfers;
   std::vector<Wire> wires;
   std::vector<LinkId> links;
-  std::vector<std::vector<std::int64_t>> buffers;  ///< [group][communicator of the group]: bytes
-                                                   ///< that it holds on each member's GPU
+  std::vector<std::int64_t> buffers;  ///< by communicator: bytes it holds on each member's GPU
 
   [[nodiscard]] std::span<const Wire> wires_of(const Transfer& transfer) const {
     return std::span(wires).subspan(transfer.first_wire, transfer.wire_count);

@@ -8,6 +8,9 @@ namespace longhaul {
 /// Bytes served, in quanta of rate times ticks: exact for any run.
 __extension__ using ServedUnits = __int128;
 
+/// Bytes per second: never a limit.
+constexpr double unlimited_bandwidth = 1e18;
+
 enum class FlowPhase : std::uint8_t { unused, latency, moving };
 
 /// One flow. While it moves, `mark` is how much its bundle will have served when it ends.

@@ -14,7 +14,8 @@ namespace {
 constexpr std::size_t bundles_tried = 3;
 constexpr std::size_t loose_tried = 8;
 
-constexpr double endless = 1e18 / SimTime::ticks_per_second;  // a rate that ends everything at once
+// A rate that ends everything at once.
+constexpr double endless = unlimited_bandwidth / SimTime::ticks_per_second;
 
 // Within a few units in the last place, like the division that follows; the same on every machine.
 double as_double(ServedUnits units) {

@@ -10,7 +10,6 @@ namespace longhaul {
 
 namespace {
 
-constexpr double unlimited = 1e18;  // bytes per second: never a limit
 constexpr std::size_t longest_route = 1024;
 
 // Exact: a scaling by a power of two.
@@ -21,10 +20,10 @@ double per_second(double per_tick) { return per_tick * SimTime::ticks_per_second
 // share of a thousandth of the thinnest link still has seven digits more than anyone measures.
 double quantum_for(const std::vector<BytesPerSecond>& capacities) {
   double most = 0.0;
-  double least = unlimited;
+  double least = unlimited_bandwidth;
   for (const BytesPerSecond capacity : capacities) {
     check(capacity.value() > 0.0, "a link must have some bandwidth");
-    if (capacity.value() < unlimited) {
+    if (capacity.value() < unlimited_bandwidth) {
       most = std::max(most, capacity.value());
       least = std::min(least, capacity.value());
     }
@@ -133,11 +132,10 @@ void FlowNetwork::advance(SimTime now, std::vector<FlowId>& completed) {
   for (const std::uint32_t bundle : batch_) {
     finish(bundle, completed);
   }
+  forget_emptied();
   if (latencies_.next() != now_) {
-    forget_emptied();
     return;
   }
-  forget_emptied();
   batch_.clear();
   latencies_.pop(batch_);
   // First all claim their links: what is shared is known before the first finds its bundle.
@@ -159,7 +157,8 @@ void FlowNetwork::advance(SimTime now, std::vector<FlowId>& completed) {
 // A flow with nothing to move, or nothing in its way, is over: false.
 bool FlowNetwork::end_latency(std::uint32_t index, std::vector<FlowId>& completed) {
   const FlowState& flow = flows_[index];
-  const bool nothing_in_its_way = flow.crossings == 0 && per_second(flow.cap) >= unlimited;
+  const bool nothing_in_its_way =
+      flow.crossings == 0 && per_second(flow.cap) >= unlimited_bandwidth;
   if (flow.bytes > 0.0 && !nothing_in_its_way) {
     claim_links(index);
     return true;

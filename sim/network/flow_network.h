@@ -152,6 +152,7 @@ class FlowNetwork {
   void mark_fresh(std::uint32_t bundle);
   // solve.cpp
   void solve();
+  void begin_round();
   void include(std::uint32_t bundle);
   void include_ruled(std::uint32_t link);
   void share(const Crossing& crossing, const BundleState& bundle);

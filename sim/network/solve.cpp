@@ -27,7 +27,7 @@ void FlowNetwork::solve() {
   if (fresh_.empty() && changed_.empty()) {
     return;
   }
-  ++round_;
+  begin_round();
   ++solves_;
   set_.clear();
   touched_.clear();
@@ -49,6 +49,21 @@ void FlowNetwork::solve() {
     fill();
   } while (widen());
   apply();
+}
+
+// Links and bundles remember the last solve that looked at them. After 2^32 solves the numbers
+// begin again, and none of old may be taken for a new one.
+void FlowNetwork::begin_round() {
+  if (++round_ != 0) {
+    return;
+  }
+  for (std::uint32_t link = 0; link < links_.size(); ++link) {
+    links_[link].round = 0;
+  }
+  for (BundleState& bundle : bundles_) {
+    bundle.round = 0;
+  }
+  round_ = 1;
 }
 
 // Adds a bundle to the set: it gives up its share on the links it crosses.
