@@ -32,15 +32,15 @@ std::string lower(std::string text) {
   return text;
 }
 
-/// "0x10de", "0x2330" -> "10de:2330"; empty if the file has placeholders.
+/// "0x10de", "0x2330" -> "10de:2330"; empty if the file leaves them open.
 std::string pci_id_of(const XmlElement& pci) {
   const auto digits = [&](const char* attribute) {
     const std::string text = lower(pci.text(attribute));
     return text.starts_with("0x") ? text.substr(2) : text;
   };
   const std::string vendor = digits("vendor");
-  const bool placeholder = vendor.empty() || vendor == "0000" || vendor == "ffff";
-  return placeholder ? "" : vendor + ":" + digits("device");
+  const bool unsaid = vendor.empty() || vendor == "0000" || vendor == "ffff";
+  return unsaid ? "" : vendor + ":" + digits("device");
 }
 
 /// GB/s of 16 lanes of the PCIe generations, rounded as data sheets do. Generations 1 and 2 send 8
@@ -132,9 +132,7 @@ class XmlImport {
           add_cpu(child);
         }
       } else if (child.name == "gpu") {
-        diagnostics_.error(child.place, "gpu-without-pci",
-                           "a GPU that is not inside a 'pci' element has no place in the machine",
-                           "dump the topology of the real machine (NCCL_TOPO_DUMP_FILE)");
+        refuse_gpu(child);
       } else {
         skip(child);
       }
@@ -205,6 +203,12 @@ class XmlImport {
     }
   }
 
+  void refuse_gpu(const XmlElement& gpu) {
+    diagnostics_.error(gpu.place, "gpu-without-pci",
+                       "a GPU that is not inside a 'pci' element has no place in the machine",
+                       "dump the topology of the real machine (NCCL_TOPO_DUMP_FILE)");
+  }
+
   void add_cpu(const XmlElement& cpu) {
     FoundSocket socket;
     socket.note = fmt::format("numaid {}", printable(cpu.text("numaid")));
@@ -221,9 +225,7 @@ class XmlImport {
       } else if (child.name == "nic") {
         add_nic(child, nullptr, seat);
       } else if (child.name == "gpu") {
-        diagnostics_.error(child.place, "gpu-without-pci",
-                           "a GPU that is not inside a 'pci' element has no place in the machine",
-                           "dump the topology of the real machine (NCCL_TOPO_DUMP_FILE)");
+        refuse_gpu(child);
       } else {
         skip(child);
       }
