@@ -4,11 +4,12 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "sim/input/yaml.h"
+#include "tests/bad_input/expected_words.h"
 
 using namespace longhaul;
+using test::content;
 namespace fs = std::filesystem;
 
 namespace {
@@ -33,33 +34,22 @@ void read_cluster(MapReader& reader) {
 }
 
 /// What a user would see for a file; the folder's name is taken out of it.
-std::string complaints(const std::string& path, const std::string& hidden) {
+std::string complaints(const fs::path& path) {
   Diagnostics diagnostics;
-  if (const auto source = read_source(path, diagnostics)) {
+  if (const auto source = read_source(path.string(), diagnostics)) {
     if (const auto map = YamlValue::parse(*source, diagnostics)) {
       MapReader reader(*map, "cluster", diagnostics);
       read_cluster(reader);
     }
   }
-  std::string out = format_diagnostics(diagnostics, false);
-  for (std::size_t at = out.find(hidden); at != out.npos; at = out.find(hidden)) {
-    out.erase(at, hidden.size());
-  }
-  return out;
-}
-
-std::string content(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
+  return test::without_folder(format_diagnostics(diagnostics, false), path.parent_path());
 }
 
 /// Complaints about a file with this content, made for the purpose.
 std::string complaints_about(const std::string& bytes) {
   const fs::path path = fs::temp_directory_path() / "longhaul_bad_input_test.yaml";
   std::ofstream(path, std::ios::binary) << bytes;
-  const std::string out = complaints(path.string(), path.parent_path().string() + "/");
+  const std::string out = complaints(path);
   fs::remove(path);
   return out;
 }
@@ -87,7 +77,7 @@ TEST_CASE("each wrong file of this folder is answered with exactly the expected 
     INFO(file.filename().string());
     const std::string expected = content(fs::path(file).replace_extension(".expected"));
     CHECK_FALSE(expected.empty());
-    CHECK(complaints(file.string(), folder.string() + "/") == expected);
+    CHECK(complaints(file) == expected);
   }
 }
 
@@ -112,24 +102,24 @@ TEST_CASE("lines may end in CR LF") {
 }
 
 TEST_CASE("a directory, a missing file and a file that fails to be read") {
-  CHECK(complaints(folder.string(), folder.parent_path().string() + "/") ==
+  CHECK(complaints(folder) ==
         "bad_input: error: is a directory, not a file\n"
         "      = help: give the path of a file inside it\n"
         "1 error in bad_input\n");
-  CHECK(complaints("/no/such/file.yaml", "/no/such/") ==
+  CHECK(complaints("/no/such/file.yaml") ==
         "file.yaml: error: cannot be read: No such file or directory\n"
         "      = help: check the path and its permissions\n"
         "1 error in file.yaml\n");
   // Linux opens this one for its owner and fails to read it at 0, also for root, whom no
   // permission stops.
-  CHECK(complaints("/proc/self/mem", "/proc/self/") ==
+  CHECK(complaints("/proc/self/mem") ==
         "mem: error: cannot be read: Input/output error\n"
         "      = help: check the path and its permissions\n"
         "1 error in mem\n");
 }
 
 TEST_CASE("a file without end is given up at 64 MiB") {
-  CHECK(complaints("/dev/zero", "/dev/") ==
+  CHECK(complaints("/dev/zero") ==
         "zero: error: is larger than 64 MiB\n"
         "      = help: is this the right file?\n"
         "1 error in zero\n");

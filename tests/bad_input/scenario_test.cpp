@@ -6,11 +6,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "sim/scenario/read_scenario.h"
+#include "tests/bad_input/expected_words.h"
 
 using namespace longhaul;
+using test::content;
 namespace fs = std::filesystem;
 
 namespace {
@@ -32,20 +33,8 @@ Answer answer_to(const fs::path& path) {
     }
   }
   answer.accepted &= !diagnostics.has_errors();
-  answer.words = format_diagnostics(diagnostics, false);
-  const std::string hidden = folder.string() + "/";
-  for (std::size_t at = answer.words.find(hidden); at != std::string::npos;
-       at = answer.words.find(hidden)) {
-    answer.words.erase(at, hidden.size());
-  }
+  answer.words = test::without_folder(format_diagnostics(diagnostics, false), folder);
   return answer;
-}
-
-std::string content(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
 }
 
 }  // namespace

@@ -7,13 +7,14 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "sim/input/yaml.h"
 #include "sim/topology/import.h"
 #include "sim/topology/read_cluster.h"
+#include "tests/bad_input/expected_words.h"
 
 using namespace longhaul;
+using test::content;
 namespace fs = std::filesystem;
 
 namespace {
@@ -32,19 +33,7 @@ std::string answer_to(const fs::path& path, bool& accepted) {
     accepted =
         import_topology(*source, detect_topology_format(**source), {}, diagnostics).has_value();
   }
-  std::string words = format_diagnostics(diagnostics, false);
-  const std::string hidden = folder.string() + "/";
-  for (std::size_t at = words.find(hidden); at != std::string::npos; at = words.find(hidden)) {
-    words.erase(at, hidden.size());
-  }
-  return words;
-}
-
-std::string content(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
+  return test::without_folder(format_diagnostics(diagnostics, false), folder);
 }
 
 }  // namespace
