@@ -85,6 +85,7 @@ JsonValue memory_json(const MemoryResult& memory) {
       .set("peak_rank", memory.peak_rank)
       .set("peak_time_s", memory.peak_time.value())
       .set("allocated_bytes", bytes_json(memory.allocated))
+      .set("allocator_reserved_bytes", bytes_json(memory.allocator_reserved))
       .set("reserved_bytes", bytes_json(memory.reserved))
       .set("capacity_bytes", bytes_json(memory.capacity))
       .set("fits", memory.fits)

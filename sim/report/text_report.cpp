@@ -113,7 +113,7 @@ std::string memory_table(const MemoryResult& memory, TextStyle style) {
       table.add({words, format_bytes(bytes)});
     }
   }
-  table.add({"peak, allocated", format_bytes(memory.peak)});
+  table.add({"peak", format_bytes(memory.peak)});
   table.add({"reserved", format_bytes(memory.reserved)});
   table.add({"capacity", format_bytes(memory.capacity)});
   if (memory.host_peak.value() > 0.0) {

@@ -2,6 +2,7 @@
 
 #include "sim/cost/collective.h"
 #include "sim/cost/kernel.h"
+#include "sim/engine/allocator_replay.h"
 #include "sim/engine/engine.h"
 #include "sim/schedule/lower.h"
 #include "sim/search/summarize.h"
@@ -17,8 +18,14 @@ Result predict(const Scenario& scenario, Diagnostics& diagnostics) {
   const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
   // The engine runs the program on the cluster.
   const Timeline timeline = simulate(program, scenario.cluster, kernels, transport);
+  // The framework's allocator makes segments of what the fullest rank holds.
+  const RankId fullest = fullest_rank(timeline);
+  const auto capacity = static_cast<std::int64_t>(scenario.cluster.device().memory.value());
+  AllocatorOptions allocator;
+  allocator.capacity = capacity - outside_allocator(timeline.memory[fullest.index]);
+  const AllocatorCounts segments = replay_allocator(program, fullest, kernels, allocator);
   // What the user wants to know is read off the timeline.
-  return summarize(scenario, timeline, kernels, transport);
+  return summarize(scenario, timeline, segments, kernels, transport);
 }
 
 }  // namespace longhaul

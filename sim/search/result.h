@@ -17,7 +17,9 @@ struct MemoryResult {
                                     ///< communicators and what the framework takes for itself
   std::int64_t peak_rank = 0;
   Seconds peak_time;
-  Bytes reserved;                   ///< peak plus what the caching allocator holds on top
+  Bytes allocator_reserved;         ///< by the caching allocator, in segments
+                                    ///< (max_memory_reserved)
+  Bytes reserved;                   ///< on the device: allocator_reserved, communicators, framework
   Bytes capacity;                   ///< what the device offers (cudaDeviceProp.totalGlobalMem)
   bool fits = false;                ///< reserved <= capacity
   std::vector<std::pair<std::string, Bytes>> categories;  ///< at the peak, in a fixed order

@@ -118,24 +118,24 @@ void read_critical_path(const Timeline& timeline, Result& result) {
   result.forward_time = times.forward_end.seconds();
 }
 
-void read_memory(const Scenario& scenario, const Timeline& timeline, Result& result) {
-  std::size_t worst = 0;
+void read_memory(const Scenario& scenario, const Timeline& timeline,
+                 const AllocatorCounts& allocator, Result& result) {
   std::int64_t host = 0;
-  for (std::size_t rank = 0; rank < timeline.memory.size(); ++rank) {
-    host = std::max(host, timeline.memory[rank].host_peak);
-    if (timeline.memory[rank].total > timeline.memory[worst].total) {
-      worst = rank;
-    }
+  for (const MemoryPeak& peak : timeline.memory) {
+    host = std::max(host, peak.host_peak);
   }
+  const std::size_t worst = fullest_rank(timeline).index;
   const MemoryPeak& peak = timeline.memory[worst];
+  const std::int64_t outside = outside_allocator(peak);
   MemoryResult& memory = result.memory;
   memory.peak = Bytes::of(static_cast<double>(peak.total));
-  const auto framework = static_cast<std::size_t>(MemoryCategory::framework);
-  memory.allocated =
-      Bytes::of(static_cast<double>(peak.total - peak.communicators - peak.bytes[framework]));
+  memory.allocated = Bytes::of(static_cast<double>(peak.total - outside));
   memory.peak_rank = static_cast<std::int64_t>(worst);
   memory.peak_time = peak.when.seconds();
-  memory.reserved = memory.peak;
+  // The host frees in program order, the GPU when it gets there: the ledger may see a little more.
+  const std::int64_t segments = std::max(allocator.peak_reserved, peak.total - outside);
+  memory.allocator_reserved = Bytes::of(static_cast<double>(segments));
+  memory.reserved = Bytes::of(static_cast<double>(segments + outside));
   memory.capacity = scenario.cluster.device().memory;
   memory.fits = memory.reserved <= memory.capacity;
   memory.host_peak = Bytes::of(static_cast<double>(host));
@@ -231,13 +231,28 @@ Flops model_flops(const Scenario& scenario) {
   return Flops::of(phase == Phase::train ? 3.0 * forward : forward);
 }
 
-Result summarize(const Scenario& scenario, const Timeline& timeline, const KernelCosts& kernels,
+RankId fullest_rank(const Timeline& timeline) {
+  std::size_t fullest = 0;
+  for (std::size_t rank = 1; rank < timeline.memory.size(); ++rank) {
+    if (timeline.memory[rank].total > timeline.memory[fullest].total) {
+      fullest = rank;
+    }
+  }
+  return RankId(fullest);
+}
+
+std::int64_t outside_allocator(const MemoryPeak& peak) {
+  return peak.communicators + peak.bytes[static_cast<std::size_t>(MemoryCategory::framework)];
+}
+
+Result summarize(const Scenario& scenario, const Timeline& timeline,
+                 const AllocatorCounts& allocator, const KernelCosts& kernels,
                  const TransportCosts& transport) {
   Result result;
   result.step_time = timeline.end.seconds();
   read_times(timeline, result);
   read_critical_path(timeline, result);
-  read_memory(scenario, timeline, result);
+  read_memory(scenario, timeline, allocator, result);
   read_rates(scenario, result);
   list_inputs(scenario, kernels, transport, result);
   result.bottleneck = bottleneck_of(result);

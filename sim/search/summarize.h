@@ -3,14 +3,24 @@
 
 #include "sim/cost/collective.h"
 #include "sim/cost/kernel.h"
+#include "sim/engine/allocator.h"
 #include "sim/engine/timeline.h"
 #include "sim/scenario/scenario.h"
 #include "sim/search/result.h"
 
 namespace longhaul {
 
-/// Reads a result off a timeline. Definitions: docs/models/result.md.
-Result summarize(const Scenario& scenario, const Timeline& timeline, const KernelCosts& kernels,
+/// The rank whose peak is highest, the lowest of equals.
+RankId fullest_rank(const Timeline& timeline);
+
+/// Bytes of a peak that the framework's allocator does not hold: communicators' buffers and what
+/// the framework takes from the driver.
+std::int64_t outside_allocator(const MemoryPeak& peak);
+
+/// Reads a result off a timeline; `allocator` is that of the fullest rank. Definitions:
+/// docs/models/result.md.
+Result summarize(const Scenario& scenario, const Timeline& timeline,
+                 const AllocatorCounts& allocator, const KernelCosts& kernels,
                  const TransportCosts& transport);
 
 /// FLOPs the model needs for one step of the scenario's phase, recompute not counted: matrix

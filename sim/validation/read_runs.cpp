@@ -10,7 +10,7 @@ namespace longhaul {
 
 const char* name_of(MeasuredQuantity quantity) {
   static constexpr const char* names[] = {"time", "allocated", "reserved", "memory",
-                                          "out_of_memory"};
+                                          "memory", "out_of_memory"};
   return names[static_cast<int>(quantity)];
 }
 
@@ -283,10 +283,10 @@ bool describes_iteration(const std::string& key, const Look& look, const Measure
 }
 
 void read_memory(const Look& look, MeasuredRun& run) {
-  static constexpr std::pair<const char*, MeasuredQuantity> keys[] = {
+  const std::pair<const char*, MeasuredQuantity> keys[] = {
       {"peak_allocated", MeasuredQuantity::allocated},
       {"peak_reserved", MeasuredQuantity::reserved},
-      {"peak_memory", MeasuredQuantity::memory}};
+      {"peak_memory", run.memory_kind}};
   for (const auto& [key, quantity] : keys) {
     const auto value = look.find(key);
     if (!value) {
@@ -328,6 +328,11 @@ MeasuredRun read_run(const YamlValue& value, const std::string& source, Diagnost
   run.group = look.text("group");
   run.trust = look.text("trust", "medium");
   run.source = source;
+  // Active blocks are the allocated ones and those still waiting for another stream.
+  run.memory_kind = word<MeasuredQuantity>(look.text("memory_kind"),
+                                           {{"device", MeasuredQuantity::device},
+                                            {"active", MeasuredQuantity::allocated}})
+                        .value_or(MeasuredQuantity::memory);
   run.last_rank_memory = look.text("memory_rank") == "last";
   const auto model = look.find("model");
   const auto hardware = look.find("hardware");

@@ -11,8 +11,10 @@
 
 namespace longhaul {
 
-/// Kinds of measured figures that are scored.
-enum class MeasuredQuantity { time, allocated, reserved, memory, out_of_memory };
+/// Kinds of measured figures that are scored. `memory`: a reading whose kind is not stated, taken
+/// as what the allocator reserves; `device`: of the whole device (nvidia-smi). Both are named
+/// "memory".
+enum class MeasuredQuantity { time, allocated, reserved, memory, device, out_of_memory };
 const char* name_of(MeasuredQuantity quantity);
 
 /// One measured figure, brought to a base unit: seconds of one iteration, or bytes.
@@ -32,6 +34,7 @@ struct MeasuredRun {
   std::optional<ScenarioDraft> draft;
   std::vector<Measurement> measurements;
   std::vector<std::string> skipped_quantities;  ///< measured keys that are not scored, with why
+  MeasuredQuantity memory_kind = MeasuredQuantity::memory;  ///< of the key `peak_memory`
   bool last_rank_memory = false;                ///< the reading is that of the last pipeline rank
 };
 

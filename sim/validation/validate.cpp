@@ -63,7 +63,10 @@ Score score_of(const MeasuredRun& run, const Measurement& measurement, const Res
       break;
     case MeasuredQuantity::allocated: score.predicted = result.memory.allocated.value(); break;
     case MeasuredQuantity::reserved:
-    case MeasuredQuantity::memory: score.predicted = result.memory.reserved.value(); break;
+    case MeasuredQuantity::memory:
+      score.predicted = result.memory.allocator_reserved.value();
+      break;
+    case MeasuredQuantity::device: score.predicted = result.memory.reserved.value(); break;
     case MeasuredQuantity::out_of_memory: score.predicted = result.memory.fits ? 0.0 : 1.0; break;
   }
   if (measurement.quantity != MeasuredQuantity::time) {

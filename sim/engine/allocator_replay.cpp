@@ -1,0 +1,199 @@
+#include "sim/engine/allocator_replay.h"
+
+#include <optional>
+#include <vector>
+
+#include "sim/engine/price.h"
+#include "sim/program/cursor.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+bool may_need_workspace(Op op) { return op == Op::attend || op == Op::attend_backward; }
+
+bool concerns_memory(Op op) {
+  return op == Op::allocate || op == Op::release || op == Op::loop_begin || op == Op::loop_end ||
+         may_need_workspace(op);
+}
+
+// What of a loop's turn the next turn can notice.
+struct AllocatorState {
+  std::vector<CachingAllocator::FreeBlock> free;
+  std::int64_t reserved = 0;
+  std::int64_t requested = 0;
+  bool operator==(const AllocatorState&) const = default;
+};
+
+class Replay {
+ public:
+  Replay(const Program& program, RankId rank, const KernelCosts& kernels,
+         const AllocatorOptions& options)
+      : program_(program),
+        rank_(rank),
+        pricer_(program, kernels),
+        allocator_(options),
+        counters_(program.loops.size(), 0),
+        before_(program.loops.size()) {
+    find_places();
+    hold_persistent();
+  }
+
+  AllocatorCounts run();
+
+ private:
+  void find_places();
+  void hold_persistent();
+  void step(const Instruction& instruction, std::uint32_t place);
+  void hold(const TensorRef& ref);
+  void give_back(const TensorRef& ref);
+  void pass_workspace(const Instruction& instruction, std::uint32_t place);
+  [[nodiscard]] bool turns_again(LoopId loop, std::int64_t depth);
+  [[nodiscard]] AllocatorState state() const;
+  std::optional<CachingAllocator::Handle>& held(const TensorRef& ref);
+
+  const Program& program_;
+  RankId rank_;
+  Pricer pricer_;
+  CachingAllocator allocator_;
+  std::vector<std::uint32_t> places_;          ///< instructions that concern memory, in order
+  std::vector<std::size_t> begin_of_;          ///< by loop: index in places_
+  std::vector<std::int64_t> counters_;         ///< by loop
+  std::vector<AllocatorState> before_;         ///< by loop: at the end of the turn before
+  std::vector<std::size_t> first_slot_;        ///< by tensor
+  std::vector<std::optional<CachingAllocator::Handle>> handles_;  ///< by tensor slot
+};
+
+// Loops without anything that concerns memory are left out.
+void Replay::find_places() {
+  begin_of_.assign(program_.loops.size(), 0);
+  for (std::size_t place = 0; place < program_.code.size(); ++place) {
+    const Op op = program_.code[place].op;
+    if (!concerns_memory(op)) {
+      continue;
+    }
+    if (op == Op::loop_end && program_.code[places_.back()].op == Op::loop_begin) {
+      places_.pop_back();
+      continue;
+    }
+    if (op == Op::loop_begin) {
+      begin_of_[program_.code[place].loop.index] = places_.size();
+    }
+    places_.push_back(static_cast<std::uint32_t>(place));
+  }
+}
+
+void Replay::hold_persistent() {
+  std::size_t slots = 0;
+  for (const Tensor& tensor : program_.tensors) {
+    first_slot_.push_back(slots);
+    slots += static_cast<std::size_t>(tensor.slots);
+    const auto bytes = static_cast<std::int64_t>(tensor.slot_bytes().value());
+    if (!tensor.persistent || tensor.view || tensor.in_host_memory || bytes == 0) {
+      continue;
+    }
+    for (std::int64_t slot = 0; slot < tensor.slots; ++slot) {
+      allocator_.allocate(bytes);
+    }
+  }
+  handles_.resize(slots);
+}
+
+std::optional<CachingAllocator::Handle>& Replay::held(const TensorRef& ref) {
+  const std::int64_t slot = evaluate(ref.slot, program_.mesh, rank_, counters_);
+  return handles_[first_slot_[ref.tensor.index] + static_cast<std::size_t>(slot)];
+}
+
+void Replay::hold(const TensorRef& ref) {
+  const Tensor& tensor = program_.tensor(ref.tensor);
+  const auto bytes = static_cast<std::int64_t>(tensor.slot_bytes().value());
+  if (!tensor.in_host_memory && bytes > 0) {
+    held(ref) = allocator_.allocate(bytes);
+  }
+}
+
+void Replay::give_back(const TensorRef& ref) {
+  std::optional<CachingAllocator::Handle>& handle = held(ref);
+  if (handle) {
+    allocator_.free(*handle);
+    handle.reset();
+  }
+}
+
+void Replay::pass_workspace(const Instruction& instruction, std::uint32_t place) {
+  std::int64_t query_owner = 0;
+  std::optional<std::int64_t> key_owner;
+  if (instruction.block) {
+    query_owner = evaluate(instruction.block->query_owner, program_.mesh, rank_, counters_);
+    if (instruction.block->key_owner) {
+      key_owner = evaluate(*instruction.block->key_owner, program_.mesh, rank_, counters_);
+    }
+  }
+  const std::int64_t bytes = pricer_.price(place, query_owner, key_owner).workspace;
+  if (bytes > 0) {
+    allocator_.free(allocator_.allocate(bytes));
+  }
+}
+
+void Replay::step(const Instruction& instruction, std::uint32_t place) {
+  if (instruction.op == Op::allocate) {
+    for (const TensorRef& ref : instruction.writes) {
+      hold(ref);
+    }
+  } else if (instruction.op == Op::release) {
+    for (const TensorRef& ref : instruction.reads) {
+      give_back(ref);
+    }
+  } else {
+    pass_workspace(instruction, place);
+  }
+}
+
+AllocatorState Replay::state() const {
+  return {allocator_.free_blocks(), allocator_.counts().reserved, allocator_.counts().requested};
+}
+
+// At the end of a turn: whether there is another one to step through. States are compared in loops
+// that stand in no other only: the long ones are the micro-batches.
+bool Replay::turns_again(LoopId loop, std::int64_t depth) {
+  const std::int64_t turn = ++counters_[loop.index];
+  bool again = turn < program_.loops[loop.index].count;
+  if (again && depth == 0 && program_.loops[loop.index].uniform) {
+    AllocatorState now = state();
+    again = turn == 1 || !(now == before_[loop.index]);
+    before_[loop.index] = std::move(now);
+  }
+  if (!again) {
+    counters_[loop.index] = 0;
+  }
+  return again;
+}
+
+AllocatorCounts Replay::run() {
+  std::int64_t depth = 0;
+  for (std::size_t at = 0; at < places_.size(); ++at) {
+    const Instruction& instruction = program_.code[places_[at]];
+    if (instruction.op == Op::loop_begin) {
+      ++depth;
+    } else if (instruction.op == Op::loop_end) {
+      --depth;
+      if (turns_again(instruction.loop, depth)) {
+        at = begin_of_[instruction.loop.index];
+        ++depth;
+      }
+    } else {
+      step(instruction, places_[at]);
+    }
+  }
+  return allocator_.counts();
+}
+
+}  // namespace
+
+AllocatorCounts replay_allocator(const Program& program, RankId rank, const KernelCosts& kernels,
+                                 const AllocatorOptions& options) {
+  return Replay(program, rank, kernels, options).run();
+}
+
+}  // namespace longhaul
