@@ -42,6 +42,7 @@ constexpr std::array flags{
     Flag{"--pipeline,--pp", "plan.pipeline", false, "pipeline stages"},
     Flag{"--data,--dp", "plan.data", false, "replicas, or auto"},
     Flag{"--zero", "plan.zero", false, "ZeRO stage, 0 to 3"},
+    Flag{"--zero-group", "plan.zero_group", false, "ranks that share ZeRO's states, or all"},
     Flag{"--recompute", "plan.recompute", false, "none, selective or full"},
     Flag{"--compute-type", "precision.compute", false, "bf16, fp16 or fp8"},
     Flag{"--software", "software", false, "stack profile: ideal, megatron, ring_flash_attention"},

@@ -41,7 +41,12 @@ Cause cause_of_stream(Stream stream) {
 }  // namespace
 
 Cause cause_of(const Instruction& instruction) {
-  if (is_collective(instruction.op) && instruction.stream == Stream::context) {
+  // Between groups: of a ring's attention, or of the sum of gradients.
+  const bool outer = instruction.stream == Stream::outer;
+  if (is_collective(instruction.op) && outer && instruction.part == Part::gradient_reduction) {
+    return Cause::data_parallel;
+  }
+  if (is_collective(instruction.op) && (outer || instruction.stream == Stream::context)) {
     switch (instruction.op) {
       case Op::send_receive: return Cause::ring_exchange;
       case Op::all_to_all: return Cause::all_to_all;

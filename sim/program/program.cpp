@@ -16,6 +16,13 @@ std::int64_t floor_mod(std::int64_t value, std::int64_t modulus) {
 
 // Distance in ranks between neighbours along an axis.
 std::int64_t stride_of(const Mesh& mesh, Axis axis) {
+  switch (axis) {
+    case Axis::ring_inner: return stride_of(mesh, Axis::ring);
+    case Axis::ring_outer: return stride_of(mesh, Axis::ring) * mesh.ring_part;
+    case Axis::data_inner: return stride_of(mesh, Axis::data);
+    case Axis::data_outer: return stride_of(mesh, Axis::data) * mesh.data_part;
+    default: break;
+  }
   std::int64_t stride = 1;
   for (const Axis faster : mesh.order) {
     if (faster == axis) {
@@ -35,6 +42,16 @@ std::int64_t Mesh::ranks() const {
     product *= axis_size;
   }
   return product;
+}
+
+std::int64_t Mesh::size(Axis axis) const {
+  switch (axis) {
+    case Axis::ring_inner: return ring_part;
+    case Axis::ring_outer: return size(Axis::ring) / ring_part;
+    case Axis::data_inner: return data_part;
+    case Axis::data_outer: return size(Axis::data) / data_part;
+    default: return sizes[static_cast<int>(axis)];
+  }
 }
 
 std::int64_t Mesh::coordinate(RankId rank, Axis axis) const {
@@ -133,7 +150,7 @@ bool is_collective(Op op) { return op >= Op::all_gather; }
 
 const char* name_of(Stream stream) {
   static constexpr const char* names[stream_count] = {"compute", "context",  "tensor",
-                                                      "data",    "pipeline", "copy"};
+                                                      "data",    "pipeline", "copy", "outer"};
   return names[static_cast<int>(stream)];
 }
 

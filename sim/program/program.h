@@ -24,8 +24,13 @@ namespace longhaul {
 
 // ---- The mesh of ranks -------------------------------------------------------------------
 
-/// Directions in which ranks differ.
-enum class Axis { tensor, ulysses, ring, data, pipeline };
+/// Directions in which ranks differ. The second line are parts of an axis, not further axes: its
+/// `inner` part is Mesh::ring_part or data_part consecutive coordinates, its `outer` part counts
+/// those. They stand in groups, shards and indices, never in Mesh::order.
+enum class Axis {
+  tensor, ulysses, ring, data, pipeline,
+  ring_inner, ring_outer, data_inner, data_outer
+};
 constexpr int axis_count = 5;
 
 /// Sizes and placement of the axes. `order` lists them fastest first: rank =
@@ -33,8 +38,10 @@ constexpr int axis_count = 5;
 struct Mesh {
   std::vector<Axis> order{Axis::tensor, Axis::ulysses, Axis::ring, Axis::data, Axis::pipeline};
   std::int64_t sizes[axis_count] = {1, 1, 1, 1, 1};  ///< by Axis
+  std::int64_t ring_part = 1;  ///< ranks of an inner ring; divides the ring
+  std::int64_t data_part = 1;  ///< replicas that share their states; divides data
 
-  [[nodiscard]] std::int64_t size(Axis axis) const { return sizes[static_cast<int>(axis)]; }
+  [[nodiscard]] std::int64_t size(Axis axis) const;
   [[nodiscard]] std::int64_t ranks() const;
   [[nodiscard]] std::int64_t coordinate(RankId rank, Axis axis) const;
 };
@@ -167,9 +174,10 @@ enum class Op {
 const char* name_of(Op op);
 bool is_collective(Op op);  ///< involves other ranks (send_receive included)
 
-/// The in-order queues of a rank.
-enum class Stream { compute, context, tensor, data, pipeline, copy };
-constexpr int stream_count = 6;
+/// The in-order queues of a rank. `outer` is for what crosses between groups while something else
+/// runs within them: outer rings beside inner ones, sums over groups that share ZeRO's states.
+enum class Stream { compute, context, tensor, data, pipeline, copy, outer };
+constexpr int stream_count = 7;
 const char* name_of(Stream stream);
 
 /// Why the step spends this time: rows of the step's breakdown.

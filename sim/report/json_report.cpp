@@ -166,6 +166,7 @@ JsonValue plan_json(const Plan& plan) {
       .set("data", plan.data)
       .set("zero", plan.zero)
       .set("shard_over_context", plan.shard_over_context)
+      .set("zero_group", plan.zero_group)
       .set("recompute", word_of(recompute_words, plan.recompute))
       .set("offload", std::move(offload));
   return out;

@@ -65,6 +65,7 @@ class Checker {
   void choose_degrees();
   void choose_one_degree(std::int64_t& degree, const std::string& key, std::int64_t others);
   bool choose_data();
+  void check_zero_group();
   void check_tensor();
   void check_heads();
   void check_sequence();
@@ -275,6 +276,31 @@ bool Checker::choose_data() {
   return true;
 }
 
+// Hybrid sharding: a group is all context ranks (if states are shared over them) of some replicas.
+void Checker::check_zero_group() {
+  const std::int64_t group = plan_.zero_group;
+  const std::int64_t context = plan_.shard_over_context ? plan_.context.degree() : 1;
+  const std::int64_t all = product({context, plan_.data});
+  if (group == 0) {
+    return;
+  }
+  if (plan_.zero == 0) {
+    error("plan.zero_group", "not-used", "zero_group is given, but zero: 0 shares no states",
+          "write zero: 1, 2 or 3, or leave out 'zero_group'");
+  } else if (group == 1) {
+    error("plan.zero_group", "out-of-range", "a zero_group of one rank shares nothing",
+          "write zero: 0, or a larger group");
+  } else if (group % context != 0 || all % group != 0) {
+    error("plan.zero_group", "not-divisible",
+          fmt::format("zero_group {} is not a number of whole replicas that divides data {} x "
+                      "context {}",
+                      group, plan_.data, context),
+          fmt::format("use a multiple of {} that divides {}", context, all));
+  } else if (group == all) {
+    plan_.zero_group = 0;  // what is shared by all is not hybrid
+  }
+}
+
 void Checker::check_tensor() {
   const std::int64_t tensor = plan_.tensor;
   const Model& shape = *draft_.model;
@@ -423,6 +449,7 @@ std::optional<Scenario> Checker::run() {
     check_heads();
     check_sequence();
     if (choose_data()) {
+      check_zero_group();
       check_batch();
     }
   }

@@ -51,6 +51,7 @@ class ScenarioReader {
   void read_plan(const YamlValue& map);
   void read_context(const YamlValue& map);
   void read_data(MapReader& reader);
+  void read_zero_group(MapReader& reader);
   void read_offload(MapReader& reader);
   void read_precision(const YamlValue& map);
   void note_places(const YamlValue& map, const std::string& prefix);
@@ -205,6 +206,15 @@ void ScenarioReader::read_offload(MapReader& reader) {
   }
 }
 
+void ScenarioReader::read_zero_group(MapReader& reader) {
+  const auto value = reader.child("zero_group");
+  if (!value) {
+    return;
+  }
+  draft_.plan.zero_group =
+      value->scalar() == "all" ? 0 : reader.integer("zero_group", degree_range, 1);
+}
+
 void ScenarioReader::read_plan(const YamlValue& map) {
   MapReader reader(map, "plan", diagnostics_);
   Plan& plan = draft_.plan;
@@ -218,6 +228,7 @@ void ScenarioReader::read_plan(const YamlValue& map) {
   read_data(reader);
   plan.zero = static_cast<int>(reader.integer("zero", {0, 3}, plan.zero));
   plan.shard_over_context = reader.boolean("shard_over_context", plan.shard_over_context);
+  read_zero_group(reader);
   read_choice(reader, "recompute", recompute_words, plan.recompute);
   draft_.open.zero &= !reader.has("zero");
   draft_.open.recompute &= !reader.has("recompute");

@@ -52,8 +52,15 @@ struct Plan {
   std::int64_t data = 1;           ///< replicas
   int zero = 1;                    ///< ZeRO stage; 3 = FSDP full shard
   bool shard_over_context = true;  ///< ZeRO shards over data x context ranks
+  /// Ranks that share ZeRO's states when fewer than all replicas (hybrid sharding); 0: all.
+  std::int64_t zero_group = 0;
   Recompute recompute = Recompute::none;
   std::vector<Offload> offload;
+
+  /// Replicas among the ranks of a ZeRO group: all, or zero_group without its context ranks.
+  [[nodiscard]] std::int64_t sharing_replicas() const {
+    return zero_group == 0 ? data : zero_group / (shard_over_context ? context.degree() : 1);
+  }
 };
 
 struct Precision {

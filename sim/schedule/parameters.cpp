@@ -1,5 +1,7 @@
 #include "sim/schedule/parameters.h"
 
+#include <algorithm>
+
 #include "sim/units/check.h"
 
 namespace longhaul {
@@ -48,6 +50,10 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
   const bool over_context = stage_ == 0 || scenario.plan.shard_over_context;
   const Mesh& mesh = build.program().mesh;
   shard_axes_ = token_axes(mesh, over_context, true);
+  hybrid_ = stage_ > 0 && mesh.data_part < mesh.size(Axis::data);
+  if (hybrid_) {
+    std::replace(shard_axes_.begin(), shard_axes_.end(), Axis::data, Axis::data_inner);
+  }
   other_axes_ = token_axes(mesh, !over_context, false);
   shards_ = stage_ > 0 ? group_size(mesh, {"", shard_axes_}) : 1;
   store_all();
@@ -194,7 +200,8 @@ std::vector<TensorRef> Parameters::refs(const Some& stored, TensorRef Stored::*w
 }
 
 std::optional<GroupId> Parameters::shard_group() const {
-  return build_.group(other_axes_.empty() ? "data x context" : "data", shard_axes_);
+  const char* whole = other_axes_.empty() ? "data x context" : "data";
+  return build_.group(hybrid_ ? "zero group" : whole, shard_axes_);
 }
 
 Weight Parameters::weight(const Stored& stored, Index layer, Index turn) const {
@@ -352,11 +359,42 @@ void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index l
   const auto group = shard_group();
   if (group && shards_ == 1) {
     build_.collective(Op::all_reduce, Stream::data, *group, "sum gradients", local, local);
+  } else if (group && hybrid_) {
+    sum_hybrid(*group, stored, local, refs(stored, &Stored::gradient, layer));
   } else if (group) {
     build_
         .collective(Op::reduce_scatter, Stream::data, *group, "sum and scatter gradients", local,
                     refs(stored, &Stored::gradient, layer))
         .accumulate = fresh_gradients();
+  }
+}
+
+// Within the group that shares the states, then over the groups: every group holds the same sum.
+// Stages 2 and 3 sum a micro-batch's shard apart before they add it to what they have.
+void Parameters::sum_hybrid(GroupId group, const Some& stored, const std::vector<TensorRef>& local,
+                            const std::vector<TensorRef>& gradients) const {
+  const GroupId groups = *build_.group("zero replicas", {Axis::data_outer});
+  std::vector<TensorRef> sums = gradients;
+  if (fresh_gradients()) {
+    for (std::size_t i = 0; i < stored.size(); ++i) {
+      TensorSpec spec = shard_spec(*stored[i]);
+      spec.type = scenario_.precision.gradients;
+      spec.category = MemoryCategory::gradients;
+      spec.slots = 1;
+      spec.persistent = false;
+      sums[i] = build_.fresh("scattered_grad." + stored[i]->shape.name, spec);
+    }
+  }
+  build_.collective(Op::reduce_scatter, Stream::data, group, "sum and scatter gradients", local,
+                    sums);
+  // FSDP2 gives this sum a stream of its own, so that the next layer's scatter may run beside it.
+  build_.collective(Op::all_reduce, Stream::outer, groups, "sum gradients over zero groups", sums,
+                    sums);
+  if (fresh_gradients()) {
+    for (std::size_t i = 0; i < stored.size(); ++i) {
+      build_.compute(Op::add, "add gradients", {gradients[i], sums[i]}, {gradients[i]});
+      build_.release({sums[i]});
+    }
   }
 }
 

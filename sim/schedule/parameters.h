@@ -72,6 +72,8 @@ class Parameters {
   void gather(const Some& stored, const std::string& label, Index layer, Index turn) const;
   void zero(const Some& stored, Index slot) const;
   void sum_over_replicas(const Some& stored, Index local_slot, Index layer) const;
+  void sum_hybrid(GroupId group, const Some& stored, const std::vector<TensorRef>& local,
+                  const std::vector<TensorRef>& gradients) const;
   void sum_norms_over_tensor(const Some& stored, Index slot) const;
   void optimize_some(const Some& stored, Index slot) const;
   void gather_updated(const Some& stored, Index slot) const;
@@ -91,6 +93,7 @@ class Parameters {
   std::int64_t shards_ = 1;       ///< ranks a state is cut over
   std::vector<Axis> shard_axes_;  ///< fastest first
   std::vector<Axis> other_axes_;  ///< further axes to sum gradients over
+  bool hybrid_ = false;           ///< several groups hold the same shards (Plan::zero_group)
   std::vector<Stored> stored_;
 };
 

@@ -141,6 +141,7 @@ void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
   plan.data = look.integer("data", 1);
   run.draft->data = plan.data;
   plan.zero = static_cast<int>(look.integer("zero", 0));
+  plan.zero_group = look.integer("zero_group", 0);
   plan.recompute =
       word<Recompute>(look.text("recompute", "none"), {{"none", Recompute::none},
                                                        {"selective", Recompute::selective},
@@ -150,8 +151,6 @@ void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
     run.skip_reason = "pipeline parallelism has no schedule yet";
   } else if (look.text("recompute") == "unknown") {
     run.skip_reason = "recompute is not known";
-  } else if (look.find("zero_group")) {
-    run.skip_reason = "hybrid sharding (zero_group) has no schedule yet";
   } else if (look.text("recompute_detail") == "every_second_layer" ||
              look.text("recompute_detail") == "unknown_fraction") {
     run.skip_reason = "recompute of some layers only has no schedule yet";

@@ -123,6 +123,26 @@ TEST_CASE("every ZeRO stage sums gradients over all replicas and micro-batches, 
   }
 }
 
+TEST_CASE("hybrid sharding sums within a group, then over the groups, and trains the same model") {
+  for (const int zero : {1, 2, 3}) {
+    for (const std::int64_t micro_batches : {1, 3}) {
+      Plan replicas = with(Plan(), 1, false, 4);
+      replicas.zero = zero;
+      replicas.zero_group = 2;
+      require_proven(training(tiny(8, 4), replicas, 16, micro_batches));
+      Plan ring = with(plan_of(M::ring, 2, 1), 1, false, 4);
+      ring.zero = zero;
+      ring.zero_group = 4;  // both ranks of the ring of two replicas
+      require_proven(training(tiny(8, 4), ring, 16, micro_batches));
+      ring.shard_over_context = false;
+      ring.zero_group = 2;  // two replicas, for each rank of the ring apart
+      ring.tensor = 2;
+      ring.sequence_parallel = true;
+      require_proven(training(tiny(8, 4), ring, 16, micro_batches));
+    }
+  }
+}
+
 TEST_CASE("all kinds of parallelism together train the same model") {
   for (const int zero : {0, 1, 2, 3}) {
     for (const InnerPlacement inner : {InnerPlacement::ulysses, InnerPlacement::ring}) {

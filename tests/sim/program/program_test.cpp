@@ -77,6 +77,26 @@ TEST_CASE("a group holds the ranks that share every other coordinate, in order o
   }
 }
 
+TEST_CASE("parts of an axis are its coordinate divided: the inner part turns fastest") {
+  // 2 tensor ranks x a ring of 6 in inner rings of 3: rank 9 has ring coordinate 4, the second of
+  // the second inner ring.
+  Mesh mesh = mesh_of(2, 1, 6, 1);
+  mesh.ring_part = 3;
+  CHECK(mesh.size(Axis::ring_inner) == 3);
+  CHECK(mesh.size(Axis::ring_outer) == 2);
+  CHECK(mesh.coordinate(RankId(9), Axis::ring_inner) == 1);
+  CHECK(mesh.coordinate(RankId(9), Axis::ring_outer) == 1);
+  const auto members = [&](Axis axis) {
+    std::vector<std::size_t> out;
+    for (const RankId rank : group_members(mesh, {"", {axis}}, RankId(9))) {
+      out.push_back(rank.index);
+    }
+    return out;
+  };
+  CHECK(members(Axis::ring_inner) == std::vector<std::size_t>{7, 9, 11});
+  CHECK(members(Axis::ring_outer) == std::vector<std::size_t>{3, 9});
+}
+
 TEST_CASE("a layout is a bijection between ranks with local indices and the whole") {
   const Mesh mesh = mesh_of(1, 2, 3, 1);
   for (const SequenceOrder order :

@@ -86,6 +86,24 @@ TEST_CASE(
   CHECK(states(3).optimizer == 12 * count / 4);
 }
 
+TEST_CASE("hybrid sharding cuts states by the group and sends 2 (G-1)/G of a shard between groups") {
+  // 8 replicas in groups of 4. A rank reduce-scatters 3/4 of all gradients in its group and then
+  // all-reduces its quarter with the one other group: 2 x 1/2 of a quarter.
+  const std::int64_t count = count_parameters(small_llama()).total;
+  for (const int zero : {1, 3}) {
+    Plan plan = plain(8, zero);
+    plan.zero_group = 4;
+    const Scenario scenario = scenario_of(small_llama(), Phase::train, plan);
+    CHECK(states_of(scenario).optimizer == 12 * count / 4);
+    const Walk walk(lower(scenario));
+    const std::int64_t element = 4;
+    // ZeRO 3 scatters what kernels wrote in bf16, and sums the shards in fp32.
+    const std::int64_t scattered = zero == 3 ? 2 : element;
+    CHECK(walk.sent(Op::reduce_scatter, Stream::data) == scattered * count * 3 / 4);
+    CHECK(walk.sent(Op::all_reduce, Stream::outer) == element * count / 4);
+  }
+}
+
 TEST_CASE("context ranks share optimizer states only if the plan says so") {
   const std::int64_t count = count_parameters(small_llama()).total;
   Plan plan = plan_of(ContextMethod::ring, 4, 1);
