@@ -45,7 +45,7 @@ constexpr std::array flags{
     Flag{"--zero-group", "plan.zero_group", false, "ranks that share ZeRO's states, or all"},
     Flag{"--recompute", "plan.recompute", false, "none, selective or full"},
     Flag{"--compute-type", "precision.compute", false, "bf16, fp16 or fp8"},
-    Flag{"--software", "software", false, "stack profile: ideal, megatron, ring_flash_attention"},
+    Flag{"--software", "software", false, "stack profile (see list software): ideal, megatron, fsdp, ..."},
     Flag{"--attention-kernel", "attention_kernel", false, "auto, fa2, fa3, cudnn or unfused"},
 };
 constexpr const char* sequence_flag = "--seq";

@@ -54,7 +54,7 @@ void Machine::progress(ActorId actor) {
 }
 
 bool Machine::may_issue(const ActorState& state) const {
-  return !state.cursor.done() && state.live.size() < live_limit &&
+  return !state.cursor.done() && !state.host_waits && state.live.size() < live_limit &&
          state.queues[static_cast<int>(Stream::compute)].size() < compute_queue_depth;
 }
 
@@ -75,6 +75,8 @@ std::uint32_t Machine::new_task(ActorState& state) {
   task.work_left = 0.0;
   task.spread = 0.0;
   task.workspace = 0;
+  task.launched = SimTime();
+  task.held_up = SimTime::infinity();
   task.blame = Blame();
   return index;
 }
@@ -89,6 +91,7 @@ void Machine::issue(ActorId actor) {
   const Instruction& instruction = program_.code[task.place];
   operands_.append(task.place, fold_.rank_of(actor), task.counters, task.uses);
   add_dependences(state, index);
+  launch(state, task, instruction);
   if (instruction.op == Op::release && state.last_compute) {
     // Given back once the compute stream is past this point, without holding it up.
     state.tasks[*state.last_compute].dependents.push_back(index);
@@ -108,6 +111,48 @@ void Machine::issue(ActorId actor) {
   if (instruction.op == Op::release && task.blockers == 0) {
     apply_memory(actor, task);
     complete(actor, index);
+  }
+}
+
+// How far back a host can have launched what is issued now: its queue is no longer.
+SimTime Machine::earliest_launch() const {
+  const SimTime ahead = SimTime::from(program_.host.launch * program_.host.queue);
+  return now_ > ahead ? now_ - ahead : SimTime();
+}
+
+// The host launches the task's kernels behind those before, ahead of the GPU by its queue at most.
+void Machine::launch(ActorState& state, Task& task, const Instruction& instruction) {
+  const Host& host = program_.host;
+  Seconds work;
+  if (instruction.op == Op::host) {
+    state.host_waits = instruction.waits;
+    work = instruction.waits ? Seconds() : instruction.host_time;
+  } else if (is_collective(instruction.op)) {
+    work = host.collective;
+  } else if (instruction.op != Op::allocate && instruction.op != Op::release &&
+             !instruction.fused) {
+    work = host.launch * instruction.launches;
+  }
+  state.host = std::max(state.host, earliest_launch()) + SimTime::from(work);
+  task.launched = state.host;
+}
+
+// True if the task could start but for its host; its rank is looked at again when the host is there.
+bool Machine::wait_for_host(ActorId actor, Task& task) {
+  if (task.launched <= now_) {
+    return false;
+  }
+  if (task.held_up == SimTime::infinity()) {
+    task.held_up = now_;
+    wakes_.push({task.launched, static_cast<std::uint32_t>(actor.index)});
+  }
+  return true;
+}
+
+void Machine::wake_ranks() {
+  while (!wakes_.empty() && wakes_.top().when <= now_) {
+    mark_dirty(actors_[wakes_.top().actor]);
+    wakes_.pop();
   }
 }
 
@@ -168,7 +213,7 @@ bool Machine::start_heads(ActorId actor) {
     while (!queue.empty()) {
       const std::uint32_t head = queue.front();
       Task& task = state.tasks[head];
-      if (task.state != TaskState::waiting || task.blockers > 0) {
+      if (task.state != TaskState::waiting || task.blockers > 0 || wait_for_host(actor, task)) {
         break;
       }
       moved = true;
@@ -201,6 +246,10 @@ void Machine::complete(ActorId actor, std::uint32_t index) {
   }
   if (state.last_compute == index) {
     state.last_compute.reset();
+  }
+  if (instruction.op == Op::host && instruction.waits) {
+    state.host_waits = false;
+    state.host = now_;
   }
   result_.events += fold_.size_of(actor);
   ++result_.simulated_events;

@@ -14,9 +14,14 @@ bool Machine::start_compute(ActorId actor, std::uint32_t index) {
   const Instruction& instruction = program_.code[task.place];
   check(instruction.stream == Stream::compute, "kernels run on the compute stream");
   task.started = now_;
-  account_gap(state, task.blame, now_);
+  account_gap(state, task.blame, std::min(task.held_up, now_));
+  account_gap(state, {Cause::host, SimTime(), 0.0}, now_);
   if (instruction.op == Op::allocate) {
     apply_memory(actor, task);
+    complete(actor, index);
+    return false;
+  }
+  if (instruction.op == Op::host && !instruction.waits) {
     complete(actor, index);
     return false;
   }

@@ -12,7 +12,7 @@ const char* name_of(Cause cause) {
       "attention",       "gemm",          "memory_bound", "loss",
       "optimizer",       "ring_exchange", "all_to_all",   "all_gather",
       "tensor_parallel", "data_parallel", "pipeline",     "offload",
-      "slower_ranks",    "other"};
+      "slower_ranks",    "host",          "other"};
   return names[static_cast<int>(cause)];
 }
 
@@ -75,11 +75,13 @@ Timeline Machine::run() {
       kernel_ends_.pop();
     }
     const SimTime kernel = kernel_ends_.empty() ? SimTime::infinity() : kernel_ends_.top().when;
-    const SimTime next = std::min(kernel, network_.next_event());
+    const SimTime wake = wakes_.empty() ? SimTime::infinity() : std::max(now_, wakes_.top().when);
+    const SimTime next = std::min({kernel, wake, network_.next_event()});
     if (next == SimTime::infinity()) {
       break;
     }
     now_ = next;
+    wake_ranks();
     while (!kernel_ends_.empty() && kernel_ends_.top().when == now_) {
       const KernelEnd end = kernel_ends_.top();
       kernel_ends_.pop();

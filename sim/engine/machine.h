@@ -55,6 +55,9 @@ struct Task {
   double spread = 0.0;
   std::int64_t workspace = 0;
   SimTime started;
+  SimTime launched;  ///< by the host; nothing starts before
+  /// It could have started then, had the host been faster (infinity: the host held nothing up).
+  SimTime held_up = SimTime::infinity();
   Blame blame;
 };
 
@@ -76,6 +79,8 @@ struct ActorState {
   std::uint64_t generation = 0;  ///< of `finish`
   SimTime idle_since;            ///< the compute stream stands still since
   int sms_held = 0;              ///< by communication kernels
+  SimTime host;                  ///< its host has launched everything issued so far
+  bool host_waits = false;       ///< for the compute stream: nothing is issued meanwhile
   Blame last_transfer;           ///< the communication that ended last
   bool dirty = true;             ///< something may be issued or started
   RankTimes times;
@@ -125,6 +130,15 @@ struct KernelEnd {
   }
 };
 
+/// A stream of a rank waits for its host until then.
+struct Wake {
+  SimTime when;
+  std::uint32_t actor = 0;
+  bool operator>(const Wake& other) const {
+    return when != other.when ? when > other.when : actor > other.actor;
+  }
+};
+
 /// What was true when a turn of a uniform loop began.
 struct Snapshot {
   std::int64_t turn = 0;
@@ -158,6 +172,10 @@ class Machine {
   static void note_uses(ActorState& state, std::uint32_t index);
   void mark_dirty(ActorState& state);
   bool start_heads(ActorId actor);
+  void launch(ActorState& state, Task& task, const Instruction& instruction);
+  bool wait_for_host(ActorId actor, Task& task);
+  void wake_ranks();
+  [[nodiscard]] SimTime earliest_launch() const;
   void complete(ActorId actor, std::uint32_t index);
   // kernels.cpp: the compute stream and memory
   bool start_compute(ActorId actor, std::uint32_t index);
@@ -211,6 +229,7 @@ class Machine {
   std::vector<std::size_t> loop_end_;
   std::vector<FlowOwner> owners_;  ///< by FlowId
   std::priority_queue<KernelEnd, std::vector<KernelEnd>, std::greater<>> kernel_ends_;
+  std::priority_queue<Wake, std::vector<Wake>, std::greater<>> wakes_;
   SimTime now_;
   std::uint64_t boundaries_ = 0;  ///< uniform loops in which rank 0 has just begun a turn
   std::vector<std::vector<Snapshot>> history_;  ///< by loop

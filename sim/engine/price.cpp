@@ -62,6 +62,7 @@ Cause cause_of(const Instruction& instruction) {
     case Op::loss:
     case Op::loss_statistics: return Cause::loss;
     case Op::adam: return Cause::optimizer;
+    case Op::host: return Cause::host;
     default: break;
   }
   return instruction.stream == Stream::compute && !is_collective(instruction.op)
@@ -97,7 +98,11 @@ const Price& Pricer::price(std::size_t place, std::int64_t query_owner,
   if (found != known_.end()) {
     return found->second;
   }
-  return known_.emplace(key, compute(program_.code[place], query_owner, key_owner)).first->second;
+  Price price = compute(program_.code[place], query_owner, key_owner);
+  if (program_.code[place].op != Op::host) {
+    price.time = price.time * program_.slowdown;
+  }
+  return known_.emplace(key, price).first->second;
 }
 
 Price Pricer::compute(const Instruction& instruction, std::int64_t query_owner,
@@ -110,7 +115,9 @@ Price Pricer::compute(const Instruction& instruction, std::int64_t query_owner,
     case Op::attend_backward: return attention(instruction, query_owner, key_owner);
     case Op::merge_attention: return merge(instruction, query_owner, key_owner);
     case Op::gemm: return gemm(instruction);
-    default: return memory_bound(traffic(instruction));
+    case Op::host: return {instruction.host_time, 0.0, false, 0};
+    default:
+      return memory_bound(traffic(instruction) * instruction.traffic, instruction.launches);
   }
 }
 
@@ -181,11 +188,12 @@ Price Pricer::merge(const Instruction& instruction, std::int64_t query_owner,
   for (const TensorRef& ref : instruction.writes) {
     bytes += 2.0 * bytes_of(program_, ref);
   }
-  return memory_bound(bytes * share);
+  return memory_bound(bytes * share, 1.0);
 }
 
-Price Pricer::memory_bound(Bytes bytes) const {
-  const KernelTime time = kernels_.memory_bound({bytes, 1});
+Price Pricer::memory_bound(Bytes bytes, double launches) const {
+  const int kernels = std::max(1, static_cast<int>(std::lround(launches)));
+  const KernelTime time = kernels_.memory_bound({bytes, kernels});
   return {time.time, time.relative_spread, time.extrapolated, 0};
 }
 

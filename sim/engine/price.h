@@ -47,7 +47,7 @@ class Pricer {
   [[nodiscard]] Price gemm(const Instruction& instruction) const;
   [[nodiscard]] Price merge(const Instruction& instruction, std::int64_t query_owner,
                             std::optional<std::int64_t> key_owner) const;
-  [[nodiscard]] Price memory_bound(Bytes bytes) const;
+  [[nodiscard]] Price memory_bound(Bytes bytes, double launches) const;
   [[nodiscard]] Bytes traffic(const Instruction& instruction) const;
 
   const Program& program_;

@@ -107,6 +107,8 @@ void Machine::append_rank(const ActorState& state, LoopId loop,
   out.push_back(state.live.size());
   out.push_back(static_cast<std::uint64_t>(state.sms_held));
   out.push_back(relative(state.idle_since, now_));
+  out.push_back(relative(std::max(state.host, earliest_launch()), now_));
+  out.push_back(state.host_waits ? 1 : 0);
   out.push_back(state.computing ? 1 : 0);
   if (state.computing) {
     out.push_back(relative(state.settled, now_));
@@ -122,6 +124,7 @@ void Machine::append_rank(const ActorState& state, LoopId loop,
     out.push_back(static_cast<std::uint64_t>(task.blockers));
     out.push_back(static_cast<std::uint64_t>(task.transfers));
     out.push_back(bits(task.work_left));
+    out.push_back(relative(std::max(task.launched, now_), now_));
     if (task.state != TaskState::waiting) {
       out.push_back(relative(task.started, now_));
     }
@@ -200,6 +203,7 @@ void Machine::shift_rank(ActorState& state, LoopId loop, std::int64_t turns, Sim
   state.settled += span;
   state.finish += span;
   state.idle_since += span;
+  state.host += span;
   state.last_transfer.moving += span;
   if (state.times.end >= since) {
     state.times.end += span;
@@ -210,6 +214,11 @@ void Machine::shift_rank(ActorState& state, LoopId loop, std::int64_t turns, Sim
   for (const std::uint32_t index : state.live) {
     Task& task = state.tasks[index];
     task.started += span;
+    task.launched += span;
+    if (task.held_up != SimTime::infinity()) {
+      task.held_up += span;
+      wakes_.push({task.launched, static_cast<std::uint32_t>(actor.index)});
+    }
     task.blame.moving += span;
     if (task.place > loop_begin_[loop.index] && task.place < loop_end_[loop.index]) {
       task.counters[loop.index] += turns;

@@ -28,9 +28,10 @@ enum class Cause {
   pipeline,
   offload,
   slower_ranks,  ///< waiting for other ranks to reach a collective
+  host,          ///< waiting for the host to launch
   other
 };
-constexpr int cause_count = 14;
+constexpr int cause_count = 15;
 constexpr int busy_cause_count = 5;
 const char* name_of(Cause cause);
 

@@ -140,8 +140,8 @@ const char* name_of(Op op) {
       "reorder",        "attend",         "merge_attention", "attention_delta",
       "attend_backward", "swiglu",        "swiglu_backward", "gelu",
       "gelu_backward",  "embed",          "embed_backward",  "loss_statistics",
-      "loss",           "adam",           "all_gather",      "reduce_scatter",
-      "all_reduce",     "all_to_all",     "send_receive"};
+      "loss",           "adam",           "host",            "all_gather",
+      "reduce_scatter", "all_reduce",     "all_to_all",      "send_receive"};
   static_assert(std::size(names) == static_cast<int>(Op::send_receive) + 1);
   return names[static_cast<int>(op)];
 }
@@ -171,6 +171,7 @@ constexpr std::size_t any = 1u << 20;
 OperandCount operands_of(Op op) {
   switch (op) {
     case Op::loop_begin:
+    case Op::host:
     case Op::loop_end: return {0, 0, 0, 0};
     case Op::allocate:
     case Op::zero: return {0, 0, 1, any};

@@ -165,6 +165,8 @@ enum class Op {
   loss,              ///< logits, labels, stats[n,t,3] -> loss[t], dlogits[t,v] = (softmax - onehot)*scale;
                      ///< dlogits may be the logits themselves
   adam,              ///< master (fp32), grad, m, v -> master, m, v: one step
+  host,              ///< the host works for `host_time`; with `waits` it waits for the compute stream
+                     ///< first (a value read back), which stands still meanwhile
   all_gather,        ///< x_i -> y_i along `dim`
   reduce_scatter,    ///< x_i -> y_i (+) along `dim`, summed
   all_reduce,        ///< x_i -> x_i, summed
@@ -220,6 +222,10 @@ struct Instruction {
   int shift = 1;                     ///< send_receive
   double scale = 1.0;                ///< loss
   bool full_precision = false;       ///< gemm: in the operands' type, not Program::product_type
+  double launches = 1.0;             ///< kernels that the stack launches for it
+  double traffic = 1.0;              ///< bytes they move, in bytes that the op must (memory-bound ops)
+  Seconds host_time;                 ///< host
+  bool waits = false;                ///< host
   LoopId loop;                       ///< loop_begin, loop_end
 };
 
@@ -232,6 +238,14 @@ struct Loop {
   bool uniform = false;
 };
 
+/// The host that launches a rank's instructions one after another, ahead of the GPU by no more than
+/// its queue holds. docs/models/software.md.
+struct Host {
+  Seconds launch;             ///< per kernel
+  Seconds collective;         ///< per collective
+  double queue = 1024.0;      ///< kernels launched ahead: CUDA's pending launches
+};
+
 struct Program {
   std::string name;
   Mesh mesh;
@@ -242,6 +256,8 @@ struct Program {
   AttentionGeometry attention;
   /// Type the matrix products of the layers compute in (fp8: operands are cast on the way in).
   DataType product_type = DataType::bf16;
+  Host host;
+  double slowdown = 1.0;   ///< of every kernel: the slowest GPU's speed, sustained clocks
   Bytes framework_memory;  ///< held on every GPU besides tensors (CUDA context, ...)
 
   [[nodiscard]] const Tensor& tensor(TensorId id) const { return tensors[id.index]; }

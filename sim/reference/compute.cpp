@@ -31,7 +31,8 @@ Accumulation accumulation(const Instruction& instruction, std::size_t write) {
 
 void compute(Call& call) {
   switch (call.instruction.op) {
-    case Op::zero: return;  // writes hold zeros
+    case Op::zero:
+    case Op::host: return;  // writes hold zeros
     case Op::copy: call.writes[0].values = call.reads[0].values; return;
     case Op::add: return compute_add(call);
     case Op::gemm: return compute_gemm(call);

@@ -180,9 +180,9 @@ void Checker::check_software() {
   const auto known = [](const std::vector<std::string>& words, const std::string& word) {
     return std::find(words.begin(), words.end(), word) != words.end();
   };
-  if (!known(software_words, draft_.software)) {
+  if (!known(software_names(), draft_.software)) {
     error("software", "unknown-word", "no stack profile is called '" + draft_.software + "'",
-          fmt::format("known: {}", fmt::join(software_words, ", ")));
+          fmt::format("known: {}", fmt::join(software_names(), ", ")));
   }
   if (!draft_.attention_kernel.empty() && !known(attention_kernel_words, draft_.attention_kernel)) {
     error("attention_kernel", "unknown-word",
@@ -464,7 +464,8 @@ std::optional<Scenario> Checker::run() {
                   precision_,
                   draft_.software,
                   draft_.attention_kernel,
-                  std::move(remarks_)};
+                  std::move(remarks_),
+                  draft_.stack_override};
 }
 
 std::optional<Cluster> find_drafts_cluster(const ScenarioDraft& draft, Diagnostics& diagnostics) {

@@ -269,10 +269,10 @@ void ScenarioReader::read(const YamlValue& map) {
     read_precision(*precision);
   }
   std::size_t software = static_cast<std::size_t>(
-      std::find(software_words.begin(), software_words.end(), draft_.software) -
-      software_words.begin());
-  software = reader.choice("software", software_words, software);
-  draft_.software = software_words.at(software);
+      std::find(software_names().begin(), software_names().end(), draft_.software) -
+      software_names().begin());
+  software = reader.choice("software", software_names(), software);
+  draft_.software = software_names().at(software);
   if (reader.has("attention_kernel")) {
     const std::size_t kernel = reader.choice("attention_kernel", attention_kernel_words, 0);
     draft_.attention_kernel = kernel == 0 ? "" : attention_kernel_words.at(kernel);

@@ -34,6 +34,7 @@ struct ScenarioDraft {
   std::optional<std::int64_t> data;  ///< absent: auto
   Precision precision;
   std::string software = "ideal";
+  std::shared_ptr<const SoftwareProfile> stack_override = nullptr;  ///< see Scenario
   std::string attention_kernel;  ///< as in Scenario; empty: the device's best
   OpenChoices open;
   /// Where each setting was made, by its path ("plan.context.ring"); missing: the whole input.

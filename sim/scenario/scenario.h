@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sim/model/model.h"
+#include "sim/scenario/software.h"
 #include "sim/topology/cluster.h"
 #include "sim/units/data_type.h"
 #include "sim/units/quantity.h"
@@ -81,6 +82,11 @@ struct Scenario {
   /// Attention kernel family ("fa2", "fa3", "cudnn", "unfused"); empty: the best the device has.
   std::string attention_kernel;
   std::vector<std::string> remarks;  ///< consequences worth saying ("KV heads replicated 2x")
+  /// Absent: the profile called `software`. Set to ask what another stack would do.
+  std::shared_ptr<const SoftwareProfile> stack_override = nullptr;
+  [[nodiscard]] const SoftwareProfile& stack() const {
+    return stack_override ? *stack_override : *find_software(software);
+  }
   /// Micro-batches per step and replica.
   [[nodiscard]] std::int64_t micro_batches() const {
     return workload.global_batch / (workload.micro_batch * plan.data);

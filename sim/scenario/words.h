@@ -20,7 +20,6 @@ inline const std::vector<std::string> recompute_words{"none", "selective", "full
 inline const std::vector<std::string> offload_words{"optimizer", "activations", "parameters"};
 inline const std::vector<std::string> data_type_words{"bf16", "fp16", "fp32", "fp8"};
 /// Stack profiles that schedules know.
-inline const std::vector<std::string> software_words{"ideal", "megatron", "ring_flash_attention"};
 /// Attention kernel families; `auto` is the best the device has.
 inline const std::vector<std::string> attention_kernel_words{"auto", "fa2", "fa3", "cudnn",
                                                              "unfused"};

@@ -57,6 +57,14 @@ void ProgramBuilder::release(std::initializer_list<TensorRef> refs) {
   }
 }
 
+void ProgramBuilder::host(const std::string& label, double seconds, bool waits) {
+  if (seconds > 0.0) {
+    Instruction& instruction = compute(Op::host, label, {}, {});
+    instruction.host_time = Seconds::of(seconds);
+    instruction.waits = waits;
+  }
+}
+
 std::optional<GroupId> ProgramBuilder::group(const std::string& name, std::vector<Axis> axes) {
   Group wanted{name, std::move(axes)};
   if (group_size(program_.mesh, wanted) <= 1) {

@@ -59,6 +59,8 @@ class ProgramBuilder {
                        std::vector<TensorRef> writes);
   Instruction& collective(Op op, Stream stream, GroupId group, const std::string& label,
                           std::vector<TensorRef> reads, std::vector<TensorRef> writes);
+  /// The host works for `seconds`, after the compute stream if it `waits`; nothing if 0.
+  void host(const std::string& label, double seconds, bool waits);
   /// C (+)= A B with the transposes of Op::gemm.
   Instruction& gemm(const std::string& label, TensorRef a, TensorRef b, TensorRef c,
                     bool transpose_a = false, bool transpose_b = false, bool accumulate = false);

@@ -102,7 +102,7 @@ void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
 // Writes the gradient of the logits over them. Megatron-LM computes the loss on an fp32 copy.
 TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const {
   const auto group = build.group("tensor", {Axis::tensor});
-  const bool copies = scenario_.software == "megatron";
+  const bool copies = scenario_.stack().fp32_logits;
   TensorRef x = logits;
   if (copies) {
     x = build.fresh("logits_fp32", logits_spec(DataType::fp32));

@@ -1,5 +1,6 @@
 #include "sim/schedule/lower.h"
 
+#include "sim/schedule/stack.h"
 #include "sim/schedule/steps.h"
 #include "sim/units/check.h"
 
@@ -41,6 +42,7 @@ Program lower(const Scenario& scenario) {
   check(scenario.plan.offload.empty(), "check_scenario refuses offload, which has no schedule");
   Program program = lower_phase(scenario);
   program.product_type = scenario.precision.compute;
+  take_habits(scenario, program);
   return program;
 }
 

@@ -26,7 +26,7 @@ Shapes::Shapes(const Scenario& scenario)
   tokens = scenario.workload.sequence_length / (ring * ulysses);
   // Transformer Engine sends key/value gradients in the type of the keys; ring-flash-attention and
   // the ideal schedule keep them in fp32.
-  travelling = scenario.software == "megatron" ? type : DataType::fp32;
+  travelling = scenario.stack().fp32_ring_gradients ? DataType::fp32 : type;
   if (ring > 1) {
     ring_shards.push_back({Axis::ring, scenario.plan.context.order});
   }

@@ -33,6 +33,7 @@ class TrainingStep {
     }
     micro_batch(Index::of(count - 1), true);
     parameters_.optimize();
+    build_.host("end of step", scenario_.stack().number(SoftwareNumber::host_step), true);
     return build_.finish();
   }
 
@@ -64,6 +65,7 @@ class TrainingStep {
 };
 
 void TrainingStep::micro_batch(Index slot, bool last) {
+  build_.host("training loop", scenario_.stack().number(SoftwareNumber::host_micro_batch), false);
   parameters_.gather_root();
   build_.part(Part::forward);
   const TensorRef first = hidden(Index::of(0));

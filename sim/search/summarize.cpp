@@ -212,6 +212,8 @@ void list_inputs(const Scenario& scenario, const KernelCosts& kernels,
   for (const std::string& origin : kernels.origins()) {
     result.inputs.emplace_back("kernels", origin);
   }
+  const SoftwareProfile& stack = scenario.stack();
+  result.inputs.emplace_back("software", stack.source_name + " sha256:" + stack.hash.substr(0, 16));
   for (const std::string& origin : transport.origins()) {
     result.inputs.emplace_back("transport", origin);
   }

@@ -179,9 +179,7 @@ void read_software(const Look& look, MeasuredRun& run) {
     run.draft->attention_kernel = "fa2";
   }
   const std::string framework = look.text("framework");
-  run.draft->software = contains(framework, "Megatron") || contains(framework, "NeMo") ? "megatron"
-                        : contains(framework, "ring-flash") ? "ring_flash_attention"
-                                                            : "ideal";
+  run.draft->software = software_of_framework(framework)->name;
   const std::string mode = look.text("precision_mode");
   if (mode == "pure_bf16" || mode == "bf16_gradients") {
     run.draft->precision.gradients = DataType::bf16;

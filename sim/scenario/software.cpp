@@ -1,0 +1,175 @@
+// Software profiles from YAML.
+#include "sim/scenario/software.h"
+
+#include <algorithm>
+#include <map>
+
+#include "sim/input/presets.h"
+#include "sim/input/yaml.h"
+#include "sim/units/check.h"
+
+namespace longhaul {
+
+namespace {
+
+constexpr const char* folder = "calibrate/profiles/software";
+
+struct NumberKey {
+  const char* name;
+  bool duration;
+  double fallback;  ///< what the ideal stack has
+  double high;
+};
+constexpr NumberKey number_keys[software_number_count] = {
+    {"host_launch", true, 0.0, 0.0},      {"host_collective", true, 0.0, 0.0},
+    {"host_micro_batch", true, 0.0, 0.0}, {"host_step", true, 0.0, 0.0},
+    {"speed_spread", false, 0.0, 0.5},    {"sustained", false, 1.0, 1.5}};
+
+void demand_origin(MapReader& reader) {
+  if (!reader.has("source") && !reader.has("from")) {
+    reader.diagnostics().error(reader.value().place(), "missing-origin",
+                               "a number of a profile needs its origin",
+                               "add 'source:' (a publication) or 'from:' (measurements)");
+  }
+  reader.ignore("source");
+  reader.ignore("from");
+  reader.ignore("note");
+}
+
+SoftwareValue read_value(const YamlValue& value, const NumberKey& key, Diagnostics& diagnostics) {
+  MapReader reader(value, key.name, diagnostics);
+  SoftwareValue read;
+  if (key.duration) {
+    read.value = reader.seconds("value").value();
+    read.spread = reader.seconds("spread").value();
+  } else {
+    read.value = reader.number("value", 0.0, key.high);
+    read.spread = reader.number("spread", 0.0, 1.0);
+  }
+  read.fit = reader.boolean("fit", false);
+  demand_origin(reader);
+  reader.finish();
+  return read;
+}
+
+void read_numbers(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
+  for (int i = 0; i < software_number_count; ++i) {
+    const NumberKey& key = number_keys[i];
+    SoftwareValue& number = profile.numbers[static_cast<std::size_t>(i)];
+    const auto value = root.child(key.name);
+    number = value ? read_value(*value, key, diagnostics) : SoftwareValue{key.fallback, 0.0, false};
+  }
+}
+
+void read_operators(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
+  const auto list = root.child("operators");
+  if (!list) {
+    return;
+  }
+  for (const YamlValue& item : list->items()) {
+    MapReader reader(item, "operators", diagnostics);
+    OperatorHabit habit;
+    habit.op = reader.text("op");
+    habit.launches = reader.number("launches", 0.0, 1e4);
+    habit.traffic = reader.number("traffic", 0.0, 100.0);
+    demand_origin(reader);
+    reader.finish();
+    profile.operators.push_back(habit);
+  }
+}
+
+// A habit: {value: true, source: ...}.
+void read_habit(MapReader& root, const char* key, bool& habit, Diagnostics& diagnostics) {
+  const auto value = root.child(key);
+  if (!value) {
+    return;
+  }
+  MapReader reader(*value, key, diagnostics);
+  habit = reader.boolean("value");
+  demand_origin(reader);
+  reader.finish();
+}
+
+using Known = std::map<std::string, std::shared_ptr<const SoftwareProfile>>;
+
+Known read_all() {
+  Known known;
+  for (const std::string& path : embedded_files(folder)) {
+    Diagnostics diagnostics;
+    const auto source = embedded_file(path);
+    auto profile = source ? read_software(*source, diagnostics) : std::nullopt;
+    check(profile.has_value(), "a software profile that comes with longhaul can be read");
+    const std::string name = profile->name;
+    known.emplace(name, std::make_shared<const SoftwareProfile>(std::move(*profile)));
+  }
+  check(known.count("ideal") == 1, "there is an ideal stack");
+  return known;
+}
+
+// Embedded profiles never change while the program runs.
+const Known& all_software() {
+  static const Known known = read_all();
+  return known;
+}
+
+}  // namespace
+
+const char* name_of(SoftwareNumber number) { return number_keys[static_cast<int>(number)].name; }
+
+std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostics& diagnostics) {
+  const auto document = YamlValue::parse(source, diagnostics);
+  if (!document) {
+    return std::nullopt;
+  }
+  SoftwareProfile profile;
+  MapReader root(*document, "software profile", diagnostics);
+  root.choice("format", {"longhaul-software/1"});
+  profile.name = root.text("name");
+  profile.frameworks = root.texts("frameworks");
+  read_numbers(root, profile, diagnostics);
+  read_operators(root, profile, diagnostics);
+  read_habit(root, "overlap_gradient_reduction", profile.overlap_gradient_reduction, diagnostics);
+  read_habit(root, "overlap_parameter_gather", profile.overlap_parameter_gather, diagnostics);
+  read_habit(root, "reshard_after_forward", profile.reshard_after_forward, diagnostics);
+  read_habit(root, "fp32_logits", profile.fp32_logits, diagnostics);
+  read_habit(root, "fp32_ring_gradients", profile.fp32_ring_gradients, diagnostics);
+  root.finish();
+  profile.source_name = source->name;
+  profile.hash = sha256_hex(source->text);
+  if (diagnostics.has_errors()) {
+    return std::nullopt;
+  }
+  return profile;
+}
+
+const std::vector<std::string>& software_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> sorted;
+    for (const auto& [name, profile] : all_software()) {
+      sorted.push_back(name);
+    }
+    return sorted;
+  }();
+  return names;
+}
+
+std::shared_ptr<const SoftwareProfile> find_software(const std::string& name) {
+  const auto found = all_software().find(name);
+  return found == all_software().end() ? nullptr : found->second;
+}
+
+std::shared_ptr<const SoftwareProfile> software_of_framework(const std::string& framework) {
+  std::shared_ptr<const SoftwareProfile> best = find_software("ideal");
+  std::size_t longest = 0;
+  for (const auto& [name, profile] : all_software()) {
+    for (const std::string& word : profile->frameworks) {
+      if (word.size() > longest && framework.find(word) != std::string::npos) {
+        best = profile;
+        longest = word.size();
+      }
+    }
+  }
+  return best;
+}
+
+}  // namespace longhaul

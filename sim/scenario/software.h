@@ -1,0 +1,79 @@
+// What a software stack adds to the ideal schedule: the host's launch times, kernels that are not
+// fused, collectives that are not overlapped, ranks of unequal speed. Files:
+// calibrate/profiles/software/*.yaml; every mechanism has a cause and is defined in
+// docs/models/software.md.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/input/diagnostic.h"
+
+namespace longhaul {
+
+/// Numbers of a profile that can be fitted; durations are in seconds.
+enum class SoftwareNumber {
+  host_launch,       ///< host time to launch one kernel [s]
+  host_collective,   ///< host time to launch one collective [s]
+  host_micro_batch,  ///< further host time per micro-batch: the training loop [s]
+  host_step,         ///< time per optimizer step in which the GPU waits for the host (data loading,
+                     ///< gradient norm read back, logging) [s]
+  speed_spread,      ///< relative standard deviation of the speed of GPUs of one model
+  sustained,         ///< speed of kernels in a long step against the profile's [1]
+};
+constexpr int software_number_count = 6;
+const char* name_of(SoftwareNumber number);
+
+struct SoftwareValue {
+  double value = 0.0;
+  double spread = 0.0;  ///< standard deviation of what is known about it, in its own unit
+  bool fit = false;     ///< fitted on measured runs (docs/models/software.md)
+};
+
+/// How a stack runs one memory-bound operator of the program: `launches` kernels that together move
+/// `traffic` times the bytes that the operator must.
+struct OperatorHabit {
+  std::string op;  ///< as the program names it: "norm", "rope", "swiglu"
+  double launches = 1.0;
+  double traffic = 1.0;
+};
+
+struct SoftwareProfile {
+  std::string name;
+  std::vector<std::string> frameworks;  ///< words of `software.framework` in measured runs
+  std::array<SoftwareValue, software_number_count> numbers;
+  std::vector<OperatorHabit> operators;
+  // Habits of the schedule (docs/models/software.md).
+  bool overlap_gradient_reduction = true;   ///< behind the last micro-batch's backward pass
+  bool overlap_parameter_gather = true;     ///< ZeRO 1: behind the next forward pass
+  bool reshard_after_forward = true;        ///< FSDP: gathered weights are dropped after forward
+  bool fp32_logits = false;                 ///< the loss works on an fp32 copy of the logits
+  bool fp32_ring_gradients = true;          ///< dK, dV travel around a ring in fp32
+  std::string source_name;                  ///< where it was read, for `inputs`
+  std::string hash;                         ///< of that text
+
+  [[nodiscard]] double number(SoftwareNumber which) const {
+    return numbers[static_cast<std::size_t>(which)].value;
+  }
+  [[nodiscard]] SoftwareValue& at(SoftwareNumber which) {
+    return numbers[static_cast<std::size_t>(which)];
+  }
+};
+
+/// Names of the profiles that come with longhaul, sorted.
+const std::vector<std::string>& software_names();
+
+/// The profile of that name; nothing if there is none. Read once, then shared.
+std::shared_ptr<const SoftwareProfile> find_software(const std::string& name);
+
+/// The profile whose `frameworks` has the longest word that occurs in `framework` ("NeMo 24.07");
+/// `ideal` if there is none.
+std::shared_ptr<const SoftwareProfile> software_of_framework(const std::string& framework);
+
+/// Reads a profile; the format is calibrate/profiles/README.md.
+std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostics& diagnostics);
+
+}  // namespace longhaul

@@ -1,0 +1,55 @@
+#include "sim/schedule/stack.h"
+
+#include <cmath>
+
+namespace longhaul {
+
+namespace {
+
+// Inverse of the normal distribution function by bisection: erfc is exact enough and monotone.
+double normal_quantile(double p) {
+  double low = -10.0;
+  double high = 10.0;
+  while (high - low > 1e-12) {
+    const double middle = 0.5 * (low + high);
+    (0.5 * std::erfc(-middle / std::sqrt(2.0)) < p ? low : high) = middle;
+  }
+  return 0.5 * (low + high);
+}
+
+const OperatorHabit* habit_of(const SoftwareProfile& stack, const Instruction& instruction) {
+  for (const OperatorHabit& habit : stack.operators) {
+    if (habit.op == name_of(instruction.op)) {
+      return &habit;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+double expected_largest(std::int64_t count) {
+  if (count <= 1) {
+    return 0.0;
+  }
+  const auto n = static_cast<double>(count);
+  return normal_quantile((n - 0.375) / (n + 0.25));
+}
+
+void take_habits(const Scenario& scenario, Program& program) {
+  const SoftwareProfile& stack = scenario.stack();
+  program.host.launch = Seconds::of(stack.number(SoftwareNumber::host_launch));
+  program.host.collective = Seconds::of(stack.number(SoftwareNumber::host_collective));
+  // All ranks wait for each other in every layer, so the slowest GPU sets the pace.
+  program.slowdown = (1.0 + stack.number(SoftwareNumber::speed_spread) *
+                                expected_largest(program.mesh.ranks())) /
+                     stack.number(SoftwareNumber::sustained);
+  for (Instruction& instruction : program.code) {
+    if (const OperatorHabit* habit = habit_of(stack, instruction)) {
+      instruction.launches = habit->launches;
+      instruction.traffic = habit->traffic;
+    }
+  }
+}
+
+}  // namespace longhaul

@@ -1,0 +1,77 @@
+// The host: it launches in order, runs ahead, and is waited for.
+#include <catch2/catch.hpp>
+
+#include "sim/engine/engine.h"
+#include "sim/schedule/stack.h"
+#include "sim/topology/read_cluster.h"
+#include "tests/sim/engine/small_programs.h"
+
+using namespace longhaul;
+using longhaul::test::Draft;
+
+namespace {
+
+double run(const Program& program, bool skip = true) {
+  Diagnostics diagnostics;
+  const Cluster cluster = *find_cluster("dgx-h100", {program.mesh.ranks()}, {}, diagnostics);
+  const KernelCosts kernels = find_kernel_costs(cluster.device(), "", diagnostics);
+  const TransportCosts transport = find_transport_costs(cluster, diagnostics);
+  EngineOptions options;
+  options.skip_repetition = skip;
+  return simulate(program, cluster, kernels, transport, options).end.seconds().value();
+}
+
+// `count` matrix products of `size` one after the other, in a loop.
+Program products(std::int64_t size, std::int64_t count, double launch) {
+  Draft d(1);
+  const TensorId a = d.tensor({size, size});
+  const TensorId b = d.tensor({size, size});
+  const TensorId c = d.tensor({size, size});
+  d.program.host.launch = Seconds::of(launch);
+  const LoopId loop = d.loop(count, true);
+  d.begin(loop);
+  d.add(Op::gemm, {d.ref(a), d.ref(b)}, {d.ref(c)});
+  d.end(loop);
+  return d.program;
+}
+
+}  // namespace
+
+TEST_CASE("kernels shorter than their launch run at the pace of the host") {
+  const double launch = 100e-6;
+  const double last = run(products(64, 1, 0.0));
+  const double whole = run(products(64, 500, launch));
+  CHECK_THAT(whole, Catch::Matchers::WithinRel(500 * launch + last, 1e-6));
+}
+
+TEST_CASE("kernels longer than their launch hide the host, but for the first launch") {
+  const double launch = 5e-6;
+  const double ideal = run(products(8192, 50, 0.0));
+  const double real = run(products(8192, 50, launch));
+  CHECK_THAT(real, Catch::Matchers::WithinRel(ideal + launch, 1e-6));
+}
+
+TEST_CASE("skipping turns changes nothing when the host sets the pace, the GPU does, or both") {
+  for (const double launch : {0.0, 2e-6, 20e-6, 1.3e-3}) {
+    CHECK(run(products(4096, 300, launch), true) == run(products(4096, 300, launch), false));
+  }
+}
+
+TEST_CASE("a host that waits for the GPU adds its own time to the step") {
+  Program program = products(8192, 5, 0.0);
+  const double before = run(program);
+  Instruction wait;
+  wait.op = Op::host;
+  wait.waits = true;
+  wait.host_time = Seconds::of(3e-3);
+  program.code.push_back(wait);
+  CHECK_THAT(run(program), Catch::Matchers::WithinRel(before + 3e-3, 1e-9));
+}
+
+TEST_CASE("the expected largest of normal numbers is that of the tables") {
+  // H. L. Harter 1961, expected values of normal order statistics: n = 2, 10, 100.
+  CHECK(expected_largest(1) == 0.0);
+  CHECK_THAT(expected_largest(2), Catch::Matchers::WithinAbs(0.56419, 0.03));
+  CHECK_THAT(expected_largest(10), Catch::Matchers::WithinAbs(1.53875, 0.02));
+  CHECK_THAT(expected_largest(100), Catch::Matchers::WithinAbs(2.50759, 0.02));
+}
