@@ -40,12 +40,9 @@ void Machine::start_kernel(ActorId actor, std::uint32_t index) {
   std::int64_t query_owner = 0;
   std::optional<std::int64_t> key_owner;
   if (instruction.block) {
-    query_owner = evaluate(instruction.block->query_owner, program_.mesh, fold_.rank_of(actor),
-                           task.counters);
-    if (instruction.block->key_owner) {
-      key_owner = evaluate(*instruction.block->key_owner, program_.mesh, fold_.rank_of(actor),
-                           task.counters);
-    }
+    const RankId rank = fold_.rank_of(actor);
+    query_owner = query_shard(*instruction.block, program_.mesh, rank, task.counters);
+    key_owner = key_shard(*instruction.block, program_.mesh, rank, task.counters);
   }
   const Price& price = pricer_.price(task.place, query_owner, key_owner);
   const SimTime alone = SimTime::from(price.time);

@@ -64,10 +64,13 @@ class OwnWork {
   }
 
   void add_blocks(const AttentionBlock& block, std::vector<std::uint64_t>& colours) {
-    std::map<std::pair<std::int64_t, std::int64_t>, std::uint64_t> known;  // by coordinates
+    std::map<std::vector<std::int64_t>, std::uint64_t> known;  // by coordinates
+    const std::vector<Index> indices = indices_of(block);
     for (std::size_t rank = 0; rank < colours.size(); ++rank) {
-      const auto key = std::pair(coordinate(block.query_owner, rank),
-                                 block.key_owner ? coordinate(*block.key_owner, rank) : 0);
+      std::vector<std::int64_t> key;
+      for (const Index& index : indices) {
+        key.push_back(coordinate(index, rank));
+      }
       auto found = known.find(key);
       if (found == known.end()) {
         found = known.emplace(key, turns_of(block, RankId(rank))).first;
@@ -80,38 +83,47 @@ class OwnWork {
     return index.axis ? program_.mesh.coordinate(RankId(rank), *index.axis) : 0;
   }
 
-  std::int64_t turns(const std::optional<LoopId>& loop) const {
-    return loop ? program_.loops[loop->index].count : 1;
-  }
-
   // The kernel calls of this block in every turn that its owners depend on.
   std::uint64_t turns_of(const AttentionBlock& block, RankId rank) {
-    const std::optional<LoopId>& q = block.query_owner.loop;
-    const Index keys = block.key_owner.value_or(Index());
-    const std::optional<LoopId>& k = keys.loop;
-    std::vector<std::int64_t> counters(program_.loops.size(), 0);
-    std::uint64_t hash = 0;
-    for (std::int64_t i = 0; i < turns(q); ++i) {
-      for (std::int64_t j = 0; j < (q == k ? 1 : turns(k)); ++j) {
-        if (q) {
-          counters[q->index] = i;
-        }
-        if (k && q != k) {
-          counters[k->index] = j;
-        }
-        hash = join(hash, calls_of(block, rank, counters));
+    std::set<std::size_t> loops;
+    for (const Index& index : indices_of(block)) {
+      if (index.loop) {
+        loops.insert(index.loop->index);
       }
     }
+    std::vector<std::int64_t> counters(program_.loops.size(), 0);
+    std::uint64_t hash = 0;
+    do {
+      hash = join(hash, calls_of(block, rank, counters));
+    } while (next_turn(loops, counters));
     return hash;
+  }
+
+  // Counts on like the digits of a number; false once all turns were seen.
+  bool next_turn(const std::set<std::size_t>& loops, std::vector<std::int64_t>& counters) const {
+    for (const std::size_t loop : loops) {
+      if (++counters[loop] < program_.loops[loop].count) {
+        return true;
+      }
+      counters[loop] = 0;
+    }
+    return false;
+  }
+
+  static std::vector<Index> indices_of(const AttentionBlock& block) {
+    std::vector<Index> found{block.query_owner};
+    for (const auto& index : {block.key_owner, block.query_node, block.key_node}) {
+      if (index) {
+        found.push_back(*index);
+      }
+    }
+    return found;
   }
 
   std::uint64_t calls_of(const AttentionBlock& block, RankId rank,
                          const std::vector<std::int64_t>& counters) {
-    const std::int64_t query = evaluate(block.query_owner, program_.mesh, rank, counters);
-    std::optional<std::int64_t> keys;
-    if (block.key_owner) {
-      keys = evaluate(*block.key_owner, program_.mesh, rank, counters);
-    }
+    const std::int64_t query = query_shard(block, program_.mesh, rank, counters);
+    const std::optional<std::int64_t> keys = key_shard(block, program_.mesh, rank, counters);
     const auto key = std::pair(query, keys ? *keys : -1);
     const auto found = calls_.find(key);
     if (found != calls_.end()) {

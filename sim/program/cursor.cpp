@@ -85,4 +85,23 @@ std::int64_t evaluate(const Index& index, const Mesh& mesh, RankId rank,
   return value;
 }
 
+std::int64_t query_shard(const AttentionBlock& block, const Mesh& mesh, RankId rank,
+                         const std::vector<std::int64_t>& counters) {
+  const std::int64_t owner = evaluate(block.query_owner, mesh, rank, counters);
+  return block.query_node
+             ? owner + block.node_shards * evaluate(*block.query_node, mesh, rank, counters)
+             : owner;
+}
+
+std::optional<std::int64_t> key_shard(const AttentionBlock& block, const Mesh& mesh, RankId rank,
+                                      const std::vector<std::int64_t>& counters) {
+  if (!block.key_owner) {
+    return std::nullopt;
+  }
+  const std::int64_t owner = evaluate(*block.key_owner, mesh, rank, counters);
+  return block.key_node
+             ? owner + block.node_shards * evaluate(*block.key_node, mesh, rank, counters)
+             : owner;
+}
+
 }  // namespace longhaul

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "sim/program/program.h"
@@ -38,5 +39,11 @@ class Cursor {
 /// The value of an Index for a rank with these loop counters.
 std::int64_t evaluate(const Index& index, const Mesh& mesh, RankId rank,
                       const std::vector<std::int64_t>& counters);
+
+/// The shards a block is about, for a rank with these loop counters.
+std::int64_t query_shard(const AttentionBlock& block, const Mesh& mesh, RankId rank,
+                         const std::vector<std::int64_t>& counters);
+std::optional<std::int64_t> key_shard(const AttentionBlock& block, const Mesh& mesh, RankId rank,
+                                      const std::vector<std::int64_t>& counters);
 
 }  // namespace longhaul

@@ -196,10 +196,14 @@ struct AttentionGeometry {
 
 /// Which block of the attention problem one attend, attend_backward or merge_attention is about:
 /// queries of shard `query_owner` against keys of shard `key_owner` (absent: all keys, in
-/// natural order).
+/// natural order). In a double ring a shard is place `owner` of inner ring `node`, with
+/// `node_shards` shards each; query_shard() and key_shard() of sim/program/cursor.h add up.
 struct AttentionBlock {
   Index query_owner;
   std::optional<Index> key_owner;
+  std::optional<Index> query_node = std::nullopt;
+  std::optional<Index> key_node = std::nullopt;
+  std::int64_t node_shards = 0;
 };
 
 /// One instruction. Fields beyond op, stream and operands matter only to the ops that name them.

@@ -64,12 +64,9 @@ std::vector<std::vector<std::int64_t>> seen_keys(const Call& call, const Heads& 
   if (heads.queries != part || heads.keys != (block.key_owner ? part : geometry.sequence)) {
     throw ReferenceError("attends to a block of another size than the program's geometry says");
   }
-  const auto value = [&](const Index& index) {
-    return evaluate(index, program.mesh, call.rank, call.counters);
-  };
-  const std::int64_t query_owner = value(block.query_owner);
+  const std::int64_t query_owner = query_shard(block, program.mesh, call.rank, call.counters);
   const std::optional<std::int64_t> key_owner =
-      block.key_owner ? std::optional(value(*block.key_owner)) : std::nullopt;
+      key_shard(block, program.mesh, call.rank, call.counters);
   if (query_owner < 0 || query_owner >= geometry.ring ||
       (key_owner && (*key_owner < 0 || *key_owner >= geometry.ring))) {
     throw ReferenceError("attends to a shard that does not exist");

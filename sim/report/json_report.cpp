@@ -71,7 +71,9 @@ JsonValue context_json(const ContextPlan& context) {
       .set("ring", context.ring)
       .set("ulysses", context.ulysses)
       .set("order", word_of(order_words, context.order))
-      .set("inner", word_of(inner_words, context.inner));
+      .set("inner", word_of(inner_words, context.inner))
+      .set("inner_ring", context.inner_ring)
+      .set("variant", word_of(variant_words, context.variant));
   return out;
 }
 

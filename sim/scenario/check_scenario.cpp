@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "sim/scenario/read_scenario.h"
 #include "sim/scenario/words.h"
@@ -66,6 +67,8 @@ class Checker {
   void choose_one_degree(std::int64_t& degree, const std::string& key, std::int64_t others);
   bool choose_data();
   void check_zero_group();
+  void check_ring_variant();
+  void choose_inner_ring();
   void check_tensor();
   void check_heads();
   void check_sequence();
@@ -143,10 +146,6 @@ void Checker::check_support() {
   }
   if (!plan_.offload.empty()) {
     error("plan.offload", "no-schedule", "offload to host memory: " + soon, "use offload: []");
-  }
-  if (plan_.context.method == ContextMethod::double_ring) {
-    error("plan.context.method", "no-schedule", "double_ring: " + soon,
-          "use ring, or usp with an inner ulysses");
   }
   if (plan_.context.method == ContextMethod::all_gather &&
       plan_.context.order == SequenceOrder::striped) {
@@ -245,6 +244,45 @@ void Checker::choose_degrees() {
     choose_one_degree(context.ring, "ring", product({base, context.ulysses}));
   } else if (ulysses_open) {
     choose_one_degree(context.ulysses, "ulysses", product({base, context.ring}));
+  }
+}
+
+// What only some rings have.
+void Checker::check_ring_variant() {
+  const ContextPlan& context = plan_.context;
+  const bool travels = has_ring(context.method) && context.method != ContextMethod::all_gather;
+  const std::string& method = word_of(method_words, context.method);
+  if (draft_.has("plan.context.variant") && !travels) {
+    error("plan.context.variant", "not-used",
+          fmt::format("a ring's variant is given, but method {} has no ring that travels", method),
+          "leave out 'variant', or write method: ring");
+  }
+  if (draft_.has("plan.context.inner_ring") && context.method != ContextMethod::double_ring &&
+      context.method != ContextMethod::usp) {
+    error("plan.context.inner_ring", "not-used",
+          fmt::format("an inner ring is given, but method {} has none", method),
+          "write method: double_ring");
+  }
+}
+
+// The inner ring of a double ring, if left open: the ring's ranks on one node.
+void Checker::choose_inner_ring() {
+  ContextPlan& context = plan_.context;
+  if (context.method == ContextMethod::double_ring && draft_.open.inner_ring) {
+    const std::int64_t near = cluster().gpus_per_node() / std::gcd(cluster().gpus_per_node(),
+                                                                   plan_.tensor);
+    context.inner_ring = std::gcd(context.ring, near);
+  }
+  if (context.method != ContextMethod::double_ring && context.method != ContextMethod::usp) {
+    return;  // said by check_ring_variant
+  }
+  if (context.ring % context.inner_ring != 0) {
+    error("plan.context.inner_ring", "not-divisible",
+          fmt::format("inner_ring {} does not divide ring {}", context.inner_ring, context.ring),
+          "a double ring is several inner rings of the same size");
+  } else if (context.method == ContextMethod::double_ring && !context.has_double_ring()) {
+    remarks_.push_back(fmt::format("double_ring {} in inner rings of {}: a single ring",
+                                   context.ring, context.inner_ring));
   }
 }
 
@@ -437,6 +475,7 @@ std::optional<Scenario> Checker::run() {
   check_support();
   check_software();
   check_context_degrees();
+  check_ring_variant();
   if (!has_parts()) {
     return std::nullopt;
   }
@@ -446,6 +485,7 @@ std::optional<Scenario> Checker::run() {
   choose_degrees();
   check_tensor();
   if (degrees_known_) {
+    choose_inner_ring();
     check_heads();
     check_sequence();
     if (choose_data()) {

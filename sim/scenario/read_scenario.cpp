@@ -159,7 +159,9 @@ void ScenarioReader::read_context(const YamlValue& map) {
   ContextPlan& context = draft_.plan.context;
   read_choice(reader, "method", method_words, context.method);
   if (reader.has("method")) {
-    context.ring = context.ulysses = 1;
+    context.ring = context.ulysses = context.inner_ring = 1;
+    draft_.open.inner_ring = true;
+    forget_place(draft_, "plan.context.inner_ring");
     draft_.open.ring = draft_.open.ulysses = true;
     forget_place(draft_, "plan.context.ring");
     forget_place(draft_, "plan.context.ulysses");
@@ -168,6 +170,8 @@ void ScenarioReader::read_context(const YamlValue& map) {
   read_degree(reader, "ulysses", context.ulysses, draft_.open.ulysses);
   read_choice(reader, "order", order_words, context.order);
   read_choice(reader, "inner", inner_words, context.inner);
+  read_degree(reader, "inner_ring", context.inner_ring, draft_.open.inner_ring);
+  read_choice(reader, "variant", variant_words, context.variant);
   reader.finish();
   note_places(map, "plan.context.");
 }
@@ -307,7 +311,7 @@ bool ScenarioDraft::has(const std::string& path) const {
 
 ScenarioDraft empty_draft() {
   ScenarioDraft draft;
-  draft.open = {true, true, true, true, true, true};
+  draft.open = {true, true, true, true, true, true, true};
   return draft;
 }
 

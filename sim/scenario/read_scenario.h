@@ -19,6 +19,7 @@ struct OpenChoices {
   bool mask = false;          ///< the model's own mask: causal, or its sliding window
   bool zero = false;          ///< as in Plan; compare_methods tries more
   bool recompute = false;     ///< the same
+  bool inner_ring = false;    ///< of a double ring: its ranks on one node
 };
 
 /// What the user asked for, not yet checked: every choice with the place it was made, so that

@@ -32,12 +32,19 @@ struct Workload {
 enum class ContextMethod { none, ring, ulysses, usp, all_gather, double_ring };
 enum class InnerPlacement { ulysses, ring };  ///< which of the two sits on neighbouring GPUs
 
+/// What a ring does: keys and values travel both ways (pass_kv), or the query side travels backward.
+enum class RingVariant { pass_kv, q_side_backward };
+
 struct ContextPlan {
   ContextMethod method = ContextMethod::none;
   std::int64_t ring = 1;     ///< ring degree (all_gather: the group's size)
   std::int64_t ulysses = 1;  ///< all-to-all degree
   SequenceOrder order = SequenceOrder::zigzag;
   InnerPlacement inner = InnerPlacement::ulysses;
+  /// Ranks of an inner ring of a double ring (1 or all of `ring`: a single ring).
+  std::int64_t inner_ring = 1;
+  RingVariant variant = RingVariant::pass_kv;
+  [[nodiscard]] bool has_double_ring() const { return inner_ring > 1 && inner_ring < ring; }
   [[nodiscard]] std::int64_t degree() const { return ring * ulysses; }
 };
 

@@ -13,6 +13,19 @@ std::string mask_text(const MaskSpec& mask) {
   return fmt::format("window {}", mask.window);
 }
 
+namespace {
+
+// "32", "32 in rings of 8", "32 in rings of 8, queries travel back".
+std::string ring_text(const ContextPlan& context) {
+  std::string out = fmt::format("{}", context.ring);
+  if (context.has_double_ring()) {
+    out += fmt::format(" in rings of {}", context.inner_ring);
+  }
+  return out;
+}
+
+}  // namespace
+
 std::string context_text(const ContextPlan& context) {
   const std::string order = context.ring > 1 ? " " + word_of(order_words, context.order) : "";
   switch (context.method) {
@@ -20,12 +33,14 @@ std::string context_text(const ContextPlan& context) {
     case ContextMethod::ulysses: return fmt::format("ulysses {}", context.ulysses);
     case ContextMethod::all_gather: return fmt::format("all-gather {}{}", context.ring, order);
     case ContextMethod::usp:
-      return fmt::format("usp u{} x r{}{}, {} inner", context.ulysses, context.ring, order,
+      return fmt::format("usp u{} x r{}{}, {} inner", context.ulysses, ring_text(context), order,
                          word_of(inner_words, context.inner));
-    case ContextMethod::double_ring: return fmt::format("double ring {}{}", context.ring, order);
+    case ContextMethod::double_ring:
     case ContextMethod::ring: break;
   }
-  return fmt::format("ring {}{}", context.ring, order);
+  return fmt::format("{} {}{}",
+                     context.method == ContextMethod::double_ring ? "double ring" : "ring",
+                     ring_text(context), order);
 }
 
 std::string plan_text(const Plan& plan) {

@@ -16,6 +16,7 @@ inline const std::vector<std::string> method_words{"none", "ring",       "ulysse
                                                    "usp",  "all_gather", "double_ring"};
 inline const std::vector<std::string> order_words{"contiguous", "zigzag", "striped"};
 inline const std::vector<std::string> inner_words{"ulysses", "ring"};
+inline const std::vector<std::string> variant_words{"pass_kv", "q_side_backward"};
 inline const std::vector<std::string> recompute_words{"none", "selective", "full"};
 inline const std::vector<std::string> offload_words{"optimizer", "activations", "parameters"};
 inline const std::vector<std::string> data_type_words{"bf16", "fp16", "fp32", "fp8"};

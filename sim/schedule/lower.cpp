@@ -17,6 +17,7 @@ Mesh mesh_of(const Scenario& scenario) {
   mesh.sizes[static_cast<int>(Axis::ring)] = plan.context.ring;
   mesh.sizes[static_cast<int>(Axis::data)] = plan.data;
   mesh.sizes[static_cast<int>(Axis::pipeline)] = plan.pipeline;
+  mesh.ring_part = plan.context.has_double_ring() ? plan.context.inner_ring : 1;
   mesh.data_part = plan.sharing_replicas();
   return mesh;
 }

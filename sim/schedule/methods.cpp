@@ -12,7 +12,8 @@ std::unique_ptr<AttentionCore> make_core(const Scenario& scenario, const Shapes&
   }
   switch (context.method) {
     case ContextMethod::ring:
-    case ContextMethod::usp: return make_ring_attention(shapes);
+    case ContextMethod::double_ring:
+    case ContextMethod::usp: return make_ring_attention(shapes, context);
     case ContextMethod::all_gather: return make_all_gather_attention(shapes, context.order);
     default: break;
   }

@@ -108,7 +108,9 @@ void read_context(const Look& look, MeasuredRun& run) {
                                                         {"ring", ContextMethod::ring},
                                                         {"ulysses", ContextMethod::ulysses},
                                                         {"usp", ContextMethod::usp},
-                                                        {"all_gather", ContextMethod::all_gather}});
+                                                        {"all_gather", ContextMethod::all_gather},
+                                                        {"double_ring",
+                                                         ContextMethod::double_ring}});
   if (!method) {
     run.skip_reason = "context method '" + look.text("method") + "' has no schedule yet";
     return;
@@ -125,8 +127,11 @@ void read_context(const Look& look, MeasuredRun& run) {
                                        {"striped", SequenceOrder::striped}})
                       .value_or(SequenceOrder::contiguous);
   context.inner = look.text("inner") == "ring" ? InnerPlacement::ring : InnerPlacement::ulysses;
+  context.inner_ring = look.integer("inner_ring", 1);
   const std::string variant = look.text("variant");
-  if (variant == "materialised" || variant == "chunked_offload" || variant == "pass_q" ||
+  if (variant == "q_side_backward") {
+    context.variant = RingVariant::q_side_backward;
+  } else if (variant == "materialised" || variant == "chunked_offload" || variant == "pass_q" ||
       variant == "helpers") {
     run.skip_reason = "context variant '" + variant + "' has no schedule yet";
   }

@@ -121,6 +121,55 @@ TEST_CASE("a forward pass alone gives o; a backward pass alone, from its statist
   }
 }
 
+namespace {
+
+// Double rings of two, three and four inner rings, hybrids with Ulysses on either side.
+std::vector<Plan> double_rings() {
+  std::vector<Plan> plans;
+  for (const SequenceOrder order : orders) {
+    for (const auto& [ring, inner] : {std::pair{4, 2}, {6, 2}, {6, 3}, {8, 2}, {8, 4}, {9, 3}}) {
+      plans.push_back(plan_of(M::double_ring, ring, 1, order));
+      plans.back().context.inner_ring = inner;
+    }
+    for (const InnerPlacement placement : {InnerPlacement::ulysses, InnerPlacement::ring}) {
+      plans.push_back(plan_of(M::usp, 4, 2, order));
+      plans.back().context.inner_ring = 2;
+      plans.back().context.inner = placement;
+    }
+  }
+  return plans;
+}
+
+}  // namespace
+
+TEST_CASE("double rings compute dense attention and its gradients, in any legal order") {
+  for (const Plan& plan : double_rings()) {
+    for (const MaskSpec& mask : masks()) {
+      require_proven(attention_scenario(small_llama(8, 2), plan, lengths(plan)[0], mask));
+    }
+    require_proven(attention_scenario(small_llama(8, 4), plan, lengths(plan)[1], {}),
+                   ExecutionOrder::any_legal, 3);
+  }
+}
+
+TEST_CASE("a backward pass whose query side travels computes the same gradients") {
+  std::vector<Plan> plans = double_rings();
+  for (const Plan& plan : context_plans()) {
+    if (plan.context.method == M::ring || plan.context.method == M::usp) {
+      plans.push_back(plan);
+    }
+  }
+  for (Plan& plan : plans) {
+    plan.context.variant = RingVariant::q_side_backward;
+    for (const MaskSpec& mask : masks()) {
+      require_proven(attention_scenario(small_llama(8, 2), plan, lengths(plan)[0], mask));
+    }
+    Scenario backward = attention_scenario(small_llama(8, 8), plan, lengths(plan)[1], {});
+    backward.workload.pass = Pass::backward;
+    require_proven(backward, ExecutionOrder::any_legal, 5);
+  }
+}
+
 TEST_CASE("Megatron's way of sending key/value gradients computes the same") {
   Scenario scenario = attention_scenario(small_llama(8, 2), plan_of(M::ring, 4, 1), 24, {});
   scenario.software = "megatron";

@@ -57,6 +57,38 @@ TEST_CASE("Megatron sends travelling gradients in the compute type, half of fp32
   CHECK(walk.sent(Op::send_receive) == (2 * 3 + 4) * pair);
 }
 
+TEST_CASE("a double ring sends each pair O-1 times between inner rings and O(I-1) times in them") {
+  // 8 ranks as O = 2 rings of I = 4, or the other way round. Backward the same again, and fp32
+  // gradients: O rounds of I hops home in the inner ring, one hop per round in the outer one.
+  for (const std::int64_t inner : {2, 4}) {
+    Plan plan = plan_of(ContextMethod::double_ring, 8, 1);
+    plan.context.inner_ring = inner;
+    const std::int64_t nodes = 8 / inner;
+    const Walk walk(lower(scenario_of(small_llama(), Phase::attention, plan)));
+    const std::int64_t pair = 2 * bytes_of_heads(4, 8);
+    CAPTURE(inner);
+    CHECK(walk.count(Op::attend) == 8);
+    CHECK(walk.count(Op::merge_attention) == 7);
+    CHECK(walk.sent(Op::send_receive) == 2 * nodes * (inner - 1) * pair + nodes * inner * 2 * pair);
+    CHECK(walk.sent(Op::send_receive, Stream::outer) == 2 * (nodes - 1) * pair + nodes * 2 * pair);
+  }
+}
+
+TEST_CASE("a query-side backward sends q, do, two statistics and dq instead of k, v, dk, dv") {
+  // arXiv 2403.09347, section 3.2: 3 N d + 2 N per hop instead of 4 N d, where all heads have
+  // their own keys; the statistics and dq (here) in fp32.
+  const Plan plain = plan_of(ContextMethod::ring, 4, 1);
+  Plan queries = plain;
+  queries.context.variant = RingVariant::q_side_backward;
+  Scenario scenario = scenario_of(small_llama(8, 8), Phase::attention, queries);
+  scenario.workload.pass = Pass::backward;
+  const Walk walk(lower(scenario));
+  const std::int64_t heads = bytes_of_heads(8, 4);
+  const std::int64_t statistics = heads / (2 * 4) * 4;  // 4 bytes per row of 4 x 2 bytes
+  CHECK(walk.count(Op::attend_backward) == 4);
+  CHECK(walk.sent(Op::send_receive) == 3 * (2 * heads + 2 * statistics) + 4 * 2 * heads);
+}
+
 TEST_CASE("a ring visits every key shard exactly once, beginning with its own") {
   for (const std::int64_t ring : {2, 3, 5}) {
     Scenario scenario =

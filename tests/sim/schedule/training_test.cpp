@@ -231,7 +231,4 @@ TEST_CASE("what has no schedule is refused") {
   plan.offload = {Offload::optimizer};
   CHECK_THROWS_AS(lower(scenario_of(small_llama(), Phase::train, plan)), BugError);
   CHECK_THROWS_AS(lower(scenario_of(small_llama(), Phase::decode, Plan())), BugError);
-  CHECK_THROWS_AS(
-      lower(scenario_of(small_llama(), Phase::train, plan_of(ContextMethod::double_ring, 2, 1))),
-      BugError);
 }
