@@ -55,7 +55,19 @@ Shown show_model(const std::string& name, Diagnostics& diagnostics) {
   add("vocab", "vocabulary", model->vocab);
   add("parameters", "parameters", counts.total);
   add("parameters_of_embedding", "  of the embedding", counts.embedding);
-  add("parameters_of_a_layer", "  of a layer", counts.attention + counts.mlp + counts.norms);
+  if (has_experts(*model)) {
+    add("experts", "experts of a layer", model->experts.count);
+    add("experts_per_token", "  that a token passes", model->experts.per_token);
+    add("expert_ffn", "  inner width", model->experts.ffn);
+    add("expert_layers", "layers with experts", expert_layers(*model));
+    add("active_parameters", "parameters a token uses", counts.active);
+    add("parameters_of_an_expert_layer", "  of a layer with experts",
+        counts.attention + counts.mixture + counts.norms);
+  }
+  if (expert_layers(*model) < model->layers) {
+    add("parameters_of_a_layer", has_experts(*model) ? "  of a dense layer" : "  of a layer",
+        counts.attention + counts.mlp + counts.norms);
+  }
   add("parameters_of_head", "  of the LM head", counts.head);
   out.text =
       "model " + model->name + "\n" + table.text("  ") + file_text("models/" + name + ".yaml");

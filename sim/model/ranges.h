@@ -11,6 +11,8 @@ inline constexpr IntegerRange hidden_range{1, std::int64_t{1} << 20};
 inline constexpr IntegerRange head_range{1, 4096};
 inline constexpr IntegerRange head_dim_range{1, 1024};
 inline constexpr IntegerRange ffn_range{1, std::int64_t{1} << 22};
+inline constexpr IntegerRange expert_range{1, 4096};
+inline constexpr IntegerRange latent_range{1, std::int64_t{1} << 16};
 inline constexpr IntegerRange vocab_range{1, std::int64_t{1} << 24};
 inline constexpr IntegerRange position_range{1, std::int64_t{1} << 40};
 

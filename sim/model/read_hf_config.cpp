@@ -9,6 +9,7 @@
 #include <initializer_list>
 #include <span>
 
+#include "sim/model/hf_keys.h"
 #include "sim/model/ranges.h"
 #include "sim/model/read_model.h"
 
@@ -36,21 +37,15 @@ constexpr std::array types{
     HfType{"llama", 32000, 4096, 11008, 32, 32, 0, 0, Bias::by_key, false},
     HfType{"mistral", 32000, 4096, 14336, 32, 32, 8, 0, Bias::never, true},
     HfType{"qwen2", 151936, 4096, 22016, 32, 32, 32, 0, Bias::on_qkv, false},
-    HfType{"qwen3", 151936, 4096, 22016, 32, 32, 32, 128, Bias::by_key, false}};
+    HfType{"qwen3", 151936, 4096, 22016, 32, 32, 32, 128, Bias::by_key, false},
+    HfType{"mixtral", 32000, 4096, 14336, 32, 32, 8, 0, Bias::never, false},
+    HfType{"qwen2_moe", 151936, 2048, 5632, 24, 16, 16, 0, Bias::on_qkv, false},
+    HfType{"qwen3_moe", 151936, 2048, 6144, 24, 32, 4, 0, Bias::by_key, false},
+    HfType{"deepseek_v2", 32000, 4096, 11008, 32, 32, 0, 0, Bias::by_key, false},
+    HfType{"deepseek_v3", 129280, 7168, 18432, 61, 128, 128, 0, Bias::by_key, false}};
 
 constexpr std::int64_t sliding_default = 4096;   ///< of mistral, qwen2 and qwen3
 constexpr std::int64_t max_window_default = 28;  ///< max_window_layers of qwen2 and qwen3
-
-bool present(MapReader& reader, const std::string& key) {
-  const std::optional<YamlValue> value = reader.child(key);
-  return value && !value->is_null();
-}
-
-/// A count whose key may be null or absent, both meaning `fallback`.
-std::int64_t optional_count(MapReader& reader, const std::string& key, IntegerRange range,
-                            std::int64_t fallback) {
-  return present(reader, key) ? reader.integer(key, range) : fallback;
-}
 
 /// The first of several spellings that the file has (GPT-2's attribute_map); the first if none.
 std::string spelling(MapReader& reader, std::initializer_list<const char*> keys) {
@@ -64,22 +59,26 @@ std::string spelling(MapReader& reader, std::initializer_list<const char*> keys)
 
 bool refuse_unsupported(MapReader& reader, const std::string& type) {
   const auto refuse = [&](const Place& place, const std::string& what) {
-    reader.diagnostics().error(place, "unsupported-model", what + " not supported",
-                               "dense decoder-only transformers are: llama, mistral, qwen2, "
-                               "qwen3, gpt2");
+    reader.diagnostics().error(place, "unsupported-model", what,
+                               "known are: llama, mistral, qwen2, qwen3, gpt2, mixtral, qwen2_moe, "
+                               "qwen3_moe, deepseek_v2, deepseek_v3");
     return true;
   };
+  if (hf_knows_experts(type)) {
+    return false;
+  }
   for (const char* key :
        {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}) {
-    if (present(reader, key)) {
-      return refuse(reader.place(key), "mixtures of experts are");
+    if (hf_present(reader, key)) {
+      return refuse(reader.place(key), "experts of this model type are not known");
     }
   }
-  if (type.ends_with("_moe") || type == "mixtral" || type == "dbrx") {
-    return refuse(reader.place("model_type"), "mixtures of experts are");
+  if (type.ends_with("_moe") || type == "dbrx") {
+    return refuse(reader.place("model_type"), "experts of this model type are not known");
   }
-  if (present(reader, "kv_lora_rank")) {
-    return refuse(reader.place("kv_lora_rank"), "multi-head latent attention is");
+  if (hf_present(reader, "kv_lora_rank")) {
+    return refuse(reader.place("kv_lora_rank"),
+                  "latent attention of this model type is not known");
   }
   return false;
 }
@@ -87,14 +86,14 @@ bool refuse_unsupported(MapReader& reader, const std::string& type) {
 /// Keys a query sees, from qwen's switch and layer counts, or from layer_types.
 std::int64_t switched_window(MapReader& reader, const Model& model) {
   const std::int64_t window =
-      optional_count(reader, "sliding_window", position_range, sliding_default);
+      hf_count(reader, "sliding_window", position_range, sliding_default);
   const auto refuse_mix = [&](const std::string& key) {
     reader.diagnostics().error(reader.place(key), "unsupported-model",
                                "layers with different attention masks are not supported",
                                "all layers must attend fully, or all through the same window");
     return std::int64_t{0};
   };
-  if (present(reader, "layer_types")) {
+  if (hf_present(reader, "layer_types")) {
     const std::vector<std::string> kinds = reader.texts("layer_types");
     const auto sliding = std::count(kinds.begin(), kinds.end(), "sliding_attention");
     const auto full = std::count(kinds.begin(), kinds.end(), "full_attention");
@@ -109,7 +108,7 @@ std::int64_t switched_window(MapReader& reader, const Model& model) {
   // The first max_window_layers layers attend fully, the rest through the window.
   const std::int64_t full_layers =
       reader.integer("max_window_layers", {0, layer_range.high}, max_window_default);
-  const bool disabled = reader.has("sliding_window") && !present(reader, "sliding_window");
+  const bool disabled = reader.has("sliding_window") && !hf_present(reader, "sliding_window");
   if (full_layers >= model.layers || disabled) {
     return 0;
   }
@@ -145,24 +144,31 @@ Model read_llama_like(MapReader& reader, const HfType& type) {
   model.heads = reader.integer("num_attention_heads", head_range, type.heads);
   // null means "as many as heads"; absent means the default of the class.
   const std::int64_t absent_kv = type.kv_heads == 0 ? model.heads : type.kv_heads;
-  model.kv_heads = optional_count(reader, "num_key_value_heads", head_range,
+  model.kv_heads = hf_count(reader, "num_key_value_heads", head_range,
                                   reader.has("num_key_value_heads") ? model.heads : absent_kv);
   const bool fixed_dim = type.head_dim != 0 && !reader.has("head_dim");
   const std::int64_t derived = std::max<std::int64_t>(model.hidden / model.heads, 1);
   model.head_dim =
-      optional_count(reader, "head_dim", head_dim_range, fixed_dim ? type.head_dim : derived);
-  check_heads(reader, model, "num_attention_heads", fixed_dim || present(reader, "head_dim"));
+      hf_count(reader, "head_dim", head_dim_range, fixed_dim ? type.head_dim : derived);
+  check_heads(reader, model, "num_attention_heads", fixed_dim || hf_present(reader, "head_dim"));
   model.tied_embeddings = reader.boolean("tie_word_embeddings", false);
   const bool bias_key = type.bias == Bias::by_key && reader.boolean("attention_bias", false);
   model.attention_bias = bias_key || type.bias == Bias::on_qkv;
   model.output_bias = bias_key;
-  model.qk_norm = std::string(type.name) == "qwen3";
+  model.qk_norm = std::string(type.name).starts_with("qwen3");
   // Only the llama class has mlp_bias.
   model.mlp_bias = std::string(type.name) == "llama" && reader.boolean("mlp_bias", false);
-  if (type.window_by_default) {
-    const bool null_window = reader.has("sliding_window") && !present(reader, "sliding_window");
+  if (hf_knows_experts(type.name)) {
+    read_hf_experts(reader, type.name, model);
+  }
+  if (std::string(type.name) == "mixtral") {
+    model.sliding_window = hf_count(reader, "sliding_window", position_range, 0);
+  } else if (std::string(type.name).starts_with("deepseek")) {
+    model.sliding_window = 0;
+  } else if (type.window_by_default) {
+    const bool null_window = reader.has("sliding_window") && !hf_present(reader, "sliding_window");
     model.sliding_window =
-        null_window ? 0 : optional_count(reader, "sliding_window", position_range, sliding_default);
+        null_window ? 0 : hf_count(reader, "sliding_window", position_range, sliding_default);
   } else {
     model.sliding_window = switched_window(reader, model);
   }
@@ -180,7 +186,7 @@ Model read_gpt2(MapReader& reader) {
   model.heads = reader.integer(heads_key, head_range, 12);
   model.max_positions = reader.integer(spelling(reader, {"n_positions", "max_position_embeddings"}),
                                        position_range, 1024);
-  model.ffn = optional_count(reader, "n_inner", ffn_range, 4 * model.hidden);
+  model.ffn = hf_count(reader, "n_inner", ffn_range, 4 * model.hidden);
   model.kv_heads = model.heads;
   model.head_dim = std::max<std::int64_t>(model.hidden / model.heads, 1);
   check_heads(reader, model, heads_key, false);
@@ -198,7 +204,7 @@ std::optional<Model> read_unknown_type(MapReader& reader, const std::string& typ
   for (const char* key :
        {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
         "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings"}) {
-    if (!present(reader, key)) {
+    if (!hf_present(reader, key)) {
       missing.emplace_back(key);
     }
   }
@@ -235,6 +241,16 @@ std::string name_of(const SourcePtr& source) {
 }
 
 }  // namespace
+
+bool hf_present(MapReader& reader, const std::string& key) {
+  const std::optional<YamlValue> value = reader.child(key);
+  return value && !value->is_null();
+}
+
+std::int64_t hf_count(MapReader& reader, const std::string& key, IntegerRange range,
+                      std::int64_t fallback) {
+  return hf_present(reader, key) ? reader.integer(key, range) : fallback;
+}
 
 std::optional<Model> read_hf_config(const SourcePtr& source, Diagnostics& diagnostics) {
   Diagnostics own;

@@ -13,12 +13,49 @@ namespace longhaul {
 
 namespace {
 
+/// kv_lora_rank and what goes with it; head_dim and the KV heads follow from them.
+void read_latent_attention(MapReader& reader, Model& model) {
+  LatentAttention& latent = model.latent;
+  if (!reader.has("kv_lora_rank")) {
+    for (const char* key :
+         {"q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"}) {
+      if (reader.has(key)) {
+        reader.diagnostics().error(reader.place(key), "not-used",
+                                   fmt::format("'{}' belongs to latent attention", key),
+                                   "remove it, or give 'kv_lora_rank'");
+      }
+      reader.ignore(key);
+    }
+    reader.ignore("kv_lora_rank");
+    return;
+  }
+  latent.kv_rank = reader.integer("kv_lora_rank", latent_range);
+  latent.q_rank = reader.integer("q_lora_rank", {0, latent_range.high}, 0);
+  latent.nope_dim = reader.integer("qk_nope_head_dim", head_dim_range);
+  latent.rope_dim = reader.integer("qk_rope_head_dim", head_dim_range);
+  latent.value_dim = reader.integer("v_head_dim", head_dim_range);
+  model.kv_heads = model.heads;
+  model.head_dim = latent.nope_dim + latent.rope_dim;
+  for (const char* key : {"kv_heads", "head_dim"}) {
+    if (reader.has(key)) {
+      reader.diagnostics().error(reader.place(key), "not-used",
+                                 fmt::format("'{}' follows from latent attention's sizes", key),
+                                 "remove it");
+    }
+    reader.ignore(key);
+  }
+}
+
 /// hidden, heads, kv_heads, head_dim: ranges, and which must divide which.
 void read_attention_shape(MapReader& reader, Model& model) {
   Diagnostics& diagnostics = reader.diagnostics();
   const std::size_t mistakes = diagnostics.all().size();
   model.hidden = reader.integer("hidden", hidden_range);
   model.heads = reader.integer("heads", head_range);
+  read_latent_attention(reader, model);
+  if (has_latent_attention(model)) {
+    return;
+  }
   model.kv_heads = reader.integer("kv_heads", head_range, model.heads);
   const std::int64_t derived = std::max<std::int64_t>(model.hidden / model.heads, 1);
   model.head_dim = reader.integer("head_dim", head_dim_range, derived);
@@ -39,14 +76,74 @@ void read_attention_shape(MapReader& reader, Model& model) {
   }
 }
 
+void complain_of_experts(MapReader& reader, const Model& model) {
+  const Experts& experts = model.experts;
+  Diagnostics& diagnostics = reader.diagnostics();
+  if (experts.per_token > experts.count) {
+    diagnostics.error(reader.place("experts_per_token"), "out-of-range",
+                      fmt::format("a token cannot pass {} of {} experts", experts.per_token,
+                                  experts.count),
+                      "give at most 'experts'");
+  }
+  if (expert_layers(model) == 0) {
+    diagnostics.error(reader.place("experts"), "not-used",
+                      fmt::format("none of the {} layers has experts", model.layers),
+                      "give fewer 'first_dense_layers', or a smaller 'expert_layer_period'");
+  }
+  if (!model.gated_mlp) {
+    diagnostics.error(reader.place("gated_mlp"), "unsupported-model",
+                      "experts of two matrices are not supported",
+                      "gated experts (SwiGLU) are: leave out 'gated_mlp'");
+  }
+}
+
+/// experts and what goes with them.
+void read_experts(MapReader& reader, Model& model) {
+  Experts& experts = model.experts;
+  const std::size_t mistakes = reader.diagnostics().all().size();
+  if (!reader.has("experts")) {
+    for (const char* key : {"experts_per_token", "expert_ffn", "shared_expert_ffn",
+                            "shared_expert_gate", "first_dense_layers", "expert_layer_period",
+                            "router", "router_bias"}) {
+      if (reader.has(key)) {
+        reader.diagnostics().error(reader.place(key), "not-used",
+                                   fmt::format("'{}' belongs to a mixture of experts", key),
+                                   "remove it, or give 'experts'");
+      }
+      reader.ignore(key);
+    }
+    reader.ignore("experts");
+    return;
+  }
+  experts.count = reader.integer("experts", expert_range);
+  experts.per_token = reader.integer("experts_per_token", expert_range);
+  experts.ffn = reader.integer("expert_ffn", ffn_range);
+  experts.shared_ffn = reader.integer("shared_expert_ffn", {0, ffn_range.high}, 0);
+  experts.shared_gate = reader.boolean("shared_expert_gate", false);
+  experts.dense_layers = reader.integer("first_dense_layers", {0, layer_range.high}, 0);
+  experts.period = reader.integer("expert_layer_period", layer_range, 1);
+  experts.router = reader.choice("router", {"softmax", "sigmoid"}, 0) == 1 ? Router::sigmoid
+                                                                            : Router::softmax;
+  experts.router_bias = reader.boolean("router_bias", false);
+  if (reader.diagnostics().all().size() == mistakes) {
+    complain_of_experts(reader, model);
+  }
+}
+
 /// ffn and vocab: both, or (attention shapes only) neither. A vocabulary of 0 must be written: it
-/// means layers without embedding and LM head.
+/// means layers without embedding and LM head. Without a dense layer there is no ffn to give.
 void read_mlp_and_vocab(MapReader& reader, Model& model) {
-  if (reader.has("ffn") || reader.has("vocab")) {
+  model.gated_mlp = reader.boolean("gated_mlp", true);
+  read_experts(reader, model);
+  const bool all_mixtures = has_experts(model) && expert_layers(model) == model.layers;
+  if (all_mixtures && !reader.has("ffn")) {
+    reader.ignore("ffn");
+    model.ffn = model.experts.ffn;
+    model.vocab = reader.integer("vocab", {0, vocab_range.high});
+  } else if (has_experts(model) || reader.has("ffn") || reader.has("vocab")) {
     model.ffn = reader.integer("ffn", ffn_range);
     model.vocab = reader.integer("vocab", {0, vocab_range.high});
   }
-  model.gated_mlp = reader.boolean("gated_mlp", true);
   model.tied_embeddings = reader.boolean("tied_embeddings", false);
   model.mlp_bias = reader.boolean("mlp_bias", false);
 }

@@ -16,10 +16,10 @@ namespace longhaul {
 /// the count that follows from the shapes.
 std::optional<Model> read_model(const YamlValue& map, Diagnostics& diagnostics);
 
-/// Reads a Hugging Face config.json (llama, mistral, qwen2, qwen3, gpt2-like are documented in
-/// models/README.md). Fields left out take the defaults of the transformers class of that
-/// model_type. Unknown model types are refused unless every shape field is given; mixtures of
-/// experts, latent attention and layers with different masks are always refused.
+/// Reads a Hugging Face config.json (llama, mistral, qwen2, qwen3, gpt2, mixtral, qwen2_moe,
+/// qwen3_moe, deepseek_v2 and deepseek_v3; models/README.md). Fields left out take the defaults of
+/// the transformers class of that model_type. Unknown model types are refused unless every shape
+/// field is given; their experts and latent attention, and layers with different masks, always.
 std::optional<Model> read_hf_config(const SourcePtr& source, Diagnostics& diagnostics);
 
 /// A model by what the user wrote: a preset's name, or a path to a .yaml or .json file.

@@ -60,6 +60,7 @@ class Checker {
   bool has_parts();
   void choose_mask();
   void check_support();
+  void check_model();
   void check_precision();
   void check_software();
   void check_context_degrees();
@@ -151,6 +152,17 @@ void Checker::check_support() {
       plan_.context.order == SequenceOrder::striped) {
     error("plan.context.order", "no-schedule", "all_gather of striped sequences: " + soon,
           "use zigzag or contiguous");
+  }
+}
+
+void Checker::check_model() {
+  const std::string soon = "longhaul has no schedule for it yet";
+  if (has_experts(model()) && workload_.phase != Phase::attention) {
+    error("model", "no-schedule", "a mixture of experts: " + soon,
+          "use a dense model, or phase attention");
+  }
+  if (has_latent_attention(model())) {
+    error("model", "no-schedule", "latent attention: " + soon, "use a model without");
   }
 }
 
@@ -480,6 +492,7 @@ std::optional<Scenario> Checker::run() {
     return std::nullopt;
   }
   choose_mask();
+  check_model();
   check_precision();
   check_phase();
   choose_degrees();

@@ -2,6 +2,7 @@
 #include "sim/model/model.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -36,12 +37,25 @@ Model tiny() {
 
 TEST_CASE("every preset has exactly the published number of parameters") {
   const std::vector<std::pair<std::string, std::int64_t>> published{
-      {"gpt3-175b", 174'604'259'328}, {"llama2-13b", 13'015'864'320},
-      {"llama2-7b", 6'738'415'616},   {"llama3-70b", 70'553'706'496},
-      {"llama3-8b", 8'030'261'248},   {"llama3.1-405b", 405'853'388'800},
-      {"llama3.2-1b", 1'235'814'400}, {"llama3.2-3b", 3'212'749'824},
-      {"mistral-7b", 7'241'732'096},  {"qwen2.5-72b", 72'706'203'648},
-      {"qwen2.5-7b", 7'615'616'512},  {"qwen3-8b", 8'190'735'360}};
+      {"deepseek-v2-lite", 15'706'484'224},
+      {"deepseek-v3", 671'026'419'200},
+      {"gpt3-175b", 174'604'259'328},
+      {"llama2-13b", 13'015'864'320},
+      {"llama2-7b", 6'738'415'616},
+      {"llama3-70b", 70'553'706'496},
+      {"llama3-8b", 8'030'261'248},
+      {"llama3.1-405b", 405'853'388'800},
+      {"llama3.2-1b", 1'235'814'400},
+      {"llama3.2-3b", 3'212'749'824},
+      {"mistral-7b", 7'241'732'096},
+      {"mixtral-8x22b", 140'620'634'112},
+      {"mixtral-8x7b", 46'702'792'704},
+      {"qwen1.5-moe-a2.7b", 14'315'784'192},
+      {"qwen2.5-72b", 72'706'203'648},
+      {"qwen2.5-7b", 7'615'616'512},
+      {"qwen3-235b-a22b", 235'093'634'560},
+      {"qwen3-30b-a3b", 30'532'122'624},
+      {"qwen3-8b", 8'190'735'360}};
   std::vector<std::string> names;
   for (const auto& [name, count] : published) {
     INFO(name);
@@ -136,4 +150,40 @@ TEST_CASE("the 1T model of Narayanan et al. has the FLOPs of their equation 3") 
   const double paper = 72.0 * b * s * l * h * h * (1 + s / (6 * h) + v / (12 * l * h));
   CHECK_THAT(training_flops(model, 3072, 2048, AttentionFlops::full).value(),
              Catch::Matchers::WithinRel(paper, 1e-13));
+}
+
+TEST_CASE("active parameters are the published ones, to the digits printed") {
+  // Mixtral: 13B (arXiv 2401.04088: 12.9B); Qwen3: 3.3B and 22B (2505.09388; the smaller one's card
+  // says 3.3B, embeddings left out of neither); DeepSeek-V3: 37B (2412.19437); V2-Lite: 2.4B, which
+  // leaves out one of the two embeddings of 0.21B (2405.04434).
+  const auto billions = [](const char* name) {
+    return static_cast<double>(count_parameters(preset(name)).active) / 1e9;
+  };
+  CHECK(std::abs(billions("mixtral-8x7b") - 12.9) < 0.05);
+  CHECK(std::abs(billions("qwen3-30b-a3b") - 3.3) < 0.1);
+  CHECK(std::abs(billions("qwen3-235b-a22b") - 22.0) < 0.5);
+  CHECK(std::abs(billions("deepseek-v3") - 37.0) < 0.6);
+  CHECK(std::abs(billions("deepseek-v2-lite") - 0.21 - 2.4) < 0.06);
+  CHECK(count_parameters(preset("llama3-8b")).active ==
+        count_parameters(preset("llama3-8b")).total);
+}
+
+TEST_CASE("FLOPs of a mixture count the experts that a token passes and no others") {
+  Model dense = preset("mixtral-8x7b");
+  const auto per_token = [](const Model& model) {
+    return forward_flops(model, 1, 1, AttentionFlops::full).value();
+  };
+  // Two experts of 14336 are one MLP of 28672, but for the router.
+  const double mixture = per_token(dense);
+  dense.experts = {};
+  dense.ffn = 2 * 14336;
+  CHECK(mixture == per_token(dense) + 2.0 * 32 * 4096 * 8);
+}
+
+TEST_CASE("latent attention scores over 192 and sums over 128 channels of a head") {
+  Model model = preset("deepseek-v3");
+  const double length = 4096;
+  const double more = forward_flops(model, 1, 2 * 4096, AttentionFlops::full).value() -
+                      2 * forward_flops(model, 1, 4096, AttentionFlops::full).value();
+  CHECK(more == 2.0 * 61 * 128 * (192 + 128) * 2 * length * length);
 }

@@ -179,7 +179,7 @@ TEST_CASE("the mistakes of the rest of a file do not make a sound model vanish")
 TEST_CASE("an unknown preset is refused with the nearest name") {
   const std::string errors = find("lama3-8b").errors;
   CHECK(errors.find("s.yaml:1:8: error: no model is called 'lama3-8b'\n") == 0);
-  CHECK(errors.find("= help: did you mean 'llama3-8b'? presets: gpt3-175b, ") != std::string::npos);
+  CHECK(errors.find("= help: did you mean 'llama3-8b'? presets: deepseek-v2-lite, ") != std::string::npos);
   CHECK(find("zzzzzzzz").errors.find("did you mean") == std::string::npos);
 }
 
@@ -193,7 +193,8 @@ TEST_CASE("a path that does not exist is a file that cannot be read") {
 TEST_CASE("the shipped Hugging Face files give the models of the presets") {
   const std::string folder = LONGHAUL_SOURCE_DIR "/models/hf/";
   for (const std::string name :
-       {"llama2-7b", "llama3-8b", "llama3.1-405b", "llama3.2-1b", "qwen2.5-7b", "qwen3-8b"}) {
+       {"llama2-7b", "llama3-8b", "llama3.1-405b", "llama3.2-1b", "qwen2.5-7b", "qwen3-8b",
+        "mixtral-8x7b", "qwen3-30b-a3b", "qwen1.5-moe-a2.7b", "deepseek-v2-lite", "deepseek-v3"}) {
     INFO(name);
     const Reading file = find(folder + name + ".json");
     const Reading preset = find(name);
@@ -316,17 +317,71 @@ TEST_CASE("an unknown type is read like llama only if it leaves nothing to a def
   CHECK(part.errors.find("others must give tie_word_embeddings") != std::string::npos);
 }
 
-TEST_CASE("mixtures of experts and latent attention are refused by their keys or their type") {
+TEST_CASE("experts and latent attention of types that are not known are refused by their keys") {
   for (const std::string text :
-       {R"({"model_type": "mixtral", "num_local_experts": 8})", R"({"model_type": "qwen3_moe"})",
+       {R"({"model_type": "dbrx"})", R"({"model_type": "granite_moe"})",
         R"({"model_type": "llama", "n_routed_experts": 4})"}) {
     INFO(text);
     const Reading reading = read_hf(text);
     CHECK_FALSE(reading.model);
-    CHECK(reading.errors.find("mixtures of experts are not supported") != std::string::npos);
+    CHECK(reading.errors.find("experts of this model type are not known") != std::string::npos);
   }
-  CHECK(read_hf(R"({"model_type": "deepseek_v3", "kv_lora_rank": 512})")
-            .errors.find("multi-head latent attention is not supported") != std::string::npos);
+  CHECK(read_hf(R"({"model_type": "llama", "kv_lora_rank": 512})")
+            .errors.find("latent attention of this model type is not known") != std::string::npos);
+}
+
+TEST_CASE("a file of experts with nothing but its type has the defaults of the class") {
+  const Reading mixtral = read_hf(R"({"model_type": "mixtral"})");
+  REQUIRE(mixtral.model);
+  CHECK(mixtral.model->experts == find("mixtral-8x7b").model->experts);
+  const Reading deepseek = read_hf(R"({"model_type": "deepseek_v3"})");
+  REQUIRE(deepseek.model);
+  CHECK(deepseek.model->experts == find("deepseek-v3").model->experts);
+  CHECK(deepseek.model->latent == find("deepseek-v3").model->latent);
+  CHECK(deepseek.model->head_dim == 192);
+}
+
+TEST_CASE("layers without experts may come first or in turn, but not anywhere") {
+  const Reading first = read_hf(R"({"model_type": "qwen3_moe", "mlp_only_layers": [0, 1]})");
+  REQUIRE(first.model);
+  CHECK_FALSE(is_expert_layer(*first.model, 1));
+  CHECK(is_expert_layer(*first.model, 2));
+  CHECK(expert_layers(*first.model) == 22);
+  const Reading second = read_hf(R"({"model_type": "qwen3_moe", "decoder_sparse_step": 2})");
+  REQUIRE(second.model);
+  CHECK_FALSE(is_expert_layer(*second.model, 0));
+  CHECK(is_expert_layer(*second.model, 1));
+  CHECK(expert_layers(*second.model) == 12);
+  for (const std::string text :
+       {R"({"model_type": "qwen3_moe", "mlp_only_layers": [3]})",
+        R"({"model_type": "qwen3_moe", "mlp_only_layers": [0], "decoder_sparse_step": 2})",
+        R"({"model_type": "deepseek_v3", "moe_layer_freq": 2})"}) {
+    INFO(text);
+    CHECK_FALSE(read_hf(text).model);
+  }
+}
+
+TEST_CASE("experts in a model map need their shapes, and keys of experts need experts") {
+  const std::string dense = "{layers: 2, hidden: 8, heads: 2, vocab: 16";
+  const Reading whole = read_yaml(dense + ", experts: 4, experts_per_token: 2, expert_ffn: 8}");
+  REQUIRE(whole.model);
+  CHECK(whole.model->ffn == 8);
+  CHECK(expert_layers(*whole.model) == 2);
+  const auto complains = [](const Reading& reading, const char* words) {
+    return !reading.model && reading.errors.find(words) != std::string::npos;
+  };
+  CHECK(complains(read_yaml(dense + ", experts: 4, experts_per_token: 5, expert_ffn: 8}"),
+                  "cannot pass 5 of 4 experts"));
+  CHECK(complains(read_yaml(dense + ", experts: 4, expert_ffn: 8}"), "experts_per_token"));
+  CHECK(complains(read_yaml(dense + ", ffn: 8, expert_ffn: 8}"), "belongs to a mixture of experts"));
+  CHECK(complains(read_yaml(dense + ", ffn: 8, v_head_dim: 8}"), "belongs to latent attention"));
+  CHECK(complains(read_yaml(dense + ", ffn: 8, experts: 4, experts_per_token: 1, expert_ffn: 8, "
+                               "first_dense_layers: 2}"),
+                  "none of the 2 layers has experts"));
+  // Dense layers need a width, which nothing else gives.
+  CHECK(complains(read_yaml(dense + ", experts: 4, experts_per_token: 1, expert_ffn: 8, "
+                               "first_dense_layers: 1}"),
+                  "ffn"));
 }
 
 TEST_CASE("wrong values of a config.json are shown where they stand") {
