@@ -509,16 +509,18 @@ std::optional<Scenario> Checker::run() {
   if (broken_) {
     return std::nullopt;
   }
-  return Scenario{model(),
-                  cluster(),
-                  gpus_,
-                  workload_,
-                  plan_,
-                  precision_,
-                  draft_.software,
-                  draft_.attention_kernel,
-                  std::move(remarks_),
-                  draft_.stack_override};
+  Scenario scenario{model(),
+                    cluster(),
+                    gpus_,
+                    workload_,
+                    plan_,
+                    precision_,
+                    draft_.software,
+                    draft_.attention_kernel,
+                    std::move(remarks_),
+                    draft_.stack_override};
+  scenario.deterministic = draft_.deterministic;
+  return scenario;
 }
 
 std::optional<Cluster> find_drafts_cluster(const ScenarioDraft& draft, Diagnostics& diagnostics) {

@@ -37,6 +37,7 @@ struct ScenarioDraft {
   std::string software = "ideal";
   std::shared_ptr<const SoftwareProfile> stack_override = nullptr;  ///< see Scenario
   std::string attention_kernel;  ///< as in Scenario; empty: the device's best
+  bool deterministic = false;  ///< kernels give the same bits in every run
   OpenChoices open;
   /// Where each setting was made, by its path ("plan.context.ring"); missing: the whole input.
   std::vector<std::pair<std::string, Place>> places;

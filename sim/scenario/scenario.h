@@ -91,6 +91,7 @@ struct Scenario {
   std::vector<std::string> remarks;  ///< consequences worth saying ("KV heads replicated 2x")
   /// Absent: the profile called `software`. Set to ask what another stack would do.
   std::shared_ptr<const SoftwareProfile> stack_override = nullptr;
+  bool deterministic = false;  ///< kernels give the same bits in every run
   [[nodiscard]] const SoftwareProfile& stack() const {
     return stack_override ? *stack_override : *find_software(software);
   }

@@ -90,6 +90,35 @@ void read_habit(MapReader& root, const char* key, bool& habit, Diagnostics& diag
   reader.finish();
 }
 
+void read_context(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
+  if (const auto value = root.child("context")) {
+    MapReader reader(*value, "context", diagnostics);
+    profile.context = reader.bytes("value");
+    demand_origin(reader);
+    reader.finish();
+  }
+}
+
+void read_workspaces(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
+  const auto list = root.child("workspaces");
+  if (!list) {
+    return;
+  }
+  for (const YamlValue& item : list->items()) {
+    MapReader reader(item, "workspaces", diagnostics);
+    LibraryWorkspace workspace;
+    workspace.name = reader.text("name");
+    workspace.training = reader.integer("training", {0, 64}, 1);
+    workspace.inference = reader.integer("inference", {0, 64}, 1);
+    workspace.bytes = reader.bytes("bytes");
+    workspace.since_hopper = reader.bytes("since_hopper", workspace.bytes);
+    workspace.deterministic = reader.bytes("deterministic", Bytes());
+    demand_origin(reader);
+    reader.finish();
+    profile.workspaces.push_back(workspace);
+  }
+}
+
 using Known = std::map<std::string, std::shared_ptr<const SoftwareProfile>>;
 
 Known read_all() {
@@ -133,6 +162,11 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_habit(root, "reshard_after_forward", profile.reshard_after_forward, diagnostics);
   read_habit(root, "fp32_logits", profile.fp32_logits, diagnostics);
   read_habit(root, "fp32_ring_gradients", profile.fp32_ring_gradients, diagnostics);
+  read_habit(root, "gpt_dropout", profile.gpt_dropout, diagnostics);
+  read_habit(root, "eager_loss", profile.eager_loss, diagnostics);
+  read_habit(root, "gradients_on_demand", profile.gradients_on_demand, diagnostics);
+  read_context(root, profile, diagnostics);
+  read_workspaces(root, profile, diagnostics);
   root.finish();
   profile.source_name = source->name;
   profile.hash = sha256_hex(source->text);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sim/input/diagnostic.h"
+#include "sim/units/quantity.h"
 
 namespace longhaul {
 
@@ -41,6 +42,16 @@ struct OperatorHabit {
   double traffic = 1.0;
 };
 
+/// Memory that a library holds for its kernels throughout, counted by the framework's allocator.
+struct LibraryWorkspace {
+  std::string name;
+  std::int64_t training = 1;   ///< how many in a training step (one per host thread, ...)
+  std::int64_t inference = 1;  ///< and in a pass without gradients
+  Bytes bytes;                 ///< each, before Hopper
+  Bytes since_hopper;          ///< each, from Hopper on
+  Bytes deterministic;         ///< each, when kernels must be deterministic; 0: as otherwise
+};
+
 struct SoftwareProfile {
   std::string name;
   std::vector<std::string> frameworks;  ///< words of `software.framework` in measured runs
@@ -52,6 +63,12 @@ struct SoftwareProfile {
   bool reshard_after_forward = true;        ///< FSDP: gathered weights are dropped after forward
   bool fp32_logits = false;                 ///< the loss works on an fp32 copy of the logits
   bool fp32_ring_gradients = true;          ///< dK, dV travel around a ring in fp32
+  // Habits of memory (docs/models/memory.md).
+  bool gpt_dropout = false;                 ///< ungated models (GPT-2, GPT-3) train with dropout
+  bool eager_loss = false;                  ///< cross entropy out of separate fp32 operators
+  bool gradients_on_demand = false;         ///< no gradients are held between steps
+  Bytes context;                            ///< taken from the driver: CUDA context and kernels
+  std::vector<LibraryWorkspace> workspaces;
   std::string source_name;                  ///< where it was read, for `inputs`
   std::string hash;                         ///< of that text
 

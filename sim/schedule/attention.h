@@ -41,11 +41,17 @@ struct Shapes {
 /// The attention problem of a scenario, as its program states it.
 AttentionGeometry attention_geometry(const Scenario& scenario);
 
+/// True if a training step keeps masks of dropout: GPT-like models on stacks that train them so.
+bool keeps_dropout_masks(const Scenario& scenario);
+
 /// What attention keeps from forward to backward.
 struct AttentionState {
   TensorRef q, k, v;  ///< what the kernels saw: [b, s, h, d] after any exchange
   TensorRef o;        ///< the kernels' output, same layout as q
   TensorRef lse;      ///< [b, h, s]
+  /// Of kernels that store scores (ContextAttention::keeps_scores): probabilities [b, h, s, s],
+  /// and with dropout what is left of them and the mask.
+  std::vector<TensorRef> scores;
 };
 
 /// The part of a method that runs on ring-local tokens: local, ring or all-gather.
@@ -85,6 +91,11 @@ class ContextAttention {
   /// From do to dq, dk, dv (allocated by the caller); releases nothing of the state.
   void backward(ProgramBuilder& build, const AttentionState& state, TensorRef d_o, TensorRef dq,
                 TensorRef dk, TensorRef dv) const;
+  /// Gives back the scores of the state, if it keeps any.
+  void drop_scores(ProgramBuilder& build, const AttentionState& state) const;
+  /// True if backward needs the scores themselves: kernels that are not fused, on a whole sequence.
+  /// (Pieces of a ring compute them again from the statistics.)
+  [[nodiscard]] bool keeps_scores() const { return keeps_scores_; }
   /// True if the kernels' q, k, v, o are other tensors than the rank's own.
   [[nodiscard]] bool exchanges() const { return shapes_.ulysses > 1; }
 
@@ -97,8 +108,12 @@ class ContextAttention {
   TensorRef replicated(ProgramBuilder& build, const std::string& name, TensorRef from) const;
   void gradient_home(ProgramBuilder& build, const std::string& name, TensorRef from,
                      TensorRef to) const;
+  [[nodiscard]] std::vector<TensorRef> scores(ProgramBuilder& build, std::int64_t slots,
+                                              Index slot) const;
   Shapes shapes_;
   std::unique_ptr<AttentionCore> core_;
+  bool keeps_scores_;
+  bool drops_;
 };
 
 }  // namespace longhaul

@@ -48,6 +48,11 @@ AttentionGeometry attention_geometry(const Scenario& scenario) {
   return {scenario.workload.sequence_length, context.ring, order, scenario.workload.mask};
 }
 
+bool keeps_dropout_masks(const Scenario& scenario) {
+  return scenario.workload.phase == Phase::train && scenario.stack().gpt_dropout &&
+         !scenario.model.gated_mlp;
+}
+
 TensorSpec Shapes::heads_spec(std::int64_t head_count) const {
   TensorSpec spec;
   spec.shape = {batch, tokens, head_count, head_dim};

@@ -75,6 +75,9 @@ void TrainingStep::micro_batch(Index slot, bool last) {
   } else {
     ends_.come_in(build_, "x", first, slot);
   }
+  const bool drops = block_.drops() && has_ends(scenario_.model);
+  const TensorRef mask =
+      drops ? build_.fresh("embedding_dropout_mask", block_.mask_spec()) : TensorRef();
   parameters_.each_layer("layers forward", LayerOrder::first_to_last,
                          [&](Index layer, Index turn) { forward_layer(layer, turn); });
   const Index only = Index::of(0);
@@ -89,6 +92,9 @@ void TrainingStep::micro_batch(Index slot, bool last) {
   parameters_.each_layer("layers backward", LayerOrder::last_to_first,
                          [&](Index layer, Index turn) { backward_layer(layer, turn, d, last); });
   build_.part(Part::backward);
+  if (drops) {
+    build_.release({mask});
+  }
   if (!tied_) {
     parameters_.prepare_gradients(Section::bottom, only);
   }
@@ -136,8 +142,12 @@ LayerState moved(const ProgramBuilder& build, LayerState state, TensorRef input,
   };
   for (TensorRef* ref : {&state.norm_attention, &state.attention.q, &state.attention.k,
                          &state.attention.v, &state.attention.o, &state.attention.lse, &state.o,
-                         &state.middle, &state.norm_mlp, &state.up, &state.activation}) {
+                         &state.middle, &state.norm_mlp, &state.up, &state.activation,
+                         &state.attention_mask, &state.mlp_mask}) {
     move(*ref);
+  }
+  for (TensorRef& scores : state.attention.scores) {
+    move(scores);
   }
   state.input = input;
   return state;

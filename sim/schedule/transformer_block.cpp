@@ -41,7 +41,14 @@ TransformerBlock::TransformerBlock(const Scenario& scenario)
     : scenario_(scenario),
       shapes_(scenario),
       attention_(scenario, shapes_),
-      sequence_parallel_(scenario.plan.sequence_parallel && scenario.plan.tensor > 1) {}
+      sequence_parallel_(scenario.plan.sequence_parallel && scenario.plan.tensor > 1),
+      drops_(keeps_dropout_masks(scenario)) {}
+
+TensorSpec TransformerBlock::mask_spec() const {
+  TensorSpec spec = stream_spec();
+  spec.type = DataType::fp8;  // one byte per element
+  return spec;
+}
 
 TensorSpec TransformerBlock::gathered_spec() const {
   TensorSpec spec;
@@ -169,6 +176,9 @@ void TransformerBlock::attention_forward(ProgramBuilder& build, const LayerWeigh
   const TensorRef partial = build.fresh("attention_output", gathered_spec());
   build.gemm("output projection", state.o, weights.output.value, partial);
   const TensorRef sum = sum_over_tensor(build, "attention_output", partial);
+  if (drops_) {
+    state.attention_mask = build.fresh("attention_dropout_mask", kept(mask_spec(), slots), slot);
+  }
   state.middle = build.fresh("middle", kept(stream_spec(), slots), slot);
   build.compute(Op::add, "attention residual", {state.input, sum}, {state.middle});
   build.release({sum});
@@ -204,6 +214,9 @@ void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& we
   const TensorRef partial = build.fresh("mlp_output", gathered_spec());
   build.gemm("down projection", state.activation, weights.down.value, partial);
   const TensorRef sum = sum_over_tensor(build, "mlp_output", partial);
+  if (drops_) {
+    state.mlp_mask = build.fresh("mlp_dropout_mask", kept(mask_spec(), slots), slot);
+  }
   build.compute(Op::add, "mlp residual", {state.middle, sum}, {output});
   build.release({sum});
 }
@@ -212,15 +225,25 @@ void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& st
   build.release({state.activation, state.up, state.norm_mlp, state.middle, state.attention.lse,
                  state.attention.q, state.attention.k, state.attention.v, state.o,
                  state.norm_attention});
+  attention_.drop_scores(build, state.attention);
   if (attention_.exchanges()) {
     build.release({state.attention.o});
+  }
+  if (drops_) {
+    build.release({state.mlp_mask, state.attention_mask});
   }
 }
 
 void TransformerBlock::backward(ProgramBuilder& build, const LayerWeights& weights,
                                 const LayerState& state, TensorRef d, bool selective,
                                 bool fresh_gradients) const {
+  if (drops_) {
+    build.release({state.mlp_mask});
+  }
   mlp_backward(build, weights, state, d, fresh_gradients);
+  if (drops_) {
+    build.release({state.attention_mask});
+  }
   attention_backward(build, weights, state, d, selective, fresh_gradients);
 }
 
@@ -261,6 +284,7 @@ TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerState
   attention_.backward(build, state.attention, d_o, dq, dk, dv);
   build.release(
       {d_o, state.attention.q, state.attention.k, state.attention.v, state.attention.lse});
+  attention_.drop_scores(build, state.attention);
   if (attention_.exchanges()) {
     build.release({state.attention.o});
   }

@@ -45,6 +45,7 @@ struct LayerState {
   TensorRef norm_mlp;    ///< input of the up projection
   TensorRef up;          ///< its output
   TensorRef activation;  ///< input of the down projection
+  TensorRef attention_mask, mlp_mask;  ///< of dropout, a byte per element (drops() only)
 };
 
 /// Emits layers. Holds no state of its own besides sizes.
@@ -84,6 +85,11 @@ class TransformerBlock {
                             TensorRef partial) const;
   [[nodiscard]] const Shapes& shapes() const { return shapes_; }
   [[nodiscard]] bool sequence_parallel() const { return sequence_parallel_; }
+  /// True if the step keeps masks of dropout behind the embedding, attention and the MLP. Their
+  /// arithmetic is part of the kernels next to them.
+  [[nodiscard]] bool drops() const { return drops_; }
+  /// A mask of the residual stream.
+  [[nodiscard]] TensorSpec mask_spec() const;
 
  private:
   struct MlpState;
@@ -106,6 +112,7 @@ class TransformerBlock {
   Shapes shapes_;
   ContextAttention attention_;
   bool sequence_parallel_;
+  bool drops_;
 };
 
 }  // namespace longhaul

@@ -16,7 +16,40 @@ constexpr int heads_dim = 2;
 }  // namespace
 
 ContextAttention::ContextAttention(const Scenario& scenario, const Shapes& shapes)
-    : shapes_(shapes), core_(make_core(scenario, shapes)) {}
+    : shapes_(shapes),
+      core_(make_core(scenario, shapes)),
+      keeps_scores_(scenario.attention_kernel == "unfused" && shapes.ring == 1 &&
+                    scenario.workload.phase == Phase::train),
+      drops_(keeps_dropout_masks(scenario)) {}
+
+// Probabilities, and with dropout the mask and the product of the two, which the product with V
+// saved (arXiv 2205.05198, section 4.1: 2, 1 and 2 bytes per score).
+std::vector<TensorRef> ContextAttention::scores(ProgramBuilder& build, std::int64_t slots,
+                                                Index slot) const {
+  std::vector<TensorRef> kept;
+  if (!keeps_scores_) {
+    return kept;
+  }
+  TensorSpec spec;
+  spec.shape = {shapes_.batch, shapes_.core_heads(), shapes_.core_tokens(), shapes_.core_tokens()};
+  spec.shards = {
+      {{Axis::data, SequenceOrder::contiguous}}, shapes_.ulysses_head_shards, {}, {}};
+  spec.type = shapes_.type;
+  spec.slots = slots;
+  kept.push_back(build.fresh("attention_probabilities", spec, slot));
+  if (drops_) {
+    kept.push_back(build.fresh("attention_probabilities_dropped", spec, slot));
+    spec.type = DataType::fp8;  // one byte per element
+    kept.push_back(build.fresh("attention_probabilities_mask", spec, slot));
+  }
+  return kept;
+}
+
+void ContextAttention::drop_scores(ProgramBuilder& build, const AttentionState& state) const {
+  for (const TensorRef& scores : state.scores) {
+    build.release({scores});
+  }
+}
 
 // `from` with its key/value heads repeated so that every rank of the exchange gets one.
 TensorRef ContextAttention::replicated(ProgramBuilder& build, const std::string& name,
@@ -54,7 +87,7 @@ void ContextAttention::exchange_back(ProgramBuilder& build, const std::string& l
 AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, TensorRef k,
                                          TensorRef v, TensorRef o, std::int64_t slots,
                                          Index slot) const {
-  AttentionState state{q, k, v, o, {}};
+  AttentionState state{q, k, v, o, {}, {}};
   if (exchanges()) {
     const bool replicates = shapes_.replication() > 1;
     const TensorRef k_sent = replicates ? replicated(build, "k", k) : k;
@@ -71,6 +104,7 @@ AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, Ten
     state.o = build.fresh("o_exchanged", out, slot);
   }
   state.lse = build.fresh("lse", statistics_spec(slots), slot);
+  state.scores = scores(build, slots, slot);
   core_->forward(build, state);
   if (exchanges()) {
     exchange_back(build, "all-to-all o", state.o, o);
@@ -80,6 +114,7 @@ AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, Ten
 
 void ContextAttention::forget(ProgramBuilder& build, const AttentionState& state) const {
   build.release({state.lse});
+  drop_scores(build, state);
   if (exchanges()) {
     build.release({state.o});
   }
@@ -87,6 +122,9 @@ void ContextAttention::forget(ProgramBuilder& build, const AttentionState& state
 
 void ContextAttention::recompute(ProgramBuilder& build, const AttentionState& state) const {
   build.allocate(state.lse);
+  for (const TensorRef& scores : state.scores) {
+    build.allocate(scores);
+  }
   if (exchanges()) {
     build.allocate(state.o);
   }
@@ -95,7 +133,7 @@ void ContextAttention::recompute(ProgramBuilder& build, const AttentionState& st
 
 AttentionState ContextAttention::given(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v,
                                        TensorRef o) const {
-  AttentionState state{q, k, v, o, {}};
+  AttentionState state{q, k, v, o, {}, {}};
   const auto held = [&](const std::string& name, std::int64_t heads) {
     TensorSpec spec = shapes_.core_spec(heads);
     spec.persistent = true;

@@ -5,13 +5,15 @@
 #include "sim/engine/allocator_replay.h"
 #include "sim/engine/engine.h"
 #include "sim/schedule/lower.h"
+#include "sim/search/software_memory.h"
 #include "sim/search/summarize.h"
 
 namespace longhaul {
 
 Result predict(const Scenario& scenario, Diagnostics& diagnostics) {
   // The scenario becomes a program: from here on there are no methods, only instructions.
-  const Program program = lower(scenario);
+  Program program = lower(scenario);
+  add_software_memory(scenario, program);
   // Costs come from the profiles of the device and of the cluster's transport.
   const KernelCosts kernels =
       find_kernel_costs(scenario.cluster.device(), scenario.attention_kernel, diagnostics);

@@ -183,6 +183,7 @@ void read_software(const Look& look, MeasuredRun& run) {
              contains(attention, "flash")) {
     run.draft->attention_kernel = "fa2";
   }
+  run.draft->deterministic = contains(attention, "deterministic");
   const std::string framework = look.text("framework");
   run.draft->software = software_of_framework(framework)->name;
   const std::string mode = look.text("precision_mode");

@@ -151,6 +151,28 @@ TEST_CASE("without recompute a layer saves its residual streams, norms, heads an
   CHECK(saved_at_loss(scenario) == 2 * 64 * (m.layers * layer + ends));
 }
 
+TEST_CASE("attention that is not fused saves its scores, dropout its masks") {
+  // arXiv 2205.05198, equation 1: s b h (34 + 5 a s / h) for a layer whose MLP is 4 h wide: that is
+  // 2 bytes of probabilities, 1 of mask and 2 of their product per score, and two masks of 1 byte
+  // per element of the residual stream. Our kernels also leave an fp32 log-sum-exp per head.
+  // Besides: the embedding's mask, the last layer's output and the final norm's, ids and labels.
+  Model m = small_gpt();
+  m.ffn = 4 * m.hidden;
+  SoftwareProfile stack;
+  stack.gpt_dropout = true;
+  Scenario scenario = scenario_of(m, Phase::train, Plan());
+  scenario.attention_kernel = "unfused";
+  scenario.stack_override = std::make_shared<const SoftwareProfile>(stack);
+  REQUIRE(m.heads * m.head_dim == m.hidden);
+  const std::int64_t layer = 34 * m.hidden + 5 * m.heads * 64 + 4 * m.heads;
+  const std::int64_t ends = m.hidden + 2 * 2 * m.hidden + 2 * 8;
+  CHECK(saved_at_loss(scenario) == 2 * 64 * (m.layers * layer + ends));
+
+  // Selective recompute of the same paper, equation 6: the scores and the statistics go.
+  scenario.plan.recompute = Recompute::selective;
+  CHECK(saved_at_loss(scenario) == 2 * 64 * (m.layers * 34 * m.hidden + ends));
+}
+
 TEST_CASE("full recompute saves only the residual stream before each layer") {
   // And after the last one, the final norm's output, and ids and labels.
   const Model m = small_llama();
