@@ -166,7 +166,23 @@ Price Pricer::gemm(const Instruction& instruction) const {
       kernel_type(instruction.full_precision ? program_.tensor(instruction.reads[0].tensor).type
                                              : program_.product_type);
   const KernelTime time = kernels_.gemm(shape);
-  return {time.time, time.relative_spread, time.extrapolated, 0};
+  Price price{time.time, time.relative_spread, time.extrapolated, 0};
+  if (shape.type == KernelType::fp8) {
+    price.time += memory_bound(cast_bytes(instruction, a, b), 1.0).time;
+  }
+  return price;
+}
+
+// Operands are cast from bf16 to fp8 and to its transpose once (read 2 bytes, write 1 and 1 per
+// element): input and weight for the forward product, the gradient for the data gradient, whose
+// other operand and those of the weight gradient are at hand (Transformer Engine,
+// cast_transpose).
+Bytes Pricer::cast_bytes(const Instruction& instruction, double a, double b) const {
+  constexpr double per_element = 4.0;
+  if (instruction.transpose_a) {
+    return Bytes();
+  }
+  return Bytes::of(per_element * (instruction.transpose_b ? a : a + b));
 }
 
 // Only the rows that the block's calls cover are combined: read both, write one.
@@ -188,7 +204,7 @@ Price Pricer::merge(const Instruction& instruction, std::int64_t query_owner,
   for (const TensorRef& ref : instruction.writes) {
     bytes += 2.0 * bytes_of(program_, ref);
   }
-  return memory_bound(bytes * share, 1.0);
+  return memory_bound(bytes * (share * instruction.traffic), instruction.launches);
 }
 
 Price Pricer::memory_bound(Bytes bytes, double launches) const {

@@ -177,6 +177,9 @@ void read_software(const Look& look, MeasuredRun& run) {
     run.draft->attention_kernel = "unfused";
   } else if (contains(attention, "FA3")) {
     run.draft->attention_kernel = "fa3";
+  } else if (contains(attention, "SDPA")) {
+    // PyTorch's scaled_dot_product_attention takes its copy of FlashAttention-2 first.
+    run.draft->attention_kernel = "fa2";
   } else if (contains(attention, "cuDNN") || contains(attention, "TE ")) {
     run.draft->attention_kernel = "cudnn";
   } else if (contains(attention, "FA2") || contains(attention, "Flash") ||
@@ -186,6 +189,10 @@ void read_software(const Look& look, MeasuredRun& run) {
   run.draft->deterministic = contains(attention, "deterministic");
   const std::string framework = look.text("framework");
   run.draft->software = software_of_framework(framework)->name;
+  const std::string compiled = run.draft->software + "_compiled";
+  if (look.flag("compile") && find_software(compiled)) {
+    run.draft->software = compiled;
+  }
   const std::string mode = look.text("precision_mode");
   if (mode == "pure_bf16" || mode == "bf16_gradients") {
     run.draft->precision.gradients = DataType::bf16;
