@@ -43,6 +43,7 @@ Program lower(const Scenario& scenario) {
   check(scenario.plan.offload.empty(), "check_scenario refuses offload, which has no schedule");
   Program program = lower_phase(scenario);
   program.product_type = scenario.precision.compute;
+  take_habits(scenario, program);
   return program;
 }
 

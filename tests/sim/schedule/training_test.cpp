@@ -254,3 +254,22 @@ TEST_CASE("what has no schedule is refused") {
   CHECK_THROWS_AS(lower(scenario_of(small_llama(), Phase::train, plan)), BugError);
   CHECK_THROWS_AS(lower(scenario_of(small_llama(), Phase::decode, Plan())), BugError);
 }
+
+TEST_CASE("the habits of a stack reach the instructions; the ideal stack has none") {
+  Scenario scenario = scenario_of(small_llama(), Phase::train, Plan());
+  const Program ideal = lower(scenario);
+  CHECK(ideal.host.launch == Seconds());
+  CHECK(ideal.slowdown == 1.0);
+  auto stack = std::make_shared<SoftwareProfile>(scenario.stack());
+  stack->at(SoftwareNumber::host_launch).value = 1e-5;
+  stack->at(SoftwareNumber::host_step).value = 1e-2;
+  stack->operators = {{"norm", 7.0, 8.0}};
+  scenario.stack_override = stack;
+  const Program program = lower(scenario);
+  CHECK(program.host.launch.value() == 1e-5);
+  CHECK(program.code.back().op == Op::host);
+  for (const Instruction& instruction : program.code) {
+    CHECK(instruction.launches == (instruction.op == Op::norm ? 7.0 : 1.0));
+    CHECK(instruction.traffic == (instruction.op == Op::norm ? 8.0 : 1.0));
+  }
+}
