@@ -6,6 +6,7 @@
 #include "sim/cli/command.h"
 #include "sim/model/read_model.h"
 #include "sim/report/text_table.h"
+#include "sim/scenario/software.h"
 #include "sim/topology/read_cluster.h"
 #include "sim/units/format.h"
 
@@ -119,19 +120,32 @@ Listing list_methods(Diagnostics&) {
   return out;
 }
 
+Listing list_software(Diagnostics&) {
+  Listing out;
+  TextTable table({{"software"}, {"stands for"}});
+  for (const std::string& name : software_names()) {
+    const std::string words = fmt::format("{}", fmt::join(find_software(name)->frameworks, ", "));
+    table.add({name, words});
+    out.json.push(JsonValue::object().set("name", name).set("frameworks", words));
+  }
+  out.text = table.text();
+  return out;
+}
+
 struct Kind {
   const char* name;
   Listing (*list)(Diagnostics&);
 };
 constexpr std::array kinds{Kind{"models", list_models}, Kind{"clusters", list_clusters},
                            Kind{"nodes", list_nodes}, Kind{"devices", list_devices},
-                           Kind{"methods", list_methods}};
+                           Kind{"methods", list_methods},
+                           Kind{"software", list_software}};
 
 class List : public Command {
  public:
   [[nodiscard]] std::string name() const override { return "list"; }
   [[nodiscard]] std::string summary() const override {
-    return "built-in models, clusters, nodes, devices and methods";
+    return "built-in models, clusters, nodes, devices, methods and software stacks";
   }
   void declare(CLI::App& app) override {
     app.add_option("kind", kind_, "models, clusters, nodes, devices or methods; default: all")

@@ -28,7 +28,7 @@ Try:
   longhaul predict llama3-8b dgx-h100 --gpus 32 --seq 1M --method ring --zero 3 --recompute full
       one plan in full: time, where it goes, memory by category
   longhaul list
-      models, clusters, devices and methods that are built in
+      models, clusters, devices, methods and software stacks that are built in
 
 longhaul --help lists all commands; longhaul COMMAND --help lists a command's flags.
 )";
