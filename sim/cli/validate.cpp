@@ -8,6 +8,7 @@
 #include "sim/cli/command.h"
 #include "sim/report/sweep_report.h"
 #include "sim/report/validation_report.h"
+#include "sim/validation/error_bands.h"
 #include "sim/validation/nccl_tests.h"
 
 namespace longhaul {
@@ -36,6 +37,8 @@ class Validate : public Command {
     app.add_flag("--half", sweeps_.half,
                  "also predict every second size of a sweep from its other half");
     app.add_option("--max-gpus", sweeps_.max_gpus, "skip what ran on more GPUs (default: 512)");
+    app.add_flag("--fit-intervals", fit_intervals_,
+                 "estimate the error model of intervals on these runs, and print it");
     app.add_option("--tolerance", tolerance_,
                    "exit 1 if the median error of any time row exceeds this many percent");
   }
@@ -49,7 +52,23 @@ class Validate : public Command {
   std::vector<std::string> files_;
   SweepOptions sweeps_;
   double tolerance_ = 0.0;
+  bool fit_intervals_ = false;
 };
+
+// The file of the error model, and how far it holds for sources that it has not seen.
+Outcome fitted_intervals(const ValidationReport& report) {
+  Outcome outcome;
+  outcome.text = uncertainty_yaml(estimate_bands(report.scores), find_uncertainty());
+  JsonValue coverage = JsonValue::object();
+  for (const auto& [name, share] : held_out_coverage(report.scores)) {
+    outcome.text += fmt::format("# of sources left out, {:.1f} % of '{}' lie inside\n",
+                                100.0 * share, name);
+    coverage.set(name, share);
+  }
+  outcome.json = JsonValue::object();
+  outcome.json.set("uncertainty", outcome.text).set("held_out_coverage", std::move(coverage));
+  return outcome;
+}
 
 void Validate::read_file(const std::string& file, Measured& measured,
                          Diagnostics& diagnostics) const {
@@ -111,12 +130,17 @@ Outcome Validate::run(Session& session) {
   const SweepReport sweeps = score_sweeps(measured.sweeps, sweeps_, session.diagnostics);
   session.diagnostics.throw_if_errors();
   const bool progress = session.progress;
+  ValidationOptions options;
+  options.progress = [progress](std::size_t done, std::size_t all) {
+    if (progress && (done % 10 == 0 || done == all)) {
+      std::fprintf(stderr, "\r%zu of %zu runs%s", done, all, done == all ? "\n" : "");
+    }
+  };
   const ValidationReport report =
-      validate(measured.runs, [progress](std::size_t done, std::size_t all) {
-        if (progress && (done % 10 == 0 || done == all)) {
-          std::fprintf(stderr, "\r%zu of %zu runs%s", done, all, done == all ? "\n" : "");
-        }
-      });
+      validate(measured.runs, options);
+  if (fit_intervals_) {
+    return fitted_intervals(report);
+  }
   Outcome outcome;
   outcome.exit_code = exceeds_tolerance(report, sweeps) ? exit_code::answer_is_no : exit_code::done;
   outcome.json = validation_json(report);

@@ -87,6 +87,7 @@ JsonValue memory_json(const MemoryResult& memory) {
       .set("peak_rank", memory.peak_rank)
       .set("peak_time_s", memory.peak_time.value())
       .set("allocated_bytes", bytes_json(memory.allocated))
+      .set("last_rank_allocated_bytes", bytes_json(memory.last_rank_allocated))
       .set("allocator_reserved_bytes", bytes_json(memory.allocator_reserved))
       .set("reserved_bytes", bytes_json(memory.reserved))
       .set("capacity_bytes", bytes_json(memory.capacity))
@@ -119,6 +120,7 @@ JsonValue figures_json(const Result& result) {
       .set("step_time_interval_s",
            JsonValue::array().push(result.interval_low.value()).push(result.interval_high.value()))
       .set("interval_coverage", result.interval_coverage)
+      .set("cost_spread", result.cost_spread)
       .set("forward_time_s", result.forward_time.value())
       .set("tokens_per_second", result.tokens_per_second)
       .set("tokens_per_second_per_gpu", result.tokens_per_second_per_gpu)

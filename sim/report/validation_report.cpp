@@ -32,7 +32,7 @@ std::string summary_table(const std::vector<ScoreSummary>& rows, const std::stri
                yes_or_no ? "" : format_percent(row.median_absolute_error),
                yes_or_no ? "" : format_percent(row.p90_absolute_error),
                yes_or_no ? "" : (row.bias < 0 ? "-" : "+") + format_percent(std::abs(row.bias)),
-               row.quantity == "time" ? format_percent(row.interval_coverage) : ""});
+               !yes_or_no ? format_percent(row.interval_coverage) : ""});
   }
   return table.text("  ");
 }
@@ -45,10 +45,11 @@ std::map<std::string, std::int64_t> skip_reasons(const ValidationReport& report)
   return reasons;
 }
 
-JsonValue summary_row(const ScoreSummary& row) {
+// `second`: what row.phase names, the phase or the source.
+JsonValue summary_row(const ScoreSummary& row, const char* second) {
   JsonValue made = JsonValue::object();
   made.set("quantity", row.quantity)
-      .set("phase", row.phase)
+      .set(second, base_name(row.phase))
       .set("runs", row.runs)
       .set("mean_absolute_percentage_error", 100.0 * row.mean_absolute_error)
       .set("median_absolute_percentage_error", 100.0 * row.median_absolute_error)
@@ -66,6 +67,8 @@ JsonValue score_row(const Score& score) {
   made.set("id", score.id)
       .set("source", base_name(score.source))
       .set("quantity", score.quantity)
+      .set("phase", score.phase)
+      .set("group", score.group)
       .set("measured", score.measured)
       .set("predicted", score.predicted)
       .set("interval", interval)
@@ -73,6 +76,32 @@ JsonValue score_row(const Score& score) {
       .set("trust", score.trust)
       .set("fitted", score.fitted);
   return made;
+}
+
+std::string part(const std::string& title, const std::vector<ScoreSummary>& rows) {
+  return rows.empty() ? "" : title + ":\n\n" + summary_table(rows, "source") + "\n";
+}
+
+std::string decisions_text(const std::string& title, const DecisionScore& decisions) {
+  if (decisions.pairs == 0) {
+    return "";
+  }
+  const double share =
+      static_cast<double>(decisions.correct) / static_cast<double>(decisions.pairs);
+  return fmt::format("{}: {} of {} right ({}) among pairs that differ by more than 5 %\n", title,
+                     grouped(decisions.correct), grouped(decisions.pairs), format_percent(share));
+}
+
+JsonValue rows_json(const std::vector<ScoreSummary>& rows, const char* second) {
+  JsonValue list = JsonValue::array();
+  for (const ScoreSummary& row : rows) {
+    list.push(summary_row(row, second));
+  }
+  return list;
+}
+
+JsonValue decisions_json(const DecisionScore& decisions) {
+  return JsonValue::object().set("pairs", decisions.pairs).set("correct", decisions.correct);
 }
 
 }  // namespace
@@ -83,14 +112,10 @@ std::string validation_text(const ValidationReport& report) {
       "imply.\n\n";
   text += summary_table(report.summary, "phase") + "\n";
   text += summary_table(report.by_source, "source") + "\n";
-  const DecisionScore& decisions = report.decisions;
-  if (decisions.pairs > 0) {
-    const double share =
-        static_cast<double>(decisions.correct) / static_cast<double>(decisions.pairs);
-    text +=
-        fmt::format("decisions: {} of {} right ({}) among pairs that differ by more than 5 %\n",
-                    grouped(decisions.correct), grouped(decisions.pairs), format_percent(share));
-  }
+  text += part("figures of low trust, not in the tables above", report.low_trust);
+  text += part("runs that a profile was fitted on, not in the tables above", report.fitted);
+  text += decisions_text("decisions", report.decisions);
+  text += decisions_text("decisions of low trust", report.low_trust_decisions);
   text += fmt::format("scored figures: {}; skipped runs: {}\n",
                       grouped(static_cast<std::int64_t>(report.scores.size())),
                       grouped(static_cast<std::int64_t>(report.skipped.size())));
@@ -101,12 +126,6 @@ std::string validation_text(const ValidationReport& report) {
 }
 
 JsonValue validation_json(const ValidationReport& report) {
-  JsonValue summary = JsonValue::array();
-  for (const ScoreSummary& row : report.summary) {
-    summary.push(summary_row(row));
-  }
-  JsonValue decisions = JsonValue::object();
-  decisions.set("pairs", report.decisions.pairs).set("correct", report.decisions.correct);
   JsonValue runs = JsonValue::array();
   for (const Score& score : report.scores) {
     runs.push(score_row(score));
@@ -118,8 +137,12 @@ JsonValue validation_json(const ValidationReport& report) {
     skipped.push(entry);
   }
   JsonValue result = JsonValue::object();
-  result.set("summary", summary)
-      .set("decisions", decisions)
+  result.set("summary", rows_json(report.summary, "phase"))
+      .set("summary_by_source", rows_json(report.by_source, "source"))
+      .set("summary_low_trust", rows_json(report.low_trust, "source"))
+      .set("summary_fitted", rows_json(report.fitted, "source"))
+      .set("decisions", decisions_json(report.decisions))
+      .set("decisions_low_trust", decisions_json(report.low_trust_decisions))
       .set("runs", runs)
       .set("skipped", skipped);
   return result;

@@ -15,6 +15,7 @@ struct MemoryResult {
   Bytes peak;                       ///< bytes held at the peak; the categories sum to it exactly
   Bytes allocated;                  ///< of these, by the framework's allocator: not the buffers of
                                     ///< communicators and what the framework takes for itself
+  Bytes last_rank_allocated;        ///< `allocated`, of the last rank (last pipeline stage)
   std::int64_t peak_rank = 0;
   Seconds peak_time;
   Bytes allocator_reserved;         ///< by the caching allocator, in segments
@@ -32,6 +33,7 @@ struct Result {
   Seconds interval_low;             ///< step_time_interval_s
   Seconds interval_high;
   double interval_coverage = 0.9;   ///< stated coverage of the interval
+  double cost_spread = 0.0;         ///< relative standard deviation that the costs' own spreads give
   double tokens_per_second = 0.0;
   double tokens_per_second_per_gpu = 0.0;
   double mfu = 0.0;                 ///< model FLOPs (no recompute) / (time x GPUs x peak)

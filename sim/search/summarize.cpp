@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sim/scenario/words.h"
+#include "sim/search/uncertainty.h"
 #include "sim/units/band.h"
 #include "sim/units/format.h"
 
 namespace longhaul {
 
 namespace {
-
-// Half-width of a central 90 % interval of a normal error, in standard deviations.
-constexpr double ninety_percent = 1.645;
 
 double pairs_of(const MaskSpec& mask, std::int64_t length) {
   Band band;
@@ -99,7 +98,7 @@ std::size_t slowest_rank(const Timeline& timeline) {
 
 // Errors of one cause are taken as one error (they come from the same curve), errors of different
 // causes as independent.
-void read_critical_path(const Timeline& timeline, Result& result) {
+void read_critical_path(const Scenario& scenario, const Timeline& timeline, Result& result) {
   const RankTimes& times = timeline.ranks[slowest_rank(timeline)];
   double variance = 0.0;
   for (int cause = 0; cause < cause_count; ++cause) {
@@ -112,9 +111,15 @@ void read_critical_path(const Timeline& timeline, Result& result) {
     const double error = std::ldexp(times.spread[i], -SimTime::tick_exponent);
     variance += error * error;
   }
-  const Seconds half = Seconds::of(ninety_percent * std::sqrt(variance));
-  result.interval_low = std::max(Seconds(), result.step_time - half);
-  result.interval_high = result.step_time + half;
+  const double step = result.step_time.value();
+  result.cost_spread = step > 0.0 ? std::sqrt(variance) / step : 0.0;
+  const Uncertainty& errors = find_uncertainty();
+  const Interval interval =
+      interval_of(step, errors.band(word_of(phase_words, scenario.workload.phase)),
+                  result.cost_spread);
+  result.interval_low = Seconds::of(interval.low);
+  result.interval_high = Seconds::of(interval.high);
+  result.interval_coverage = errors.coverage;
   result.forward_time = times.forward_end.seconds();
 }
 
@@ -130,6 +135,9 @@ void read_memory(const Scenario& scenario, const Timeline& timeline,
   MemoryResult& memory = result.memory;
   memory.peak = Bytes::of(static_cast<double>(peak.total));
   memory.allocated = Bytes::of(static_cast<double>(peak.total - outside));
+  const MemoryPeak& last = timeline.memory.back();
+  memory.last_rank_allocated =
+      Bytes::of(static_cast<double>(last.total - outside_allocator(last)));
   memory.peak_rank = static_cast<std::int64_t>(worst);
   memory.peak_time = peak.when.seconds();
   // The host frees in program order, the GPU when it gets there: the ledger may see a little more.
@@ -214,6 +222,9 @@ void list_inputs(const Scenario& scenario, const KernelCosts& kernels,
   }
   const SoftwareProfile& stack = scenario.stack();
   result.inputs.emplace_back("software", stack.source_name + " sha256:" + stack.hash.substr(0, 16));
+  const Uncertainty& errors = find_uncertainty();
+  result.inputs.emplace_back("uncertainty",
+                             errors.source_name + " sha256:" + errors.hash.substr(0, 16));
   for (const std::string& origin : transport.origins()) {
     result.inputs.emplace_back("transport", origin);
   }
@@ -253,7 +264,7 @@ Result summarize(const Scenario& scenario, const Timeline& timeline,
   Result result;
   result.step_time = timeline.end.seconds();
   read_times(timeline, result);
-  read_critical_path(timeline, result);
+  read_critical_path(scenario, timeline, result);
   read_memory(scenario, timeline, allocator, result);
   read_rates(scenario, result);
   list_inputs(scenario, kernels, transport, result);

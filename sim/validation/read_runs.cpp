@@ -1,74 +1,19 @@
 #include "sim/validation/read_runs.h"
 
-#include <algorithm>
-
 #include "sim/model/read_model.h"
 #include "sim/topology/hardware_map.h"
-#include "sim/units/parse.h"
+#include "sim/validation/look.h"
+#include "sim/validation/read_measured.h"
 
 namespace longhaul {
 
 const char* name_of(MeasuredQuantity quantity) {
   static constexpr const char* names[] = {"time", "allocated", "reserved", "memory",
-                                          "memory", "out_of_memory"};
+                                          "memory", "out_of_memory", "max_sequence_length"};
   return names[static_cast<int>(quantity)];
 }
 
 namespace {
-
-// A lenient look into a map of a run: absent keys give the fallback. Runs come from many hands and
-// carry keys that only people read; what is misspelt in a scored key is still an error.
-class Look {
- public:
-  Look(std::optional<YamlValue> map, Diagnostics& diagnostics)
-      : map_(std::move(map)), diagnostics_(diagnostics) {}
-
-  [[nodiscard]] std::optional<YamlValue> find(const std::string& key) const {
-    return map_ && map_->is_map() ? map_->find(key) : std::nullopt;
-  }
-  [[nodiscard]] std::string text(const std::string& key, const std::string& fallback = "") const {
-    const auto value = find(key);
-    return value && value->is_scalar() ? value->scalar() : fallback;
-  }
-  [[nodiscard]] bool flag(const std::string& key) const { return text(key) == "true"; }
-  std::int64_t tokens(const std::string& key, std::int64_t fallback) const {
-    const auto value = find(key);
-    if (!value || !value->is_scalar()) {
-      return fallback;
-    }
-    return checked(*value, parse_tokens(value->scalar()), fallback);
-  }
-  std::int64_t integer(const std::string& key, std::int64_t fallback) const {
-    const auto value = find(key);
-    if (!value || !value->is_scalar()) {
-      return fallback;
-    }
-    return checked(*value, parse_integer(value->scalar()), fallback);
-  }
-  template <class T>
-  T checked(const YamlValue& value, const Parsed<T>& parsed, T fallback) const {
-    if (!parsed.ok()) {
-      diagnostics_.error(value.place(), "bad-value", parsed.error, parsed.help);
-      return fallback;
-    }
-    return parsed.value;
-  }
-
- private:
-  std::optional<YamlValue> map_;
-  Diagnostics& diagnostics_;
-};
-
-template <class T>
-std::optional<T> word(const std::string& text,
-                      std::initializer_list<std::pair<const char*, T>> words) {
-  for (const auto& [name, value] : words) {
-    if (text == name) {
-      return value;
-    }
-  }
-  return std::nullopt;
-}
 
 void read_workload(const Look& look, MeasuredRun& run) {
   Workload& workload = run.draft->workload;
@@ -152,10 +97,9 @@ void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
                                                        {"selective", Recompute::selective},
                                                        {"full", Recompute::full}})
           .value_or(Recompute::none);
+  run.recompute_unknown = look.text("recompute") == "unknown";
   if (plan.pipeline > 1) {
     run.skip_reason = "pipeline parallelism has no schedule yet";
-  } else if (look.text("recompute") == "unknown") {
-    run.skip_reason = "recompute is not known";
   } else if (look.text("recompute_detail") == "every_second_layer" ||
              look.text("recompute_detail") == "unknown_fraction") {
     run.skip_reason = "recompute of some layers only has no schedule yet";
@@ -199,144 +143,15 @@ void read_software(const Look& look, MeasuredRun& run) {
   }
 }
 
-// FLOPs of one iteration by the convention the source used, for turning a rate into a time.
-std::optional<double> flops_by_convention(const MeasuredRun& run, const std::string& convention) {
-  const ScenarioDraft& draft = *run.draft;
-  const auto attention =
-      word<AttentionFlops>(convention.substr(0, convention.find("_with")),
-                           {{"full", AttentionFlops::full}, {"causal", AttentionFlops::causal}});
-  if (!attention || draft.workload.phase != Phase::train) {
-    return std::nullopt;
-  }
-  const double step = training_flops(*draft.model, draft.workload.global_batch,
-                                     draft.workload.sequence_length, *attention)
-                          .value();
-  return contains(convention, "with_recompute") ? step * 4.0 / 3.0 : step;
-}
-
-double peak_flops(const ScenarioDraft& draft) {
-  const Device& device = draft.cluster->device();
-  return draft.precision.compute == DataType::fp8 ? device.peak_fp8.value()
-                                                  : device.peak_bf16.value();
-}
-
-double gpus_of(const ScenarioDraft& draft) { return static_cast<double>(draft.gpus.value_or(1)); }
-
-// Iteration time from a rate; nothing if the rate's convention is not known.
-std::optional<double> time_from_rate(const MeasuredRun& run, const std::string& key, double rate,
-                                     const std::string& convention) {
-  const ScenarioDraft& draft = *run.draft;
-  const double tokens = static_cast<double>(draft.workload.global_batch) *
-                        static_cast<double>(draft.workload.sequence_length);
-  if (key == "iterations_per_second") {
-    return 1.0 / rate;
-  }
-  if (key == "tokens_per_second") {
-    return tokens / rate;
-  }
-  if (key == "tokens_per_second_per_gpu") {
-    return tokens / rate / gpus_of(draft);
-  }
-  const auto flops = flops_by_convention(run, convention);
-  if (!flops) {
-    return std::nullopt;
-  }
-  if (key == "mfu") {
-    return *flops / (rate * peak_flops(draft)) / gpus_of(draft);
-  }
-  return *flops / rate / gpus_of(draft);  // tflops_per_gpu, in FLOP/s
-}
-
-// The measured keys that state a time, most direct first; only the first one present is scored.
-constexpr const char* time_keys[] = {"step_time",
-                                     "time_to_first_token",
-                                     "forward_backward_time",
-                                     "forward_time",
-                                     "backward_time",
-                                     "iterations_per_second",
-                                     "tokens_per_second_per_gpu",
-                                     "tokens_per_second",
-                                     "tflops_per_gpu",
-                                     "mfu"};
-
-std::optional<double> read_time(const Look& look, const std::string& key, const MeasuredRun& run) {
-  const auto value = look.find(key);
-  if (!value) {
-    return std::nullopt;
-  }
-  const bool duration = key.size() > 5 && key.ends_with("_time");
-  if (duration || key == "time_to_first_token") {
-    return look.checked(*value, parse_seconds(value->scalar()), Seconds()).value();
-  }
-  const double rate =
-      key == "tflops_per_gpu"
-          ? look.checked(*value, parse_flops_per_second(value->scalar()), FlopsPerSecond()).value()
-          : look.checked(*value, parse_number(value->scalar()), 0.0);
-  if (!(rate > 0.0)) {
-    return std::nullopt;
-  }
-  return time_from_rate(run, key, rate, look.text("flop_convention", "unknown"));
-}
-
-// forward_time of a run that did both passes is not its iteration time.
-bool describes_iteration(const std::string& key, const Look& look, const MeasuredRun& run) {
-  const Pass pass = run.draft->workload.pass;
-  const bool attention = run.draft->workload.phase == Phase::attention;
-  if (key == "forward_time") {
-    return run.draft->workload.phase == Phase::forward || (attention && pass == Pass::forward);
-  }
-  if (key == "backward_time") {
-    return attention && pass == Pass::backward;
-  }
-  return key != "forward_backward_time" || (attention && pass == Pass::forward_backward) ||
-         !look.find("step_time");
-}
-
-void read_memory(const Look& look, MeasuredRun& run) {
-  const std::pair<const char*, MeasuredQuantity> keys[] = {
-      {"peak_allocated", MeasuredQuantity::allocated},
-      {"peak_reserved", MeasuredQuantity::reserved},
-      {"peak_memory", run.memory_kind}};
-  for (const auto& [key, quantity] : keys) {
-    const auto value = look.find(key);
-    if (!value) {
-      continue;
-    }
-    const double bytes = look.checked(*value, parse_bytes(value->scalar()), Bytes()).value();
-    if (bytes > 0.0) {
-      run.measurements.push_back({quantity, key, bytes});
-    }
-  }
-  if (look.find("out_of_memory")) {
-    run.measurements.push_back(
-        {MeasuredQuantity::out_of_memory, "out_of_memory", look.flag("out_of_memory") ? 1.0 : 0.0});
-  }
-}
-
-void read_measured(const Look& look, MeasuredRun& run) {
-  for (const char* key : time_keys) {
-    if (!look.find(key) || !describes_iteration(key, look, run)) {
-      continue;
-    }
-    const auto time = read_time(look, key, run);
-    if (time && *time > 0.0) {
-      run.measurements.push_back({MeasuredQuantity::time, key, *time});
-      break;
-    }
-    run.skipped_quantities.push_back(std::string(key) + ": its FLOP convention is not known");
-  }
-  read_memory(look, run);
-  if (look.find("max_sequence_length")) {
-    run.skipped_quantities.push_back("max_sequence_length: not predicted yet");
-  }
-}
-
 MeasuredRun read_run(const YamlValue& value, const std::string& source, Diagnostics& diagnostics) {
   const Look look(value, diagnostics);
   MeasuredRun run;
+  run.fitted = look.flag("fitted");
+  run.unknown = look.texts("unknown");
+  run.derived = look.texts("derived");
   run.id = look.text("id", "(no id)");
   run.group = look.text("group");
-  run.trust = look.text("trust", "medium");
+  run.trust = look.text("trust");
   run.source = source;
   // Active blocks are the allocated ones and those still waiting for another stream.
   run.memory_kind = word<MeasuredQuantity>(look.text("memory_kind"),
@@ -388,8 +203,12 @@ std::vector<MeasuredRun> read_runs(const SourcePtr& source, Diagnostics& diagnos
     diagnostics.error(document->place(), "missing-key", "'runs' must be a list of runs");
     return runs;
   }
+  const Look of_source(look.find("source"), diagnostics);
   for (const YamlValue& value : list->items()) {
     runs.push_back(read_run(value, source->name, diagnostics));
+    MeasuredRun& run = runs.back();
+    run.fitted = run.fitted || of_source.flag("fitted");
+    run.trust = run.trust.empty() ? of_source.text("trust", "medium") : run.trust;
   }
   return runs;
 }

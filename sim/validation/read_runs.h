@@ -14,14 +14,16 @@ namespace longhaul {
 /// Kinds of measured figures that are scored. `memory`: a reading whose kind is not stated, taken
 /// as what the allocator reserves; `device`: of the whole device (nvidia-smi). Both are named
 /// "memory".
-enum class MeasuredQuantity { time, allocated, reserved, memory, device, out_of_memory };
+enum class MeasuredQuantity {
+  time, allocated, reserved, memory, device, out_of_memory, longest_sequence
+};
 const char* name_of(MeasuredQuantity quantity);
 
-/// One measured figure, brought to a base unit: seconds of one iteration, or bytes.
+/// One measured figure, brought to a base unit: seconds of one iteration, bytes, or tokens.
 struct Measurement {
   MeasuredQuantity quantity = MeasuredQuantity::time;
   std::string key;     ///< as the file names it: "step_time", "tokens_per_second_per_gpu"
-  double value = 0.0;  ///< seconds or bytes; out_of_memory: 1 did not fit
+  double value = 0.0;  ///< seconds, bytes or tokens; out_of_memory: 1 did not fit
 };
 
 /// One run: the scenario it ran and what was measured, or why it cannot be predicted.
@@ -29,7 +31,11 @@ struct MeasuredRun {
   std::string id;
   std::string group;
   std::string source;  ///< the file
-  std::string trust;
+  std::string trust;                    ///< "high", "medium", "low"; the source's if the run has none
+  std::vector<std::string> unknown;     ///< keys whose value is a default or an inference
+  std::vector<std::string> derived;     ///< measured keys computed from another one of the run
+  bool recompute_unknown = false;       ///< the plan does not say: validate tries what there is
+  bool fitted = false;                  ///< a profile was fitted on it: scored apart
   std::string skip_reason;  ///< not empty: cannot be predicted yet
   std::optional<ScenarioDraft> draft;
   std::vector<Measurement> measurements;

@@ -1,91 +1,18 @@
 #include "sim/validation/validate.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <future>
 #include <map>
+#include <mutex>
+#include <thread>
 
-#include "sim/search/predict.h"
+#include "sim/validation/predict_run.h"
 
 namespace longhaul {
 
 namespace {
-
-const char* name_of_phase(Phase phase) {
-  static constexpr const char* names[] = {"train", "forward", "prefill", "decode", "attention"};
-  return names[static_cast<int>(phase)];
-}
-
-const char* name_of_method(ContextMethod method) {
-  static constexpr const char* names[] = {"none", "ring",       "ulysses",
-                                          "usp",  "all_gather", "double_ring"};
-  return names[static_cast<int>(method)];
-}
-
-std::string first_message(const Diagnostics& diagnostics) {
-  for (const Diagnostic& diagnostic : diagnostics.all()) {
-    if (diagnostic.severity == Severity::error) {
-      return diagnostic.message;
-    }
-  }
-  return "unknown reason";
-}
-
-// The prediction of a run, or why there is none.
-std::optional<Result> predict_run(const MeasuredRun& run, std::string& why) {
-  Diagnostics diagnostics;
-  try {
-    const auto scenario = check_scenario(*run.draft, diagnostics);
-    if (scenario) {
-      return predict(*scenario, diagnostics);
-    }
-    why = first_message(diagnostics);
-  } catch (const InputError& error) {
-    why = first_message(error.diagnostics());
-  }
-  return std::nullopt;
-}
-
-Score score_of(const MeasuredRun& run, const Measurement& measurement, const Result& result) {
-  Score score;
-  score.id = run.id;
-  score.source = run.source;
-  score.group = run.group;
-  score.trust = run.trust;
-  score.quantity = name_of(measurement.quantity);
-  score.phase = name_of_phase(run.draft->workload.phase);
-  score.method = name_of_method(run.draft->plan.context.method);
-  score.measured = measurement.value;
-  switch (measurement.quantity) {
-    case MeasuredQuantity::time:
-      score.predicted = result.step_time.value();
-      score.low = result.interval_low.value();
-      score.high = result.interval_high.value();
-      break;
-    case MeasuredQuantity::allocated: score.predicted = result.memory.allocated.value(); break;
-    case MeasuredQuantity::reserved:
-    case MeasuredQuantity::memory:
-      score.predicted = result.memory.allocator_reserved.value();
-      break;
-    case MeasuredQuantity::device: score.predicted = result.memory.reserved.value(); break;
-    case MeasuredQuantity::out_of_memory: score.predicted = result.memory.fits ? 0.0 : 1.0; break;
-  }
-  if (measurement.quantity != MeasuredQuantity::time) {
-    score.low = score.high = score.predicted;
-  }
-  return score;
-}
-
-// A run that has a time but no statement about memory did fit: that is worth scoring too.
-void score_run(const MeasuredRun& run, const Result& result, std::vector<Score>& scores) {
-  bool stated = false;
-  for (const Measurement& measurement : run.measurements) {
-    stated = stated || measurement.quantity == MeasuredQuantity::out_of_memory;
-    scores.push_back(score_of(run, measurement, result));
-  }
-  if (!stated && !run.measurements.empty()) {
-    scores.push_back(score_of(run, {MeasuredQuantity::out_of_memory, "fits", 0.0}, result));
-  }
-}
 
 ScoreSummary summary_of(const std::vector<const Score*>& scores) {
   ScoreSummary row;
@@ -109,6 +36,13 @@ ScoreSummary summary_of(const std::vector<const Score*>& scores) {
   return row;
 }
 
+bool in_scope(const Score& score, ScoreScope scope) {
+  const ScoreScope own = score.fitted           ? ScoreScope::fitted
+                         : score.trust == "low" ? ScoreScope::low_trust
+                                                : ScoreScope::trusted;
+  return own == scope;
+}
+
 }  // namespace
 
 double Score::error() const {
@@ -118,10 +52,11 @@ double Score::error() const {
   return predicted / measured - 1.0;
 }
 
-std::vector<ScoreSummary> summarize_scores(const std::vector<Score>& scores, bool by_source) {
+std::vector<ScoreSummary> summarize_scores(const std::vector<Score>& scores, bool by_source,
+                                           ScoreScope scope) {
   std::map<std::pair<std::string, std::string>, std::vector<const Score*>> groups;
   for (const Score& score : scores) {
-    if (!score.fitted) {
+    if (in_scope(score, scope)) {
       groups[{score.quantity, by_source ? score.source : score.phase}].push_back(&score);
     }
   }
@@ -135,11 +70,12 @@ std::vector<ScoreSummary> summarize_scores(const std::vector<Score>& scores, boo
   return rows;
 }
 
-DecisionScore score_decisions(const std::vector<Score>& scores) {
+DecisionScore score_decisions(const std::vector<Score>& scores, ScoreScope scope) {
   constexpr double noticeable = 0.05;
   std::map<std::pair<std::string, std::string>, std::vector<const Score*>> groups;
   for (const Score& score : scores) {
-    if (score.quantity == name_of(MeasuredQuantity::time) && !score.group.empty()) {
+    const bool timed = score.quantity == name_of(MeasuredQuantity::time);
+    if (timed && !score.group.empty() && in_scope(score, scope)) {
       groups[{score.source, score.group}].push_back(&score);
     }
   }
@@ -162,32 +98,81 @@ DecisionScore score_decisions(const std::vector<Score>& scores) {
   return decisions;
 }
 
-ValidationReport validate(const std::vector<MeasuredRun>& runs,
-                          const ValidationProgress& progress) {
+namespace {
+
+// What became of one run.
+struct Outcome {
+  std::vector<Score> scores;
+  std::string why;  ///< it was skipped
+};
+
+Outcome predict_and_score(const MeasuredRun& run, const ValidationOptions& options) {
+  Outcome outcome;
+  outcome.why = run.skip_reason;
+  if (!outcome.why.empty() || !run.draft) {
+    return outcome;
+  }
+  if (run.measurements.empty()) {
+    outcome.why = run.skipped_quantities.empty() ? "nothing that is scored was measured"
+                                                 : run.skipped_quantities.front();
+    return outcome;
+  }
+  const RunPrediction prediction = predict_run(run, options);
+  outcome.why = prediction.why;
+  if (!prediction.results.empty()) {
+    outcome.why.clear();
+    outcome.scores = score_run(run, prediction, outcome.why);
+  }
+  return outcome;
+}
+
+// Runs have clusters of their own, so workers share nothing but what is never changed.
+std::vector<Outcome> predict_all(const std::vector<MeasuredRun>& runs,
+                                 const ValidationOptions& options) {
+  std::vector<Outcome> outcomes(runs.size());
+  std::atomic<std::size_t> next{0};
+  std::mutex telling;
+  std::size_t done = 0;
+  const auto work = [&] {
+    for (std::size_t i = next++; i < runs.size(); i = next++) {
+      outcomes[i] = predict_and_score(runs[i], options);
+      const std::lock_guard<std::mutex> lock(telling);
+      ++done;
+      if (options.progress) {
+        options.progress(done, runs.size());
+      }
+    }
+  };
+  const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  std::vector<std::future<void>> others;
+  for (std::size_t i = 1; i < std::min(cores, runs.size()); ++i) {
+    others.push_back(std::async(std::launch::async, work));
+  }
+  work();
+  for (auto& other : others) {
+    other.get();
+  }
+  return outcomes;
+}
+
+}  // namespace
+
+ValidationReport validate(const std::vector<MeasuredRun>& runs, const ValidationOptions& options) {
   ValidationReport report;
+  const std::vector<Outcome> outcomes = predict_all(runs, options);
   for (std::size_t i = 0; i < runs.size(); ++i) {
-    const MeasuredRun& run = runs[i];
-    std::string why = run.skip_reason;
-    if (why.empty() && run.draft && run.measurements.empty()) {
-      why = run.skipped_quantities.empty() ? "nothing that is scored was measured"
-                                           : run.skipped_quantities.front();
-    }
-    std::optional<Result> result;
-    if (why.empty() && run.draft) {
-      result = predict_run(run, why);
-    }
-    if (result) {
-      score_run(run, *result, report.scores);
-    } else {
-      report.skipped.emplace_back(run.id, why);
-    }
-    if (progress) {
-      progress(i + 1, runs.size());
+    const Outcome& outcome = outcomes[i];
+    report.scores.insert(report.scores.end(), outcome.scores.begin(), outcome.scores.end());
+    if (outcome.scores.empty()) {
+      report.skipped.emplace_back(runs[i].id, outcome.why);
     }
   }
   report.summary = summarize_scores(report.scores, false);
   report.by_source = summarize_scores(report.scores, true);
+  report.low_trust = summarize_scores(report.scores, true, ScoreScope::low_trust);
+  report.fitted = summarize_scores(report.scores, true, ScoreScope::fitted);
   report.decisions = score_decisions(report.scores);
+  report.low_trust_decisions = score_decisions(report.scores, ScoreScope::low_trust);
   return report;
 }
 

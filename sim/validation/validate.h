@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct Score {
   double predicted = 0.0;
   double low = 0.0;       ///< prediction interval
   double high = 0.0;
+  double own_spread = 0.0;  ///< relative, of this prediction's costs and of what is not known
   bool fitted = false;    ///< a profile was fitted on this run: scored apart
   /// predicted / measured - 1 (out_of_memory: 0 right, 1 wrong).
   [[nodiscard]] double error() const;
@@ -45,24 +47,43 @@ struct DecisionScore {
   std::int64_t correct = 0;            ///< the predicted order is the measured one
 };
 
+/// Which scores a summary is about. Those with a fitted profile are never among the first two.
+enum class ScoreScope { trusted, low_trust, fitted };
+
 struct ValidationReport {
   std::vector<Score> scores;           ///< in the order of the files
   std::vector<std::pair<std::string, std::string>> skipped;  ///< run id, why
-  std::vector<ScoreSummary> summary;   ///< by quantity and phase, then by source
-  std::vector<ScoreSummary> by_source;
-  DecisionScore decisions;
+  std::vector<ScoreSummary> summary;   ///< trusted, by quantity and phase
+  std::vector<ScoreSummary> by_source;  ///< trusted, by quantity and source
+  std::vector<ScoreSummary> low_trust;  ///< by quantity and source
+  std::vector<ScoreSummary> fitted;     ///< by quantity and source
+  DecisionScore decisions;             ///< trusted
+  DecisionScore low_trust_decisions;
 };
 
-/// Told after each run: how many are done of how many.
+/// Told after each run: how many are done of how many. Called by one worker at a time.
 using ValidationProgress = std::function<void(std::size_t, std::size_t)>;
 
-/// Predicts every run and scores it. Nothing is fitted. Deterministic.
-ValidationReport validate(const std::vector<MeasuredRun>& runs, const ValidationProgress& progress);
+/// What another stack would do, in place of the run's own (cross-validation, refits).
+using StackChange =
+    std::function<std::shared_ptr<const SoftwareProfile>(const SoftwareProfile&)>;
+
+struct ValidationOptions {
+  StackChange stack;        ///< empty: the stacks as they come
+  bool times_only = false;  ///< no search for the longest sequence
+  ValidationProgress progress;
+};
+
+/// Predicts every run on all cores and scores it. Nothing is fitted. The same report in every run:
+/// runs are independent and reported in the order of the files.
+ValidationReport validate(const std::vector<MeasuredRun>& runs, const ValidationOptions& options);
 
 /// Summary rows of scores grouped by quantity and phase (or by quantity and source).
-std::vector<ScoreSummary> summarize_scores(const std::vector<Score>& scores, bool by_source);
+std::vector<ScoreSummary> summarize_scores(const std::vector<Score>& scores, bool by_source,
+                                           ScoreScope scope = ScoreScope::trusted);
 
 /// Decisions over the time scores of each group.
-DecisionScore score_decisions(const std::vector<Score>& scores);
+DecisionScore score_decisions(const std::vector<Score>& scores,
+                              ScoreScope scope = ScoreScope::trusted);
 
 }  // namespace longhaul

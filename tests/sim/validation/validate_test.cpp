@@ -1,6 +1,10 @@
 // Measured runs: reading, turning rates into times, scoring.
 #include <catch2/catch.hpp>
 
+#include <cmath>
+
+#include "sim/search/predict.h"
+#include "sim/validation/error_bands.h"
 #include "sim/validation/validate.h"
 
 using namespace longhaul;
@@ -125,9 +129,150 @@ TEST_CASE("a fitted run is not part of the summary") {
 
 TEST_CASE("a plain run is predicted end to end") {
   const MeasuredRun run = only_run(run_text(plain_plan, "{step_time: 2 s}"));
-  const ValidationReport report = validate({run}, nullptr);
+  const ValidationReport report = validate({run}, {});
   REQUIRE(report.scores.size() == 2);
   CHECK(report.scores[0].predicted > 0.1);
   CHECK(report.scores[0].predicted < 20.0);
   CHECK(report.scores[1].quantity == "out_of_memory");
+}
+
+TEST_CASE("a rate that counts recomputed work implies the time by what the plan recomputes") {
+  // Full recompute: four forward passes instead of three. None: a "with recompute" rate is the
+  // plain one.
+  const std::string rate =
+      "{tflops_per_gpu: 400 TFLOP/s, flop_convention: full_with_recompute}";
+  std::string none = plain_plan;
+  none.replace(none.find("recompute: full"), 15, "recompute: none");
+  std::string selective = plain_plan;
+  selective.replace(selective.find("recompute: full"), 15, "recompute: selective");
+  const double with_all = only_run(run_text(plain_plan, rate)).measurements.at(0).value;
+  const double with_none = only_run(run_text(none, rate)).measurements.at(0).value;
+  const double with_cores = only_run(run_text(selective, rate)).measurements.at(0).value;
+  CHECK_THAT(with_all / with_none, Catch::Matchers::WithinRel(4.0 / 3.0, 1e-12));
+  // Attention cores: 4 s^2 h d per layer and sequence, 8 sequences, 32 layers, on 8 GPUs.
+  const double cores = 8.0 * 32.0 * 4.0 * 8192.0 * 8192.0 * 4096.0;
+  CHECK_THAT(with_cores - with_none, Catch::Matchers::WithinRel(cores / 400e12 / 8.0, 1e-9));
+}
+
+TEST_CASE("FLOP rates of an attention iteration count 4 s^2 h d, backward 2.5 times that") {
+  std::string text = run_text(plain_plan, "{tflops_per_gpu: 100 TFLOP/s, flop_convention: causal}");
+  text.replace(text.find("phase: train"), 12, "phase: attention, pass: forward_backward");
+  const double flops = 3.5 * 4.0 * 0.5 * 8192.0 * 8192.0 * 4096.0;
+  CHECK_THAT(only_run(text).measurements.at(0).value,
+             Catch::Matchers::WithinRel(flops / 100e12 / 8.0, 1e-12));
+}
+
+TEST_CASE("a memory figure computed from another one is not scored a second time") {
+  std::string text = run_text(plain_plan, "{peak_allocated: 40 GiB, peak_reserved: 44 GiB}");
+  CHECK(only_run(text).measurements.size() == 2);
+  text += "    derived: [peak_reserved]\n";
+  const MeasuredRun run = only_run(text);
+  REQUIRE(run.measurements.size() == 1);
+  CHECK(run.measurements[0].quantity == MeasuredQuantity::allocated);
+}
+
+TEST_CASE("a run that says nothing of its trust has that of its source") {
+  CHECK(only_run(run_text(plain_plan, "{step_time: 2 s}")).trust == "high");
+  CHECK(only_run(run_text(plain_plan, "{step_time: 2 s}") + "    trust: low\n").trust == "low");
+}
+
+TEST_CASE("figures of low trust are summed up and decided apart") {
+  std::vector<Score> scores = {score(1.0, 1.1, "a"), score(2.0, 1.0, "b"), score(3.0, 4.0, "c")};
+  scores[1].trust = "low";
+  CHECK(summarize_scores(scores, false)[0].runs == 2);
+  CHECK(summarize_scores(scores, false, ScoreScope::low_trust)[0].runs == 1);
+  CHECK(score_decisions(scores).pairs == 1);
+  CHECK(score_decisions(scores, ScoreScope::low_trust).pairs == 0);
+}
+
+TEST_CASE("a record faster than its device can be is reported as impossible, not scored") {
+  // 8 sequences of 8192 tokens through 8B parameters need 3.5e15 FLOP; 8 H100 have 7.9e15 per
+  // second. 0.1 s is beyond the peak, 2 s is not.
+  const ValidationReport report =
+      validate({only_run(run_text(plain_plan, "{step_time: 0.1 s}"))}, {});
+  CHECK(report.scores.empty());
+  REQUIRE(report.skipped.size() == 1);
+  CHECK(report.skipped[0].second.starts_with("impossible as recorded"));
+}
+
+TEST_CASE("what is not known about a run widens its interval and moves no prediction") {
+  const std::string known = run_text(plain_plan, "{step_time: 2 s}");
+  const ValidationReport sure = validate({only_run(known)}, {});
+  const ValidationReport unsure = validate({only_run(known + "    unknown: [recompute]\n")}, {});
+  CHECK(unsure.scores.at(0).predicted == sure.scores.at(0).predicted);
+  CHECK(unsure.scores.at(0).low < sure.scores.at(0).low);
+  CHECK(unsure.scores.at(0).high > sure.scores.at(0).high);
+}
+
+TEST_CASE("of recompute that is not known, what does not fit is not what ran") {
+  // 8B parameters sharded over 8 GPUs, 64k tokens on each: only full recompute fits in 80 GB, so
+  // the prediction is that of full recompute.
+  std::string full = run_text(plain_plan, "{step_time: 40 s}");
+  full.replace(full.find("sequence_length: 8192"), 21, "sequence_length: 65536");
+  std::string open = full;
+  open.replace(open.find("recompute: full"), 15, "recompute: unknown");
+  const ValidationReport stated = validate({only_run(full)}, {});
+  const ValidationReport inferred = validate({only_run(open)}, {});
+  REQUIRE(stated.scores.size() == 2);
+  REQUIRE(inferred.scores.size() == 2);
+  CHECK(inferred.scores[0].predicted == stated.scores[0].predicted);
+}
+
+TEST_CASE("the longest sequence that fits: it fits, and 3 % more does not") {
+  const MeasuredRun run = only_run(run_text(plain_plan, "{max_sequence_length: 65536}"));
+  const ValidationReport report = validate({run}, {});
+  REQUIRE(report.scores.size() == 2);
+  CHECK(report.scores[0].quantity == "max_sequence_length");
+  ScenarioDraft draft = *run.draft;
+  Diagnostics diagnostics;
+  const auto fits = [&](double length) {
+    draft.workload.sequence_length = static_cast<std::int64_t>(length) / 2 * 2;
+    return predict(*check_scenario(draft, diagnostics), diagnostics).memory.fits;
+  };
+  CHECK(fits(report.scores[0].predicted));
+  CHECK_FALSE(fits(report.scores[0].predicted * 1.03));
+}
+
+TEST_CASE("every worker count gives the same report") {
+  std::vector<MeasuredRun> runs;
+  for (int i = 0; i < 6; ++i) {
+    runs.push_back(only_run(run_text(plain_plan, "{step_time: 2 s}")));
+    runs.back().id = std::to_string(i);
+  }
+  const ValidationReport report = validate(runs, {});
+  REQUIRE(report.scores.size() == 12);
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    CHECK(report.scores[2 * i].id == std::to_string(i));
+    CHECK(report.scores[2 * i].predicted == report.scores[0].predicted);
+  }
+}
+
+TEST_CASE("bands leave a twentieth of the weight on either side, and a source is no crowd") {
+  // 100 figures of one source, errors of -0.5 to +0.5 evenly: the band ends at 0.45. Another
+  // source of one figure far outside weighs a tenth as much as the crowd, not nothing.
+  std::vector<Score> scores;
+  for (int i = 0; i < 100; ++i) {
+    scores.push_back(score(std::exp(-0.5 + 0.01 * (i + 0.5)), 1.0, "a"));
+    scores.back().source = "crowd";
+  }
+  const auto alone = estimate_bands(scores);
+  REQUIRE(alone.size() == 1);
+  CHECK(alone[0].name == "train");
+  CHECK_THAT(alone[0].band.below, Catch::Matchers::WithinAbs(0.455, 0.011));
+  CHECK_THAT(alone[0].band.above, Catch::Matchers::WithinAbs(0.445, 0.011));
+  scores.push_back(score(std::exp(2.0), 1.0, "b"));
+  scores.back().source = "other";
+  CHECK(estimate_bands(scores)[0].band.above > 1.9);
+  CHECK(estimate_bands(scores, "other")[0].band.above < 0.5);
+}
+
+TEST_CASE("an error model written is read back as it was") {
+  const Uncertainty& shipped = find_uncertainty();
+  const std::string text = uncertainty_yaml({}, shipped);
+  Diagnostics diagnostics;
+  const auto read = read_uncertainty(source_of(text), diagnostics);
+  REQUIRE(read);
+  CHECK(read->bands.size() == shipped.bands.size());
+  CHECK(read->unknown.size() == shipped.unknown.size());
+  CHECK(read->band("train").above == shipped.band("train").above);
 }

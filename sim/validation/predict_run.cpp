@@ -1,0 +1,243 @@
+#include "sim/validation/predict_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "sim/search/longest_sequence.h"
+#include "sim/search/predict.h"
+#include "sim/search/uncertainty.h"
+
+namespace longhaul {
+
+namespace {
+
+const char* name_of_phase(Phase phase) {
+  static constexpr const char* names[] = {"train", "forward", "prefill", "decode", "attention"};
+  return names[static_cast<int>(phase)];
+}
+
+const char* name_of_method(ContextMethod method) {
+  static constexpr const char* names[] = {"none", "ring",       "ulysses",
+                                          "usp",  "all_gather", "double_ring"};
+  return names[static_cast<int>(method)];
+}
+
+std::string first_message(const Diagnostics& diagnostics) {
+  for (const Diagnostic& diagnostic : diagnostics.all()) {
+    if (diagnostic.severity == Severity::error) {
+      return diagnostic.message;
+    }
+  }
+  return "unknown reason";
+}
+
+const Measurement* find_measurement(const MeasuredRun& run, MeasuredQuantity quantity) {
+  for (const Measurement& measurement : run.measurements) {
+    if (measurement.quantity == quantity) {
+      return &measurement;
+    }
+  }
+  return nullptr;
+}
+
+bool ran_out_of_memory(const MeasuredRun& run) {
+  const Measurement* stated = find_measurement(run, MeasuredQuantity::out_of_memory);
+  return stated != nullptr && stated->value > 0.0;
+}
+
+std::optional<Result> predict_draft(const ScenarioDraft& draft, const ValidationOptions& options,
+                                    std::string& why) {
+  Diagnostics diagnostics;
+  try {
+    auto scenario = check_scenario(draft, diagnostics);
+    if (scenario) {
+      if (options.stack) {
+        scenario->stack_override = options.stack(scenario->stack());
+      }
+      return predict(*scenario, diagnostics);
+    }
+    why = first_message(diagnostics);
+  } catch (const InputError& error) {
+    why = first_message(error.diagnostics());
+  }
+  return std::nullopt;
+}
+
+// What ran, fitted: alternatives that do not fit are not what ran.
+void keep_possible(const MeasuredRun& run, std::vector<Result>& results) {
+  const auto fits = [](const Result& result) { return result.memory.fits; };
+  if (!ran_out_of_memory(run) && std::any_of(results.begin(), results.end(), fits)) {
+    std::erase_if(results, [&](const Result& result) { return !fits(result); });
+  }
+}
+
+double bytes_of(const MeasuredRun& run, MeasuredQuantity quantity, const MemoryResult& memory) {
+  switch (quantity) {
+    case MeasuredQuantity::allocated:
+      return (run.last_rank_memory ? memory.last_rank_allocated : memory.allocated).value();
+    case MeasuredQuantity::device: return memory.reserved.value();
+    default: return memory.allocator_reserved.value();
+  }
+}
+
+// Prediction and interval over the results: the geometric middle of the extremes, and the union
+// of their intervals.
+void predict_over(const std::vector<Result>& results, const auto& value, const auto& interval,
+                  Score& score) {
+  double least = value(results.front());
+  double most = least;
+  Interval whole = interval(results.front());
+  for (const Result& result : results) {
+    least = std::min(least, value(result));
+    most = std::max(most, value(result));
+    const Interval own = interval(result);
+    whole = {std::min(whole.low, own.low), std::max(whole.high, own.high)};
+  }
+  score.predicted = results.size() == 1 ? least : std::sqrt(least * most);
+  score.low = whole.low;
+  score.high = whole.high;
+}
+
+// A result's own interval, widened by what is not known about the run.
+Interval widened(const Result& result, double unknown) {
+  const double step = result.step_time.value();
+  const ErrorBand own{std::log(step / std::max(result.interval_low.value(), 1e-30)),
+                      std::log(result.interval_high.value() / step)};
+  return interval_of(step, own, unknown);
+}
+
+void predict_measurement(const MeasuredRun& run, const RunPrediction& prediction, Score& score,
+                         MeasuredQuantity quantity) {
+  const Uncertainty& errors = find_uncertainty();
+  const double unknown = errors.spread_of_unknown(run.unknown);
+  const ErrorBand band = errors.band(name_of(quantity));
+  if (quantity == MeasuredQuantity::time) {
+    predict_over(
+        prediction.results, [](const Result& result) { return result.step_time.value(); },
+        [&](const Result& result) { return widened(result, unknown); }, score);
+  } else if (quantity == MeasuredQuantity::out_of_memory) {
+    score.predicted = prediction.results.front().memory.fits ? 0.0 : 1.0;
+    score.low = score.high = score.predicted;
+  } else if (quantity == MeasuredQuantity::longest_sequence) {
+    score.predicted = static_cast<double>(prediction.longest_sequence.value_or(0));
+    const Interval interval = interval_of(score.predicted, band, unknown);
+    score.low = interval.low;
+    score.high = interval.high;
+  } else {
+    const auto value = [&](const Result& result) { return bytes_of(run, quantity, result.memory); };
+    predict_over(
+        prediction.results, value,
+        [&](const Result& result) { return interval_of(value(result), band, unknown); }, score);
+  }
+}
+
+Score score_of(const MeasuredRun& run, const Measurement& measurement,
+               const RunPrediction& prediction) {
+  Score score;
+  score.id = run.id;
+  score.source = run.source;
+  score.group = run.group;
+  score.trust = run.trust;
+  score.fitted = run.fitted;
+  score.quantity = name_of(measurement.quantity);
+  score.phase = name_of_phase(run.draft->workload.phase);
+  score.method = name_of_method(run.draft->plan.context.method);
+  score.measured = measurement.value;
+  const bool timed = measurement.quantity == MeasuredQuantity::time;
+  score.own_spread = std::hypot(timed ? prediction.results.front().cost_spread : 0.0,
+                                find_uncertainty().spread_of_unknown(run.unknown));
+  predict_measurement(run, prediction, score, measurement.quantity);
+  return score;
+}
+
+// Model FLOPs alone, without what was recomputed, in less time than the device's peak allows.
+bool beyond_peak(const MeasuredRun& run, const Result& result, std::string& why) {
+  const Measurement* time = find_measurement(run, MeasuredQuantity::time);
+  if (time == nullptr || !(result.mfu > 0.0)) {
+    return false;
+  }
+  const double share = result.mfu * result.step_time.value() / time->value;
+  if (share <= 1.0) {
+    return false;
+  }
+  why = fmt::format(
+      "impossible as recorded: its model FLOPs in its time need {:.0f} TFLOP/s per GPU, "
+      "{:.2f} times the device's peak",
+      result.tflops_per_gpu * result.step_time.value() / time->value, share);
+  return true;
+}
+
+// Alternatives that differ by more than one's interval is wide say nothing; nor do those that
+// disagree whether it fits, where nothing else was measured.
+bool ambiguous(const MeasuredRun& run, const std::vector<Result>& results, std::string& why) {
+  if (results.size() < 2) {
+    return false;
+  }
+  const auto [least, most] = std::minmax_element(
+      results.begin(), results.end(),
+      [](const Result& a, const Result& b) { return a.step_time < b.step_time; });
+  const double width = least->interval_high.value() / least->interval_low.value();
+  if (most->step_time.value() > least->step_time.value() * width) {
+    why = "recompute is not known, and the alternatives differ by more than the interval";
+  }
+  const bool fits = results.front().memory.fits;
+  for (const Result& result : results) {
+    if (ran_out_of_memory(run) && result.memory.fits != fits) {
+      why = "recompute is not known, and decides whether it fits";
+    }
+  }
+  return !why.empty();
+}
+
+}  // namespace
+
+RunPrediction predict_run(const MeasuredRun& run, const ValidationOptions& options) {
+  RunPrediction prediction;
+  ScenarioDraft draft = *run.draft;
+  std::vector<Recompute> recomputes{draft.plan.recompute};
+  if (run.recompute_unknown) {
+    recomputes = {Recompute::none, Recompute::selective, Recompute::full};
+  }
+  for (const Recompute recompute : recomputes) {
+    draft.plan.recompute = recompute;
+    auto result = predict_draft(draft, options, prediction.why);
+    if (!result) {
+      prediction.results.clear();
+      return prediction;
+    }
+    prediction.results.push_back(std::move(*result));
+  }
+  keep_possible(run, prediction.results);
+  if (find_measurement(run, MeasuredQuantity::longest_sequence) != nullptr && !options.times_only) {
+    prediction.longest_sequence = longest_sequence(*run.draft);
+  }
+  return prediction;
+}
+
+std::vector<Score> score_run(const MeasuredRun& run, const RunPrediction& prediction,
+                             std::string& why) {
+  std::vector<Score> scores;
+  const auto& results = prediction.results;
+  if (beyond_peak(run, results.front(), why) || ambiguous(run, results, why)) {
+    return scores;
+  }
+  bool stated = false;
+  for (const Measurement& measurement : run.measurements) {
+    stated = stated || measurement.quantity == MeasuredQuantity::out_of_memory;
+    const bool searched = measurement.quantity != MeasuredQuantity::longest_sequence ||
+                          prediction.longest_sequence.value_or(0) > 0;
+    if (searched) {
+      scores.push_back(score_of(run, measurement, prediction));
+    }
+  }
+  // A run that has a time but no statement about memory did fit: that is worth scoring too.
+  if (!stated && !run.measurements.empty()) {
+    scores.push_back(
+        score_of(run, {MeasuredQuantity::out_of_memory, "fits", 0.0}, prediction));
+  }
+  return scores;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,30 @@
+// The prediction of one measured run. Private to sim/validation.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/search/result.h"
+#include "sim/validation/validate.h"
+
+namespace longhaul {
+
+/// What is predicted for a run: one result, or several where the run does not say how much it
+/// recomputed and its memory does not tell.
+struct RunPrediction {
+  std::vector<Result> results;
+  std::optional<std::int64_t> longest_sequence;  ///< if the run measured it
+  std::string why;  ///< there is no prediction, and this is the reason
+};
+
+/// Predicts a run as recorded. Recompute that is not known: no, selective and full recompute are
+/// predicted; those that do not fit are not what ran, if the run ran.
+RunPrediction predict_run(const MeasuredRun& run, const ValidationOptions& options);
+
+/// Scores of a predicted run, or a reason in `why` where it cannot be scored: no device is as fast
+/// as the record says, or what is not known decides.
+std::vector<Score> score_run(const MeasuredRun& run, const RunPrediction& prediction,
+                             std::string& why);
+
+}  // namespace longhaul
