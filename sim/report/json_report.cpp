@@ -176,6 +176,16 @@ JsonValue plan_json(const Plan& plan) {
   return out;
 }
 
+// The plan with what it leaves to the software stack.
+JsonValue settled_plan_json(const Scenario& scenario) {
+  JsonValue out = plan_json(scenario.plan);
+  out.set("overlap_gradient_reduction", scenario.overlaps_gradient_reduction())
+      .set("overlap_parameter_gather", scenario.overlaps_parameter_gather())
+      .set("reshard_after_forward", scenario.reshards_after_forward())
+      .set("prefetch", scenario.prefetch());
+  return out;
+}
+
 JsonValue scenario_json(const Scenario& scenario) {
   const Precision& precision = scenario.precision;
   JsonValue out = JsonValue::object();
@@ -184,7 +194,7 @@ JsonValue scenario_json(const Scenario& scenario) {
       .set("device", scenario.cluster.device().name)
       .set("gpus", scenario.gpus)
       .set("workload", workload_json(scenario.workload))
-      .set("plan", plan_json(scenario.plan))
+      .set("plan", settled_plan_json(scenario))
       .set("precision", JsonValue::object()
                             .set("compute", word_of(data_type_words, precision.compute))
                             .set("gradients", word_of(data_type_words, precision.gradients))

@@ -68,6 +68,7 @@ class Checker {
   void choose_one_degree(std::int64_t& degree, const std::string& key, std::int64_t others);
   bool choose_data();
   void check_zero_group();
+  void check_overlaps();
   void check_ring_variant();
   void choose_inner_ring();
   void check_tensor();
@@ -351,6 +352,27 @@ void Checker::check_zero_group() {
   }
 }
 
+// Habits that the plan's ZeRO stage does not have.
+void Checker::check_overlaps() {
+  const auto refuse = [&](const char* key, const char* stages) {
+    error(fmt::format("plan.{}", key), "not-used",
+          fmt::format("{} is given, but zero: {} has none", key, plan_.zero),
+          fmt::format("it is for zero: {}", stages));
+  };
+  if (plan_.overlap_gradient_reduction && plan_.zero >= 2) {
+    refuse("overlap_gradient_reduction", "0 or 1, which reduce once a step");
+  }
+  if (plan_.overlap_parameter_gather && (plan_.zero == 0 || plan_.zero == 3)) {
+    refuse("overlap_parameter_gather", "1 or 2, which gather updated weights once a step");
+  }
+  if (plan_.reshard_after_forward && plan_.zero != 3) {
+    refuse("reshard_after_forward", "3, which gathers weights for a pass");
+  }
+  if (plan_.prefetch && plan_.zero != 3) {
+    refuse("prefetch", "3, which gathers weights layer by layer");
+  }
+}
+
 void Checker::check_tensor() {
   const std::int64_t tensor = plan_.tensor;
   const Model& shape = *draft_.model;
@@ -503,6 +525,7 @@ std::optional<Scenario> Checker::run() {
     check_sequence();
     if (choose_data()) {
       check_zero_group();
+      check_overlaps();
       check_batch();
     }
   }

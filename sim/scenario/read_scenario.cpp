@@ -52,6 +52,7 @@ class ScenarioReader {
   void read_context(const YamlValue& map);
   void read_data(MapReader& reader);
   void read_zero_group(MapReader& reader);
+  void read_overlaps(MapReader& reader);
   void read_offload(MapReader& reader);
   void read_precision(const YamlValue& map);
   void note_places(const YamlValue& map, const std::string& prefix);
@@ -219,6 +220,24 @@ void ScenarioReader::read_zero_group(MapReader& reader) {
       value->scalar() == "all" ? 0 : reader.integer("zero_group", degree_range, 1);
 }
 
+// Habits of the stack that a plan may overrule; `stack` takes the stack's.
+void ScenarioReader::read_overlaps(MapReader& reader) {
+  Plan& plan = draft_.plan;
+  const auto read = [&](const std::string& key, std::optional<bool>& habit) {
+    if (const auto value = reader.child(key)) {
+      habit = value->scalar() == "stack" ? std::nullopt : std::optional(reader.boolean(key, true));
+    }
+  };
+  read("overlap_gradient_reduction", plan.overlap_gradient_reduction);
+  read("overlap_parameter_gather", plan.overlap_parameter_gather);
+  read("reshard_after_forward", plan.reshard_after_forward);
+  if (const auto value = reader.child("prefetch")) {
+    plan.prefetch = value->scalar() == "stack"
+                        ? std::nullopt
+                        : std::optional(reader.integer("prefetch", {0, 16}, 1));
+  }
+}
+
 void ScenarioReader::read_plan(const YamlValue& map) {
   MapReader reader(map, "plan", diagnostics_);
   Plan& plan = draft_.plan;
@@ -233,6 +252,7 @@ void ScenarioReader::read_plan(const YamlValue& map) {
   plan.zero = static_cast<int>(reader.integer("zero", {0, 3}, plan.zero));
   plan.shard_over_context = reader.boolean("shard_over_context", plan.shard_over_context);
   read_zero_group(reader);
+  read_overlaps(reader);
   read_choice(reader, "recompute", recompute_words, plan.recompute);
   draft_.open.zero &= !reader.has("zero");
   draft_.open.recompute &= !reader.has("recompute");

@@ -64,6 +64,11 @@ struct Plan {
   std::int64_t zero_group = 0;
   Recompute recompute = Recompute::none;
   std::vector<Offload> offload;
+  // Absent: what the software stack does (SoftwareProfile).
+  std::optional<bool> overlap_gradient_reduction = std::nullopt;
+  std::optional<bool> overlap_parameter_gather = std::nullopt;
+  std::optional<bool> reshard_after_forward = std::nullopt;
+  std::optional<std::int64_t> prefetch = std::nullopt;  ///< layers gathered ahead (ZeRO 3)
 
   /// Replicas among the ranks of a ZeRO group: all, or zero_group without its context ranks.
   [[nodiscard]] std::int64_t sharing_replicas() const {
@@ -95,6 +100,17 @@ struct Scenario {
   [[nodiscard]] const SoftwareProfile& stack() const {
     return stack_override ? *stack_override : *find_software(software);
   }
+  // What the plan says, else the stack's habit.
+  [[nodiscard]] bool overlaps_gradient_reduction() const {
+    return plan.overlap_gradient_reduction.value_or(stack().overlap_gradient_reduction);
+  }
+  [[nodiscard]] bool overlaps_parameter_gather() const {
+    return plan.overlap_parameter_gather.value_or(stack().overlap_parameter_gather);
+  }
+  [[nodiscard]] bool reshards_after_forward() const {
+    return plan.reshard_after_forward.value_or(stack().reshard_after_forward);
+  }
+  [[nodiscard]] std::int64_t prefetch() const { return plan.prefetch.value_or(stack().prefetch); }
   /// Micro-batches per step and replica.
   [[nodiscard]] std::int64_t micro_batches() const {
     return workload.global_batch / (workload.micro_batch * plan.data);

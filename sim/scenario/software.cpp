@@ -99,6 +99,15 @@ void read_context(MapReader& root, SoftwareProfile& profile, Diagnostics& diagno
   }
 }
 
+void read_prefetch(MapReader& root, std::int64_t& prefetch, Diagnostics& diagnostics) {
+  if (const auto value = root.child("prefetch")) {
+    MapReader reader(*value, "prefetch", diagnostics);
+    prefetch = reader.integer("value", {0, 16});
+    demand_origin(reader);
+    reader.finish();
+  }
+}
+
 void read_workspaces(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
   const auto list = root.child("workspaces");
   if (!list) {
@@ -160,6 +169,7 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_habit(root, "overlap_gradient_reduction", profile.overlap_gradient_reduction, diagnostics);
   read_habit(root, "overlap_parameter_gather", profile.overlap_parameter_gather, diagnostics);
   read_habit(root, "reshard_after_forward", profile.reshard_after_forward, diagnostics);
+  read_prefetch(root, profile.prefetch, diagnostics);
   read_habit(root, "fp32_logits", profile.fp32_logits, diagnostics);
   read_habit(root, "fp32_ring_gradients", profile.fp32_ring_gradients, diagnostics);
   read_habit(root, "gpt_dropout", profile.gpt_dropout, diagnostics);

@@ -56,6 +56,10 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
   }
   other_axes_ = token_axes(mesh, !over_context, false);
   shards_ = stage_ > 0 ? group_size(mesh, {"", shard_axes_}) : 1;
+  reshards_ = !training || scenario.reshards_after_forward();
+  ahead_ = std::min(scenario.prefetch(), scenario.model.layers - 1);
+  late_gather_ = training && scenario.overlaps_parameter_gather();
+  overlaps_ = scenario.overlaps_gradient_reduction();
   store_all();
 }
 
@@ -128,14 +132,18 @@ void Parameters::store(const WeightShape& shape, Section section) {
   Stored stored;
   stored.shape = shape;
   stored.section = section;
-  TensorSpec parameter = stage_ == 3 ? shard_spec(stored) : full_spec(stored);
+  const bool owns_part = stage_ == 3 || gathers_late();
+  TensorSpec parameter = owns_part ? shard_spec(stored) : full_spec(stored);
   parameter.role = Role::parameter;
+  parameter.view = gathers_late();  // of this rank's part of the full weights
   stored.shard = build_.tensor(shape.name, parameter);
   stored.full = stored.shard;
-  if (gathers()) {
+  if (gathers() || gathers_late()) {
     TensorSpec gathered = full_spec(stored);
-    gathered.slots = stored.of_layer() ? 2 : 1;
-    gathered.category = MemoryCategory::communication;
+    if (gathers()) {
+      gathered.slots = stored.of_layer() ? gathered_slots() : 1;
+      gathered.category = MemoryCategory::communication;
+    }
     stored.full = build_.tensor(shape.name + "_gathered", gathered);
   }
   if (training_) {
@@ -207,7 +215,9 @@ std::optional<GroupId> Parameters::shard_group() const {
 Weight Parameters::weight(const Stored& stored, Index layer, Index turn) const {
   const Index root = Index::of(0);
   Weight made;
-  made.value = build_.at(stored.full, !stored.of_layer() ? root : gathers() ? turn : layer);
+  made.value = build_.at(stored.full, !stored.of_layer() ? root
+                                      : gathers()        ? gathered_slot(layer, turn)
+                                                         : layer);
   if (training_) {
     made.gradient = build_.at(stored.local, !stored.of_layer()  ? root
                                             : fresh_gradients() ? turn
@@ -253,25 +263,35 @@ void Parameters::each_layer(const std::string& name, LayerOrder order,
   const std::int64_t layers = scenario_.model.layers;
   const std::int64_t step = order == LayerOrder::first_to_last ? 1 : -1;
   const std::int64_t first = step == 1 ? 0 : layers - 1;
-  const std::int64_t in_loop = gathers() ? layers - 1 : layers;
-  Index last_turn = Index::of(in_loop % 2);
-  last_turn.modulus = 2;
-  if (gathers()) {
-    gather(some(Section::layers), "gather layer weights", Index::of(first), Index::of(0));
+  const std::int64_t ahead = gathers_in(order) ? ahead_ : 0;
+  const auto gather_one = [&](Index layer, Index turn) {
+    gather(some(Section::layers), "gather layer weights", layer, gathered_slot(layer, turn));
+  };
+  for (std::int64_t i = 0; i < ahead; ++i) {
+    gather_one(Index::of(first + i * step), Index::of(i));
   }
-  if (in_loop > 0) {
-    const LoopId loop = build_.begin_loop(name, in_loop, true);
-    const Index layer = Index::counter(loop, step, first);
-    const Index turn = Index::counter(loop, 1, 0, 2);
-    if (gathers()) {
-      gather(some(Section::layers), "gather layer weights", next(layer, step), next(turn));
-    }
-    body(layer, turn);
-    build_.end_loop(loop);
+  const LoopId loop = build_.begin_loop(name, layers - ahead, true);
+  const Index layer = Index::counter(loop, step, first);
+  const Index turn = Index::counter(loop, 1, 0, 2);
+  if (gathers_in(order)) {
+    gather_one(next(layer, ahead * step), next(turn, ahead));
   }
-  if (gathers()) {
-    body(Index::of(layers - 1 - first), last_turn);
+  body(layer, turn);
+  build_.end_loop(loop);
+  for (std::int64_t i = layers - ahead; i < layers; ++i) {
+    Index last_turn = Index::of(i);
+    last_turn.modulus = 2;
+    body(Index::of(first + i * step), last_turn);
   }
+}
+
+// Gathered weights stand by turn in as many buffers as are gathered ahead and one, or by layer.
+Index Parameters::gathered_slot(Index layer, Index turn) const {
+  if (!reshards_) {
+    return layer;
+  }
+  turn.modulus = ahead_ + 1;
+  return turn;
 }
 
 // All weights of a layer travel as one message, as FSDP's flat parameters do.
@@ -399,8 +419,28 @@ void Parameters::sum_hybrid(GroupId group, const Some& stored, const std::vector
 }
 
 void Parameters::reduce_gradients(Section section, Index layer, Index turn, bool last) const {
+  if (fresh_gradients() || (last && overlaps_)) {
+    reduce_now(section, layer, turn);
+  }
+}
+
+// What was not reduced behind the backward pass, in the order its gradients came.
+void Parameters::reduce_rest() const {
+  if (fresh_gradients() || overlaps_) {
+    return;
+  }
+  const Index only = Index::of(0);
+  reduce_now(Section::top, only, only);
+  const std::int64_t layers = scenario_.model.layers;
+  const LoopId loop = build_.begin_loop("reduce gradients", layers, true);
+  reduce_now(Section::layers, Index::counter(loop, -1, layers - 1), only);
+  build_.end_loop(loop);
+  reduce_now(Section::bottom, only, only);
+}
+
+void Parameters::reduce_now(Section section, Index layer, Index turn) const {
   const Some stored = some(section);
-  if (stored.empty() || (!last && !fresh_gradients())) {
+  if (stored.empty()) {
     return;
   }
   const Part before = build_.part();
@@ -418,7 +458,7 @@ void Parameters::reduce_gradients(Section section, Index layer, Index turn, bool
 
 // The fp32 master weights take the step; the weights that kernels read are their copy.
 void Parameters::optimize_some(const Some& stored, Index slot) const {
-  const bool sharded_copy = shards_ > 1 && stage_ < 3;
+  const bool sharded_copy = shards_ > 1 && stage_ < 3 && !gathers_late();
   for (const Stored* each : stored) {
     const auto here = [&](const TensorRef& ref) { return build_.at(ref, slot); };
     build_.compute(
@@ -456,7 +496,20 @@ void Parameters::gather_updated(const Some& stored, Index slot) const {
   }
 }
 
+void Parameters::gather_updated_weights() const {
+  if (!gathers_late()) {
+    return;
+  }
+  const std::string label = "gather updated weights";
+  gather(some(Section::bottom), label, Index::of(0), Index::of(0));
+  const LoopId loop = build_.begin_loop(label, scenario_.model.layers, true);
+  gather(some(Section::layers), label, Index::counter(loop), Index::counter(loop));
+  build_.end_loop(loop);
+  gather(some(Section::top), label, Index::of(0), Index::of(0));
+}
+
 void Parameters::optimize() const {
+  reduce_rest();
   build_.part(Part::optimizer);
   optimize_some(some(Section::bottom), Index::of(0));
   optimize_some(some(Section::top), Index::of(0));

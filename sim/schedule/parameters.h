@@ -24,8 +24,9 @@ class Parameters {
   Parameters(ProgramBuilder& build, const Scenario& scenario, const Shapes& shapes, bool training);
 
   /// Emits `body` for every layer, as a loop. `layer` counts layers, `turn` is 0, 1, 0, ... in the
-  /// order of the pass. Under ZeRO 3 the weights of the next layer are gathered while a layer
-  /// runs (FSDP's prefetch), so the last layer is written out behind the loop.
+  /// order of the pass (gradient buffers; gathered weights count on by Scenario::prefetch()). Under
+  /// ZeRO 3 the weights of the next layers are gathered while a layer runs (FSDP's prefetch), so
+  /// the last layers are written out behind the loop.
   void each_layer(const std::string& name, LayerOrder order,
                   const std::function<void(Index layer, Index turn)>& body) const;
   /// Layer weights for layer `layer`; `turn` chooses the buffers that hold gathered weights and
@@ -36,6 +37,9 @@ class Parameters {
 
   /// ZeRO 3: gathers the weights outside the layers (nothing otherwise).
   void gather_root() const;
+  /// ZeRO 1 and 2 whose parameter gather is overlapped: the weights that the step before updated,
+  /// one layer after another, while the first micro-batch begins (nothing otherwise).
+  void gather_updated_weights() const;
   /// Sets summed gradients to zero at the beginning of a step.
   void zero_gradients() const;
   /// Makes room for the gradients of a section, of one layer in Section::layers (ZeRO 2 and 3,
@@ -75,6 +79,8 @@ class Parameters {
   void sum_hybrid(GroupId group, const Some& stored, const std::vector<TensorRef>& local,
                   const std::vector<TensorRef>& gradients) const;
   void sum_norms_over_tensor(const Some& stored, Index slot) const;
+  void reduce_now(Section section, Index layer, Index turn) const;
+  void reduce_rest() const;
   void optimize_some(const Some& stored, Index slot) const;
   void gather_updated(const Some& stored, Index slot) const;
   [[nodiscard]] Weight weight(const Stored& stored, Index layer, Index turn) const;
@@ -84,6 +90,17 @@ class Parameters {
   [[nodiscard]] std::optional<GroupId> shard_group() const;
   /// True if kernels read weights that were gathered for them.
   [[nodiscard]] bool gathers() const { return stage_ == 3 && shards_ > 1; }
+  /// True if this pass gathers: backward finds what forward left where weights are not resharded.
+  [[nodiscard]] bool gathers_in(LayerOrder order) const {
+    return gathers() && (reshards_ || order == LayerOrder::first_to_last);
+  }
+  /// Buffers of gathered layer weights.
+  [[nodiscard]] std::int64_t gathered_slots() const {
+    return reshards_ ? ahead_ + 1 : scenario_.model.layers;
+  }
+  [[nodiscard]] Index gathered_slot(Index layer, Index turn) const;
+  /// True if updated weights are gathered at the beginning of the next step.
+  [[nodiscard]] bool gathers_late() const { return shards_ > 1 && stage_ < 3 && late_gather_; }
 
   ProgramBuilder& build_;
   const Scenario& scenario_;
@@ -93,6 +110,10 @@ class Parameters {
   std::int64_t shards_ = 1;       ///< ranks a state is cut over
   std::vector<Axis> shard_axes_;  ///< fastest first
   std::vector<Axis> other_axes_;  ///< further axes to sum gradients over
+  bool reshards_ = true;          ///< gathered weights are dropped after forward (ZeRO 3)
+  std::int64_t ahead_ = 1;        ///< layers gathered ahead (ZeRO 3)
+  bool late_gather_ = false;      ///< of updated weights, behind the next forward (ZeRO 1, 2)
+  bool overlaps_ = true;          ///< gradients are reduced behind the backward pass (ZeRO 0, 1)
   bool hybrid_ = false;           ///< several groups hold the same shards (Plan::zero_group)
   std::vector<Stored> stored_;
 };

@@ -24,6 +24,7 @@ class TrainingStep {
   }
 
   Program program() {
+    parameters_.gather_updated_weights();
     parameters_.zero_gradients();
     const std::int64_t count = scenario_.micro_batches();
     if (count > 1) {

@@ -115,6 +115,20 @@ bool contains(const std::string& text, const char* part) {
   return text.find(part) != std::string::npos;
 }
 
+// What a source says of overlap goes before what the framework does by default.
+void read_overlap(const std::string& said, Plan& plan) {
+  if (said != "none" && !contains(said, "dp")) {
+    return;
+  }
+  const bool overlaps = said != "none";
+  if (plan.zero <= 1) {
+    plan.overlap_gradient_reduction = overlaps;
+  }
+  if (plan.zero == 1 || plan.zero == 2) {
+    plan.overlap_parameter_gather = overlaps;
+  }
+}
+
 void read_software(const Look& look, MeasuredRun& run) {
   const std::string attention = look.text("attention");
   if (contains(attention, "unfused")) {
@@ -137,6 +151,7 @@ void read_software(const Look& look, MeasuredRun& run) {
   if (look.flag("compile") && find_software(compiled)) {
     run.draft->software = compiled;
   }
+  read_overlap(look.text("overlap"), run.draft->plan);
   const std::string mode = look.text("precision_mode");
   if (mode == "pure_bf16" || mode == "bf16_gradients") {
     run.draft->precision.gradients = DataType::bf16;

@@ -143,6 +143,34 @@ TEST_CASE("hybrid sharding sums within a group, then over the groups, and trains
   }
 }
 
+TEST_CASE("whatever is overlapped, kept or gathered ahead, the same model is trained") {
+  for (const bool overlap : {false, true}) {
+    for (const int zero : {0, 1, 2}) {
+      Plan plan = with(plan_of(M::ring, 2, 1), 1, false, 2);
+      plan.zero = zero;
+      plan.overlap_gradient_reduction = plan.overlap_parameter_gather = overlap;
+      require_proven(training(tiny(8, 4), plan, 16, 2));
+      plan.zero_group = zero == 0 ? 0 : 2;
+      plan.tensor = 2;
+      plan.sequence_parallel = true;
+      require_proven(training(tiny(8, 4), plan, 16, 2), ExecutionOrder::any_legal, 7);
+    }
+  }
+  Model five = tiny(8, 4);
+  five.layers = 5;
+  for (const bool reshards : {false, true}) {
+    for (const std::int64_t prefetch : {0, 1, 2, 3, 9}) {
+      Plan plan = with(Plan(), 1, false, 4);
+      plan.zero = 3;
+      plan.reshard_after_forward = reshards;
+      plan.prefetch = prefetch;
+      plan.recompute = reshards ? Recompute::full : Recompute::none;
+      require_proven(training(five, plan, 16, 2));
+      require_proven(training(five, plan, 16, 2), ExecutionOrder::any_legal, 11);
+    }
+  }
+}
+
 TEST_CASE("all kinds of parallelism together train the same model") {
   for (const int zero : {0, 1, 2, 3}) {
     for (const InnerPlacement inner : {InnerPlacement::ulysses, InnerPlacement::ring}) {

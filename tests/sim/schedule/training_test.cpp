@@ -1,4 +1,5 @@
 // A training step's structure: exchanges per layer, memory of states and of what is saved.
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "sim/schedule/lower.h"
@@ -224,6 +225,50 @@ TEST_CASE("ZeRO 3 gathers every layer once forward and once backward in each mic
   const std::int64_t layers = count - 2 * 64 * 32 - 32;
   CHECK(walk.count(Op::all_gather) == 1 + 2 * 3);
   CHECK(walk.sent(Op::all_gather, Stream::data) == 2 * (2 * layers + (count - layers)) * 3 / 4);
+}
+
+TEST_CASE("weights that are not resharded are gathered once a micro-batch, and all stay") {
+  Plan plan = plain(4, 3);
+  plan.reshard_after_forward = false;
+  const Program program = lower(scenario_of(small_llama(), Phase::train, plan));
+  CHECK(Walk(program).count(Op::all_gather) == 1 + 3);
+  for (const Tensor& tensor : program.tensors) {
+    if (tensor.name == "w_qkv_gathered") {
+      CHECK(tensor.slots == 3);
+    }
+  }
+}
+
+TEST_CASE("an overlapped gather comes before the first layer, another one after Adam") {
+  for (const bool overlap : {true, false}) {
+    Plan plan = plain(4, 1);
+    plan.overlap_parameter_gather = overlap;
+    const Program program = lower(scenario_of(small_llama(), Phase::train, plan));
+    const auto first = [&](Op op) {
+      return std::find_if(program.code.begin(), program.code.end(),
+                          [&](const Instruction& each) { return each.op == op; });
+    };
+    CHECK((first(Op::all_gather) < first(Op::embed)) == overlap);
+    CHECK((first(Op::all_gather) > first(Op::adam)) == !overlap);
+    CHECK(Walk(program).count(Op::all_gather) == 3 + 2);
+  }
+}
+
+TEST_CASE("a reduction that is not overlapped comes after the last backward pass") {
+  for (const bool overlap : {true, false}) {
+    Plan plan = plain(4, 0);
+    plan.overlap_gradient_reduction = overlap;
+    const Program program = lower(scenario_of(small_llama(), Phase::train, plan));
+    const auto first_sum = std::find_if(
+        program.code.begin(), program.code.end(),
+        [](const Instruction& each) { return each.op == Op::all_reduce; });
+    const auto end = std::find_if(program.code.begin(), program.code.end(),
+                                  [](const Instruction& each) {
+                                    return each.op == Op::embed_backward;
+                                  });
+    CHECK((first_sum < end) == overlap);
+    CHECK(Walk(program).count(Op::all_reduce) == 3 + 2);
+  }
 }
 
 TEST_CASE("loops over layers are uniform, so that the engine may skip their turns") {
