@@ -11,6 +11,7 @@ const char* name_of(Cause cause) {
   static constexpr const char* names[cause_count] = {
       "attention",       "gemm",          "memory_bound", "loss",
       "optimizer",       "ring_exchange", "all_to_all",   "all_gather",
+      "expert_parallel",
       "tensor_parallel", "data_parallel", "pipeline",     "offload",
       "slower_ranks",    "host",          "other"};
   return names[static_cast<int>(cause)];

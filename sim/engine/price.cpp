@@ -34,6 +34,7 @@ Cause cause_of_stream(Stream stream) {
     case Stream::data: return Cause::data_parallel;
     case Stream::pipeline: return Cause::pipeline;
     case Stream::copy: return Cause::offload;
+    case Stream::expert: return Cause::expert_parallel;
     default: return Cause::other;
   }
 }
@@ -58,7 +59,8 @@ Cause cause_of(const Instruction& instruction) {
     case Op::attend_backward:
     case Op::merge_attention:
     case Op::attention_delta: return Cause::attention;
-    case Op::gemm: return Cause::gemm;
+    case Op::gemm:
+    case Op::grouped_gemm: return Cause::gemm;
     case Op::loss:
     case Op::loss_statistics: return Cause::loss;
     case Op::adam: return Cause::optimizer;
@@ -114,7 +116,8 @@ Price Pricer::compute(const Instruction& instruction, std::int64_t query_owner,
     case Op::attend:
     case Op::attend_backward: return attention(instruction, query_owner, key_owner);
     case Op::merge_attention: return merge(instruction, query_owner, key_owner);
-    case Op::gemm: return gemm(instruction);
+    case Op::gemm:
+    case Op::grouped_gemm: return gemm(instruction);
     case Op::host: return {instruction.host_time, 0.0, false, 0};
     default:
       return memory_bound(traffic(instruction) * instruction.traffic, instruction.launches);
@@ -152,11 +155,15 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
 
 // A reads m*k, B k*n, C m*n elements, whatever the shapes and transposes: k^2 = A*B/C.
 Price Pricer::gemm(const Instruction& instruction) const {
-  const double a = elements_of(program_, instruction.reads[0]);
-  const double b = elements_of(program_, instruction.reads[1]);
-  const double c = elements_of(program_, instruction.writes[0]);
-  const double k = std::sqrt(a / c * b);
   GemmShape shape;
+  if (instruction.op == Op::grouped_gemm) {
+    shape.count = program_.tensor(instruction.reads[0].tensor).shape[0];
+  }
+  const auto count = static_cast<double>(shape.count);
+  const double a = elements_of(program_, instruction.reads[0]) / count;
+  const double b = elements_of(program_, instruction.reads[1]) / count;
+  const double c = elements_of(program_, instruction.writes[0]) / count;
+  const double k = std::sqrt(a / c * b);
   shape.k = std::llround(k);
   shape.m = std::llround(a / k);
   shape.n = std::llround(b / k);

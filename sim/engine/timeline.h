@@ -23,6 +23,7 @@ enum class Cause {
   ring_exchange,
   all_to_all,
   all_gather,
+  expert_parallel,  ///< tokens on their way to their experts and back
   tensor_parallel,
   data_parallel,
   pipeline,
@@ -31,7 +32,7 @@ enum class Cause {
   host,          ///< waiting for the host to launch
   other
 };
-constexpr int cause_count = 15;
+constexpr int cause_count = 16;
 constexpr int busy_cause_count = 5;
 const char* name_of(Cause cause);
 

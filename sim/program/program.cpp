@@ -14,9 +14,18 @@ std::int64_t floor_mod(std::int64_t value, std::int64_t modulus) {
   return rest < 0 ? rest + modulus : rest;
 }
 
-// Distance in ranks between neighbours along an axis.
+bool of_experts(Axis axis) {
+  return axis == Axis::expert_tensor || axis == Axis::expert || axis == Axis::expert_data;
+}
+
+bool in_expert_count(Axis axis) { return axis != Axis::pipeline; }
+
+// Distance between neighbours along an axis: in ranks, or in the count of a stage's ranks.
 std::int64_t stride_of(const Mesh& mesh, Axis axis) {
   switch (axis) {
+    case Axis::expert_tensor: return 1;
+    case Axis::expert: return mesh.expert_tensor;
+    case Axis::expert_data: return mesh.expert_tensor * mesh.experts;
     case Axis::ring_inner: return stride_of(mesh, Axis::ring);
     case Axis::ring_outer: return stride_of(mesh, Axis::ring) * mesh.ring_part;
     case Axis::data_inner: return stride_of(mesh, Axis::data);
@@ -32,6 +41,32 @@ std::int64_t stride_of(const Mesh& mesh, Axis axis) {
   }
   check(mesh.size(axis) == 1, "an axis outside the mesh order must have size 1");
   return stride;
+}
+
+// A rank's place in the count of its stage's ranks that the axes of experts deal.
+std::int64_t place_in_stage(const Mesh& mesh, RankId rank) {
+  std::int64_t place = 0;
+  std::int64_t stride = 1;
+  for (const Axis axis : mesh.order) {
+    if (in_expert_count(axis)) {
+      place += mesh.coordinate(rank, axis) * stride;
+      stride *= mesh.size(axis);
+    }
+  }
+  return place;
+}
+
+// The rank at another place of the same stage.
+std::int64_t rank_at(const Mesh& mesh, RankId rank, std::int64_t place) {
+  std::int64_t moved = rank.index;
+  for (const Axis axis : mesh.order) {
+    if (in_expert_count(axis)) {
+      const std::int64_t wanted = place % mesh.size(axis);
+      moved += (wanted - mesh.coordinate(rank, axis)) * stride_of(mesh, axis);
+      place /= mesh.size(axis);
+    }
+  }
+  return moved;
 }
 
 }  // namespace
@@ -50,12 +85,16 @@ std::int64_t Mesh::size(Axis axis) const {
     case Axis::ring_outer: return size(Axis::ring) / ring_part;
     case Axis::data_inner: return data_part;
     case Axis::data_outer: return size(Axis::data) / data_part;
+    case Axis::expert_tensor: return expert_tensor;
+    case Axis::expert: return experts;
+    case Axis::expert_data: return ranks() / size(Axis::pipeline) / (expert_tensor * experts);
     default: return sizes[static_cast<int>(axis)];
   }
 }
 
 std::int64_t Mesh::coordinate(RankId rank, Axis axis) const {
-  return floor_mod(rank.index / stride_of(*this, axis), size(axis));
+  const std::int64_t place = of_experts(axis) ? place_in_stage(*this, rank) : rank.index;
+  return floor_mod(place / stride_of(*this, axis), size(axis));
 }
 
 std::int64_t group_size(const Mesh& mesh, const Group& group) {
@@ -77,8 +116,10 @@ std::int64_t group_index(const Mesh& mesh, const Group& group, RankId rank) {
 }
 
 std::vector<RankId> group_members(const Mesh& mesh, const Group& group, RankId rank) {
-  std::vector<std::int64_t> members{rank.index};
+  const bool experts = !group.axes.empty() && of_experts(group.axes[0]);
+  std::vector<std::int64_t> members{experts ? place_in_stage(mesh, rank) : rank.index};
   for (const Axis axis : group.axes) {
+    check(of_experts(axis) == experts, "a group mixes axes of experts with others");
     members[0] -= mesh.coordinate(rank, axis) * stride_of(mesh, axis);
   }
   for (const Axis axis : group.axes) {
@@ -92,7 +133,8 @@ std::vector<RankId> group_members(const Mesh& mesh, const Group& group, RankId r
   std::vector<RankId> ids;
   ids.reserve(members.size());
   for (const std::int64_t member : members) {
-    ids.emplace_back(static_cast<std::size_t>(member));
+    const std::int64_t id = experts ? rank_at(mesh, rank, member) : member;
+    ids.emplace_back(static_cast<std::size_t>(id));
   }
   return ids;
 }
@@ -135,11 +177,13 @@ const char* name_of(Op op) {
   static constexpr const char* names[] = {
       "loop_begin",     "loop_end",       "allocate",        "release",
       "zero",           "copy",           "add",             "gemm",
+      "grouped_gemm",
       "norm",           "norm_backward",  "rope",            "rope_backward",
       "split_qkv",      "merge_qkv",      "repeat_heads",    "sum_heads",
       "reorder",        "attend",         "merge_attention", "attention_delta",
       "attend_backward", "swiglu",        "swiglu_backward", "gelu",
-      "gelu_backward",  "embed",          "embed_backward",  "loss_statistics",
+      "gelu_backward",  "route",          "route_backward",  "dispatch",
+      "combine",        "embed",          "embed_backward",  "loss_statistics",
       "loss",           "adam",           "host",            "all_gather",
       "reduce_scatter", "all_reduce",     "all_to_all",      "send_receive"};
   static_assert(std::size(names) == static_cast<int>(Op::send_receive) + 1);
@@ -150,7 +194,7 @@ bool is_collective(Op op) { return op >= Op::all_gather; }
 
 const char* name_of(Stream stream) {
   static constexpr const char* names[stream_count] = {"compute", "context",  "tensor",
-                                                      "data",    "pipeline", "copy", "outer"};
+                                                      "data",    "pipeline", "copy", "outer", "expert"};
   return names[static_cast<int>(stream)];
 }
 
@@ -178,6 +222,7 @@ OperandCount operands_of(Op op) {
     case Op::release: return {1, any, 0, 0};
     case Op::add:
     case Op::gemm:
+    case Op::grouped_gemm:
     case Op::norm: return {2, 2, 1, 1};
     case Op::norm_backward: return {3, 3, 2, 2};
     case Op::split_qkv: return {1, 1, 3, 3};
@@ -186,7 +231,11 @@ OperandCount operands_of(Op op) {
     case Op::merge_attention: return {2, 2, 2, 2};
     case Op::attention_delta: return {2, 2, 1, 1};
     case Op::attend_backward: return {6, 6, 3, 3};
-    case Op::swiglu_backward:
+    case Op::swiglu: return {1, 2, 1, 1};
+    case Op::swiglu_backward: return {2, 3, 1, 2};
+    case Op::dispatch:
+    case Op::combine: return {1, 2, 1, 2};
+    case Op::route_backward:
     case Op::gelu_backward:
     case Op::embed:
     case Op::embed_backward:

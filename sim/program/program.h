@@ -26,10 +26,14 @@ namespace longhaul {
 
 /// Directions in which ranks differ. The second line are parts of an axis, not further axes: its
 /// `inner` part is Mesh::ring_part or data_part consecutive coordinates, its `outer` part counts
-/// those. They stand in groups, shards and indices, never in Mesh::order.
+/// those. The third line deals the ranks of a stage anew, as experts see them: counted through
+/// tensor, context and data in mesh order, expert_tensor fastest, then expert, then expert_data.
+/// Neither stands in Mesh::order; both stand in groups (the third not beside others), shards and
+/// indices.
 enum class Axis {
   tensor, ulysses, ring, data, pipeline,
-  ring_inner, ring_outer, data_inner, data_outer
+  ring_inner, ring_outer, data_inner, data_outer,
+  expert_tensor, expert, expert_data
 };
 constexpr int axis_count = 5;
 
@@ -40,6 +44,8 @@ struct Mesh {
   std::int64_t sizes[axis_count] = {1, 1, 1, 1, 1};  ///< by Axis
   std::int64_t ring_part = 1;  ///< ranks of an inner ring; divides the ring
   std::int64_t data_part = 1;  ///< replicas that share their states; divides data
+  std::int64_t expert_tensor = 1;  ///< ranks that cut each expert; with `experts` divides a stage
+  std::int64_t experts = 1;        ///< ranks that the experts are dealt to
 
   [[nodiscard]] std::int64_t size(Axis axis) const;
   [[nodiscard]] std::int64_t ranks() const;
@@ -139,6 +145,7 @@ enum class Op {
   gemm,              ///< A, B -> C (+): matrix product of the row-major operands flattened to
                      ///< A[m,k] (transpose_a: stands as [k,m]), B[k,n] (transpose_b: [n,k]), C[m,n],
                      ///< where k^2 = elements(A) elements(B) / elements(C)
+  grouped_gemm,      ///< A[g,..], B[g,..] -> C[g,..] (+): a gemm for each index of dimension 0
   norm,              ///< x[t,m], weight[m] -> y[t,m]   (RMSNorm; LayerNorm is timed alike)
   norm_backward,     ///< x, weight, dy -> dx (+), dweight (always +)
   rope,              ///< x[b,s,h,d] -> y: rotary embedding at the tokens' global positions; y may be x
@@ -155,10 +162,15 @@ enum class Op {
   attention_delta,   ///< o, do -> delta[b,h,s] = rowsum(o * do)
   attend_backward,   ///< q, k, v, do, lse, delta -> dq (+), dk, dv of this block; `accumulate` adds to
                      ///< dq alone, dk and dv are written
-  swiglu,            ///< x[t,f,2] (gate, up) -> y[t,f]
-  swiglu_backward,   ///< x, dy -> dx
+  swiglu,            ///< x[t,f,2] (gate, up)[, w[t]] -> y[t,f], rows times w if given
+  swiglu_backward,   ///< x, dy[, w] -> dx[, dw]
   gelu,              ///< x -> y
   gelu_backward,     ///< x, dy -> dx
+  route,             ///< logits[b,s,e] -> w[b,s,k]: weights of the k experts that each token passes
+  route_backward,    ///< logits, dw -> dlogits
+  dispatch,          ///< x[b,s,m][, w[b,s,k]] -> y[e,c,m][, v[e,c]]: each token (and its weights) to
+                     ///< a row of each of its experts; rows without a token are 0
+  combine,           ///< y[e,c,m][, v[e,c]] -> x[b,s,m][, w[b,s,k]]: the transpose of dispatch
   embed,             ///< tokens[t], table[v,m] -> y[t,m]: rows outside this shard give 0
   embed_backward,    ///< tokens, dy -> dtable (always +)
   loss_statistics,   ///< logits[t,v], labels[t] -> stats[t,3]: max, sum exp(x-max), logit of the label
@@ -178,8 +190,8 @@ bool is_collective(Op op);  ///< involves other ranks (send_receive included)
 
 /// The in-order queues of a rank. `outer` is for what crosses between groups while something else
 /// runs within them: outer rings beside inner ones, sums over groups that share ZeRO's states.
-enum class Stream { compute, context, tensor, data, pipeline, copy, outer };
-constexpr int stream_count = 7;
+enum class Stream { compute, context, tensor, data, pipeline, copy, outer, expert };
+constexpr int stream_count = 8;
 const char* name_of(Stream stream);
 
 /// Why the step spends this time: rows of the step's breakdown.
@@ -225,6 +237,7 @@ struct Instruction {
   int join_dim = 0;                  ///< all_to_all
   int shift = 1;                     ///< send_receive
   double scale = 1.0;                ///< loss
+  std::int64_t experts_per_token = 0;  ///< dispatch, combine
   bool full_precision = false;       ///< gemm: in the operands' type, not Program::product_type
   double launches = 1.0;             ///< kernels that the stack launches for it
   double traffic = 1.0;              ///< bytes they move, in bytes that the op must (memory-bound ops)

@@ -15,6 +15,7 @@ Accumulation accumulation(const Instruction& instruction, std::size_t write) {
   switch (instruction.op) {
     case Op::add:
     case Op::gemm:
+    case Op::grouped_gemm:
     case Op::reduce_scatter: return flag ? Accumulation::sum : Accumulation::none;
     case Op::norm_backward: return flag || write == 1 ? Accumulation::sum : Accumulation::none;
     case Op::attend_backward: return flag && write == 0 ? Accumulation::sum : Accumulation::none;
@@ -36,6 +37,7 @@ void compute(Call& call) {
     case Op::copy: call.writes[0].values = call.reads[0].values; return;
     case Op::add: return compute_add(call);
     case Op::gemm: return compute_gemm(call);
+    case Op::grouped_gemm: return compute_grouped_gemm(call);
     case Op::norm: return compute_norm(call);
     case Op::norm_backward: return compute_norm_backward(call);
     case Op::rope: return compute_rope(call, false);
@@ -53,6 +55,10 @@ void compute(Call& call) {
     case Op::swiglu_backward: return compute_swiglu_backward(call);
     case Op::gelu: return compute_gelu(call);
     case Op::gelu_backward: return compute_gelu_backward(call);
+    case Op::route: return compute_route(call);
+    case Op::route_backward: return compute_route_backward(call);
+    case Op::dispatch: return compute_dispatch(call);
+    case Op::combine: return compute_combine(call);
     case Op::embed: return compute_embed(call);
     case Op::embed_backward: return compute_embed_backward(call);
     case Op::loss_statistics: return compute_loss_statistics(call);

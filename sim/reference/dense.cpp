@@ -65,6 +65,21 @@ void compute_gemm(Call& call) {
   view(c, m, n) = left * right;
 }
 
+// The same product for each index of the operands' first dimension.
+void compute_grouped_gemm(Call& call) {
+  const std::int64_t groups = call.reads[0].size(0);
+  need(call.reads[1].size(0) == groups && call.writes[0].size(0) == groups,
+       "needs as many matrices as groups");
+  for (std::int64_t group = 0; group < groups; ++group) {
+    Call one{call.program, call.instruction, call.rank, call.counters,
+             {slice(call.reads[0], 0, group, 1), slice(call.reads[1], 0, group, 1)},
+             {slice(call.writes[0], 0, group, 1)},
+             {}};
+    compute_gemm(one);
+    put_slice(call.writes[0], 0, group, one.writes[0]);
+  }
+}
+
 void compute_norm(Call& call) {
   const Array& x = call.reads[0];
   const Array& weight = call.reads[1];
@@ -108,15 +123,20 @@ void compute_norm_backward(Call& call) {
   }
 }
 
-// Shazeer 2020 (arXiv 2002.05202): silu(gate) * up.
+// Shazeer 2020 (arXiv 2002.05202): silu(gate) * up; rows times a weight each, if given.
 void compute_swiglu(Call& call) {
   const Array& x = call.reads[0];
   need(x.size(-1) == 2, "needs gate and up side by side");
   std::vector<double>& y = call.writes[0].values;
   need(2 * y.size() == x.values.size(), "writes one value per gate");
+  const bool weighted = call.reads.size() > 1;
+  const std::size_t rows = weighted ? call.reads[1].values.size() : 1;
+  need(rows > 0 && y.size() % rows == 0, "needs a weight for every row");
+  const std::size_t width = y.size() / rows;
   for (std::size_t i = 0; i < y.size(); ++i) {
     const double gate = x.values[2 * i];
-    y[i] = gate * sigmoid(gate) * x.values[2 * i + 1];
+    const double weight = weighted ? call.reads[1].values[i / width] : 1.0;
+    y[i] = gate * sigmoid(gate) * x.values[2 * i + 1] * weight;
   }
 }
 
@@ -126,11 +146,20 @@ void compute_swiglu_backward(Call& call) {
   std::vector<double>& dx = call.writes[0].values;
   need(x.size(-1) == 2 && x.elements() == 2 * dy.elements() && dx.size() == x.values.size(),
        "needs gate and up side by side");
+  const bool weighted = call.reads.size() > 2;
+  const std::size_t rows = weighted ? call.reads[2].values.size() : 1;
+  need(rows > 0 && dy.values.size() % rows == 0 && weighted == (call.writes.size() > 1),
+       "needs a weight for every row, and a gradient of it");
+  const std::size_t width = dy.values.size() / rows;
   for (std::size_t i = 0; i < dy.values.size(); ++i) {
     const double gate = x.values[2 * i];
     const double s = sigmoid(gate);
-    dx[2 * i] = dy.values[i] * x.values[2 * i + 1] * s * (1.0 + gate * (1.0 - s));
-    dx[2 * i + 1] = dy.values[i] * gate * s;
+    const double d = dy.values[i] * (weighted ? call.reads[2].values[i / width] : 1.0);
+    dx[2 * i] = d * x.values[2 * i + 1] * s * (1.0 + gate * (1.0 - s));
+    dx[2 * i + 1] = d * gate * s;
+    if (weighted) {
+      call.writes[1].values[i / width] += dy.values[i] * gate * s * x.values[2 * i + 1];
+    }
   }
 }
 

@@ -44,6 +44,7 @@ void compute(Call& call);
 // dense.cpp: rows of numbers.
 void compute_add(Call& call);
 void compute_gemm(Call& call);
+void compute_grouped_gemm(Call& call);
 void compute_norm(Call& call);
 void compute_norm_backward(Call& call);
 void compute_swiglu(Call& call);
@@ -65,6 +66,12 @@ void compute_attend(Call& call);
 void compute_merge_attention(Call& call);
 void compute_attention_delta(Call& call);
 void compute_attend_backward(Call& call);
+
+// experts.cpp: tokens to experts and back.
+void compute_route(Call& call);
+void compute_route_backward(Call& call);
+void compute_dispatch(Call& call);
+void compute_combine(Call& call);
 
 // vocabulary.cpp: embedding and loss.
 void compute_embed(Call& call);

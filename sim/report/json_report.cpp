@@ -61,7 +61,9 @@ JsonValue workload_json(const Workload& workload) {
   out.set("sequence_length", workload.sequence_length)
       .set("micro_batch", workload.micro_batch)
       .set("global_batch", workload.global_batch)
-      .set("mask", mask_json(workload.mask));
+      .set("mask", mask_json(workload.mask))
+      .set("expert_imbalance", workload.expert_imbalance)
+      .set("expert_capacity", workload.expert_capacity);
   return out;
 }
 
@@ -168,6 +170,8 @@ JsonValue plan_json(const Plan& plan) {
       .set("pipeline", plan.pipeline)
       .set("virtual_pipeline", plan.virtual_pipeline)
       .set("data", plan.data)
+      .set("expert", plan.expert)
+      .set("expert_tensor", plan.expert_tensor)
       .set("zero", plan.zero)
       .set("shard_over_context", plan.shard_over_context)
       .set("zero_group", plan.zero_group)

@@ -69,6 +69,10 @@ class Checker {
   bool choose_data();
   void check_zero_group();
   void check_overlaps();
+  void choose_expert_tensor();
+  void check_experts();
+  void check_expert_degrees();
+  void check_expert_workload();
   void check_ring_variant();
   void choose_inner_ring();
   void check_tensor();
@@ -158,10 +162,6 @@ void Checker::check_support() {
 
 void Checker::check_model() {
   const std::string soon = "longhaul has no schedule for it yet";
-  if (has_experts(model()) && workload_.phase != Phase::attention) {
-    error("model", "no-schedule", "a mixture of experts: " + soon,
-          "use a dense model, or phase attention");
-  }
   if (has_latent_attention(model())) {
     error("model", "no-schedule", "latent attention: " + soon, "use a model without");
   }
@@ -373,6 +373,89 @@ void Checker::check_overlaps() {
   }
 }
 
+// Megatron-LM's default: experts are cut like everything else.
+void Checker::choose_expert_tensor() {
+  if (has_experts(model()) && !draft_.has("plan.expert_tensor")) {
+    plan_.expert_tensor = plan_.tensor;
+  }
+}
+
+void Checker::check_experts() {
+  choose_expert_tensor();
+  if (!has_experts(model())) {
+    for (const char* key : {"plan.expert", "plan.expert_tensor", "workload.expert_imbalance",
+                            "workload.expert_capacity"}) {
+      if (draft_.has(key)) {
+        error(key, "not-used", fmt::format("'{}' is given, but the model has no experts", key),
+              "remove it, or use a model with experts (longhaul list models)");
+      }
+    }
+    return;
+  }
+  if (workload_.phase == Phase::attention) {
+    return;
+  }
+  check_expert_degrees();
+  check_expert_workload();
+}
+
+void Checker::check_expert_degrees() {
+  const Experts& experts = model().experts;
+  const std::int64_t ranks = product({plan_.tensor, plan_.context.degree(), plan_.data});
+  const auto divides = [&](const char* key, std::int64_t degree, std::int64_t size,
+                           const char* what) {
+    if (size % degree != 0) {
+      error(key, "not-divisible", fmt::format("{} {} does not divide the {} {}", key, degree, size,
+                                              what),
+            "choose a degree that divides it");
+    }
+  };
+  divides("plan.expert", plan_.expert, experts.count, "experts of a layer");
+  divides("plan.expert_tensor", plan_.expert_tensor, experts.ffn, "columns of an expert");
+  divides("plan.tensor", plan_.tensor, experts.shared_ffn, "columns of the shared experts");
+  if (ranks % product({plan_.expert, plan_.expert_tensor}) != 0) {
+    error("plan.expert", "not-divisible",
+          fmt::format("expert {} x expert_tensor {} does not divide tensor {} x context {} x data "
+                      "{} = {}",
+                      plan_.expert, plan_.expert_tensor, plan_.tensor, plan_.context.degree(),
+                      plan_.data, ranks),
+          "experts are dealt to ranks of tensor, context and data: choose degrees that divide "
+          "them, or another 'expert_tensor' (default: tensor)");
+  }
+  if (plan_.tensor > 1 && !plan_.sequence_parallel) {
+    error("plan.tensor", "no-schedule",
+          "experts behind tensor parallelism need every token on one rank only",
+          "write 'sequence_parallel: true', as Megatron-LM demands");
+  }
+  if (plan_.zero_group > 0) {
+    error("plan.zero_group", "no-schedule", "hybrid sharding of experts has no schedule yet",
+          "leave out 'zero_group'");
+  }
+  if (plan_.zero == 3 && expert_layers(model()) < model().layers) {
+    error("plan.zero", "no-schedule",
+          "zero: 3 for a model with dense layers and layers with experts has no schedule yet",
+          "use zero: 1 or 2");
+  }
+}
+
+void Checker::check_expert_workload() {
+  if (workload_.expert_imbalance > static_cast<double>(model().experts.count)) {
+    error("workload.expert_imbalance", "out-of-range",
+          fmt::format("an expert cannot get {} times the mean of {} experts",
+                      workload_.expert_imbalance, model().experts.count),
+          "1.0 is balanced");
+  }
+  if (workload_.expert_capacity > 0.0 && draft_.has("workload.expert_imbalance")) {
+    error("workload.expert_imbalance", "not-used",
+          "with an expert_capacity every expert computes as many tokens, whatever their balance",
+          "remove one of the two");
+  }
+  if (!draft_.has("workload.expert_imbalance") && workload_.expert_capacity == 0.0) {
+    remarks_.push_back(
+        "experts: tokens are taken to be balanced (workload.expert_imbalance 1.0)");
+  }
+}
+
 void Checker::check_tensor() {
   const std::int64_t tensor = plan_.tensor;
   const Model& shape = *draft_.model;
@@ -384,7 +467,7 @@ void Checker::check_tensor() {
     }
   };
   divides(shape.kv_heads, "KV heads");
-  if (workload_.phase != Phase::attention) {
+  if (workload_.phase != Phase::attention && expert_layers(shape) < shape.layers) {
     divides(shape.ffn, "MLP columns (ffn)");
   }
   if (plan_.sequence_parallel && tensor == 1) {
@@ -526,6 +609,7 @@ std::optional<Scenario> Checker::run() {
     if (choose_data()) {
       check_zero_group();
       check_overlaps();
+      check_experts();
       check_batch();
     }
   }

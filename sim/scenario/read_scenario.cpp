@@ -139,6 +139,12 @@ void ScenarioReader::read_workload(const YamlValue& map) {
   const std::size_t before = diagnostics_.all().size();
   workload.global_batch = reader.integer("global_batch", batch_range, workload.global_batch);
   draft_.open.global_batch &= !(reader.has("global_batch") && clean(before));
+  // Whatever the shape, no expert is that far from the mean (check_scenario knows the model's).
+  constexpr double most_experts = 4096.0;
+  workload.expert_imbalance =
+      reader.number("expert_imbalance", 1.0, most_experts, workload.expert_imbalance);
+  workload.expert_capacity =
+      reader.number("expert_capacity", 0.0, most_experts, workload.expert_capacity);
   if (const auto mask = reader.child("mask")) {
     read_mask(*mask);
   }
@@ -253,6 +259,8 @@ void ScenarioReader::read_plan(const YamlValue& map) {
   plan.shard_over_context = reader.boolean("shard_over_context", plan.shard_over_context);
   read_zero_group(reader);
   read_overlaps(reader);
+  plan.expert = reader.integer("expert", degree_range, plan.expert);
+  plan.expert_tensor = reader.integer("expert_tensor", degree_range, plan.expert_tensor);
   read_choice(reader, "recompute", recompute_words, plan.recompute);
   draft_.open.zero &= !reader.has("zero");
   draft_.open.recompute &= !reader.has("recompute");

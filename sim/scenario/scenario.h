@@ -27,6 +27,10 @@ struct Workload {
   std::int64_t micro_batch = 1;      ///< sequences per model replica and micro-batch
   std::int64_t global_batch = 1;     ///< sequences per optimizer step
   MaskSpec mask;
+  /// Tokens of a layer's most loaded expert over the mean; 1: balanced.
+  double expert_imbalance = 1.0;
+  /// Tokens an expert takes, over the mean: the rest is dropped, what lacks is padded. 0: dropless.
+  double expert_capacity = 0.0;
 };
 
 enum class ContextMethod { none, ring, ulysses, usp, all_gather, double_ring };
@@ -59,6 +63,8 @@ struct Plan {
   std::int64_t virtual_pipeline = 1;
   std::int64_t data = 1;           ///< replicas
   int zero = 1;                    ///< ZeRO stage; 3 = FSDP full shard
+  std::int64_t expert = 1;         ///< ranks that a layer's experts are dealt to
+  std::int64_t expert_tensor = 1;  ///< ranks that share the width of each expert
   bool shard_over_context = true;  ///< ZeRO shards over data x context ranks
   /// Ranks that share ZeRO's states when fewer than all replicas (hybrid sharding); 0: all.
   std::int64_t zero_group = 0;

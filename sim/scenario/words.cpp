@@ -57,7 +57,14 @@ std::string plan_text(const Plan& plan) {
   if (out.empty()) {
     out = plan.data == 1 ? "one GPU" : "whole sequences";
   }
-  return plan.data > 1 ? fmt::format("{} x dp{}", out, plan.data) : out;
+  if (plan.data > 1) {
+    out += fmt::format(" x dp{}", plan.data);
+  }
+  if (plan.expert > 1) {
+    out += fmt::format(", experts dealt to {}", plan.expert);
+    out += plan.expert_tensor > 1 ? fmt::format(" x {}", plan.expert_tensor) : "";
+  }
+  return out;
 }
 
 }  // namespace longhaul

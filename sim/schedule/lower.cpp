@@ -19,6 +19,8 @@ Mesh mesh_of(const Scenario& scenario) {
   mesh.sizes[static_cast<int>(Axis::pipeline)] = plan.pipeline;
   mesh.ring_part = plan.context.has_double_ring() ? plan.context.inner_ring : 1;
   mesh.data_part = plan.sharing_replicas();
+  mesh.experts = plan.expert;
+  mesh.expert_tensor = plan.expert_tensor;
   return mesh;
 }
 

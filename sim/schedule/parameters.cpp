@@ -33,7 +33,8 @@ bool is_norm(const std::string& name) { return name.starts_with("norm_"); }
 // Gradients that kernels only ever add to, so fresh ones must start at zero: norms, lookups, and
 // what no kernel of the program writes.
 bool is_added_to(const std::string& name) {
-  return is_norm(name) || name == "embedding" || name == "position_embedding" || name == "biases";
+  return is_norm(name) || name == "embedding" || name == "position_embedding" ||
+         name.starts_with("biases");
 }
 
 Index next(Index index, std::int64_t step = 1) {
@@ -43,12 +44,53 @@ Index next(Index index, std::int64_t step = 1) {
 
 }  // namespace
 
+std::vector<LayerRun> layer_runs(const Model& model) {
+  std::vector<LayerRun> runs;
+  std::int64_t seen[2] = {0, 0};
+  for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+    const bool mixture = is_expert_layer(model, layer);
+    if (runs.empty() || runs.back().mixture != mixture) {
+      runs.push_back({mixture, layer, 0, seen[mixture ? 0 : 1]});
+    }
+    ++runs.back().count;
+    ++seen[mixture ? 1 : 0];
+  }
+  return runs;
+}
+
 Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Shapes& shapes,
-                       bool training)
-    : build_(build), scenario_(scenario), shapes_(shapes), training_(training) {
+                       bool training, bool routed)
+    : build_(build),
+      scenario_(scenario),
+      shapes_(shapes),
+      training_(training),
+      routed_(routed),
+      cut_(routed ? 1 : 0) {  // of an expert: there are few of them, and they do not divide
   stage_ = training || scenario.plan.zero == 3 ? scenario.plan.zero : 0;
-  const bool over_context = stage_ == 0 || scenario.plan.shard_over_context;
-  const Mesh& mesh = build.program().mesh;
+  choose_shards();
+  reshards_ = !training || scenario.reshards_after_forward();
+  ahead_ = std::min(scenario.prefetch(), scenario.model.layers - 1);
+  late_gather_ = training && scenario.overlaps_parameter_gather();
+  overlaps_ = scenario.overlaps_gradient_reduction();
+  set_run(layer_runs(scenario.model)[0]);
+  if (routed) {
+    store_layers();
+    return;
+  }
+  store_all();
+  if (has_experts(scenario.model)) {
+    experts_.reset(new Parameters(build, scenario, shapes, training, true));
+  }
+}
+
+void Parameters::choose_shards() {
+  const bool over_context = stage_ == 0 || scenario_.plan.shard_over_context;
+  const Mesh& mesh = build_.program().mesh;
+  if (routed_) {
+    shard_axes_ = {Axis::expert_data};
+    shards_ = stage_ > 0 ? group_size(mesh, {"", shard_axes_}) : 1;
+    return;
+  }
   shard_axes_ = token_axes(mesh, over_context, true);
   hybrid_ = stage_ > 0 && mesh.data_part < mesh.size(Axis::data);
   if (hybrid_) {
@@ -56,11 +98,23 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
   }
   other_axes_ = token_axes(mesh, !over_context, false);
   shards_ = stage_ > 0 ? group_size(mesh, {"", shard_axes_}) : 1;
-  reshards_ = !training || scenario.reshards_after_forward();
-  ahead_ = std::min(scenario.prefetch(), scenario.model.layers - 1);
-  late_gather_ = training && scenario.overlaps_parameter_gather();
-  overlaps_ = scenario.overlaps_gradient_reduction();
-  store_all();
+}
+
+// Biases and small norms of a kind of layers stand together.
+void Parameters::store_layers() {
+  std::int64_t small[3] = {0, 0, 0};
+  for (const WeightShape& shape : layer_weight_shapes(scenario_, shapes_)) {
+    if (shape.of_experts == routed_) {
+      store(shape, Section::layers);
+      small[static_cast<int>(shape.kind)] += shape.extra_elements;
+    }
+  }
+  constexpr const char* names[] = {"biases", "biases_dense", "biases_mixture"};
+  for (int kind = 0; kind < 3; ++kind) {
+    if (small[kind] > 0) {
+      store({names[kind], {small[kind]}, {{}}, 0, static_cast<LayerKind>(kind)}, Section::layers);
+    }
+  }
 }
 
 void Parameters::store_all() {
@@ -77,14 +131,7 @@ void Parameters::store_all() {
             Section::bottom);
     }
   }
-  std::int64_t small = 0;
-  for (const WeightShape& shape : layer_weight_shapes(model, shapes_)) {
-    store(shape, Section::layers);
-    small += shape.extra_elements;
-  }
-  if (small > 0) {
-    store({"biases", {small}, {{}}, 0}, Section::layers);
-  }
+  store_layers();
   if (has_ends(model)) {
     store({"norm_final", {model.hidden}, {{}}, 0}, Section::top);
     if (model.norm == Norm::layer_norm) {
@@ -103,23 +150,24 @@ TensorSpec Parameters::full_spec(const Stored& stored) const {
   // Inference in fp8 keeps the layers' weights in fp8; training casts them on the way in.
   const bool small = !training_ && stored.of_layer() && scenario_.precision.compute == DataType::fp8;
   spec.type = small ? DataType::fp8 : shapes_.type;
-  spec.slots = stored.of_layer() ? scenario_.model.layers : 1;
+  spec.slots = stored.of_layer() ? layers_of(stored.shape.kind) : 1;
   spec.persistent = true;
   spec.category = MemoryCategory::parameters;
   return spec;
 }
 
-// This rank's part: the first dimension cut over the shard group. Where that does not divide, a
+// This rank's part: the first dimension (of experts the second) cut over the shard group. Where that does not divide, a
 // flat part rounded up (sizes and times are right to a rounding; it cannot be computed with).
 TensorSpec Parameters::shard_spec(const Stored& stored) const {
   TensorSpec spec = full_spec(stored);
   if (shards_ == 1) {
     return spec;
   }
-  if (spec.shape[0] % shards_ == 0) {
-    spec.shape[0] /= shards_;
+  const auto cut = static_cast<std::size_t>(cut_);
+  if (spec.shape[cut] % shards_ == 0) {
+    spec.shape[cut] /= shards_;
     for (auto axis = shard_axes_.rbegin(); axis != shard_axes_.rend(); ++axis) {
-      spec.shards[0].push_back({*axis, SequenceOrder::contiguous});
+      spec.shards[cut].push_back({*axis, SequenceOrder::contiguous});
     }
     return spec;
   }
@@ -187,10 +235,35 @@ void Parameters::store_optimizer(Stored& stored) {
   stored.moment2 = build_.tensor("moment2." + stored.shape.name, spec);
 }
 
+std::int64_t Parameters::layers_of(LayerKind kind) const {
+  const std::int64_t mixtures = expert_layers(scenario_.model);
+  switch (kind) {
+    case LayerKind::dense: return scenario_.model.layers - mixtures;
+    case LayerKind::mixture: return mixtures;
+    case LayerKind::every: break;
+  }
+  return scenario_.model.layers;
+}
+
+void Parameters::set_run(const LayerRun& run) const {
+  run_ = run;
+  if (experts_) {
+    experts_->set_run(run);
+  }
+}
+
+// Where a layer's part of a weight stands: those of one kind of layers are numbered among these.
+Index Parameters::place_of_layer(const Stored& stored, Index layer) const {
+  return stored.shape.kind == LayerKind::every ? layer : next(layer, -run_.others_before);
+}
+
+// Of the layers: the weights that the layers at hand have.
 Parameters::Some Parameters::some(Section section) const {
+  const LayerKind other = run_.mixture ? LayerKind::dense : LayerKind::mixture;
   Some found;
   for (const Stored& stored : stored_) {
-    if (stored.section == section) {
+    const bool absent = stored.of_layer() && stored.shape.kind == other;
+    if (stored.section == section && !absent) {
       found.push_back(&stored);
     }
   }
@@ -207,7 +280,20 @@ std::vector<TensorRef> Parameters::refs(const Some& stored, TensorRef Stored::*w
   return found;
 }
 
+std::vector<TensorRef> Parameters::refs_of_layer(const Some& stored, TensorRef Stored::*which,
+                                                 Index layer) const {
+  std::vector<TensorRef> found;
+  found.reserve(stored.size());
+  for (const Stored* each : stored) {
+    found.push_back(build_.at(each->*which, place_of_layer(*each, layer)));
+  }
+  return found;
+}
+
 std::optional<GroupId> Parameters::shard_group() const {
+  if (routed_) {
+    return build_.group("expert data", shard_axes_);
+  }
   const char* whole = other_axes_.empty() ? "data x context" : "data";
   return build_.group(hybrid_ ? "zero group" : whole, shard_axes_);
 }
@@ -217,17 +303,42 @@ Weight Parameters::weight(const Stored& stored, Index layer, Index turn) const {
   Weight made;
   made.value = build_.at(stored.full, !stored.of_layer() ? root
                                       : gathers()        ? gathered_slot(layer, turn)
-                                                         : layer);
+                                                         : place_of_layer(stored, layer));
   if (training_) {
     made.gradient = build_.at(stored.local, !stored.of_layer()  ? root
-                                            : fresh_gradients() ? turn
-                                                                : layer);
+                                            : fresh_gradients()
+                                                ? turn
+                                                : place_of_layer(stored, layer));
+    made.fresh = fresh_gradients();
   }
   return made;
 }
 
+namespace {
+
+// A weight of a mixture; biases have no place.
+void assign_expert_weight(MixtureWeights& weights, const std::string& name, const Weight& weight) {
+  if (name == "w_router") {
+    weights.router = weight;
+  } else if (name == "w_expert_gate_up") {
+    weights.up = weight;
+  } else if (name == "w_expert_down") {
+    weights.down = weight;
+  } else if (name == "w_shared_gate_up") {
+    weights.shared_up = weight;
+  } else if (name == "w_shared_down") {
+    weights.shared_down = weight;
+  }
+}
+
+}  // namespace
+
 LayerWeights Parameters::layer(Index layer, Index turn) const {
   LayerWeights weights;
+  if (experts_) {
+    weights = experts_->layer(layer, turn);
+  }
+  weights.mixture = run_.mixture;
   for (const Stored* stored : some(Section::layers)) {
     const Weight made = weight(*stored, layer, turn);
     const std::string& name = stored->shape.name;
@@ -243,6 +354,8 @@ LayerWeights Parameters::layer(Index layer, Index turn) const {
       weights.up = made;
     } else if (name == "w_down") {
       weights.down = made;
+    } else {
+      assign_expert_weight(weights.experts, name, made);
     }
   }
   return weights;
@@ -260,21 +373,60 @@ Weight Parameters::root(const std::string& name) const {
 
 void Parameters::each_layer(const std::string& name, LayerOrder order,
                             const std::function<void(Index, Index)>& body) const {
-  const std::int64_t layers = scenario_.model.layers;
-  const std::int64_t step = order == LayerOrder::first_to_last ? 1 : -1;
-  const std::int64_t first = step == 1 ? 0 : layers - 1;
-  const std::int64_t ahead = gathers_in(order) ? ahead_ : 0;
-  const auto gather_one = [&](Index layer, Index turn) {
+  std::vector<LayerRun> runs = layer_runs(scenario_.model);
+  if (order == LayerOrder::last_to_first) {
+    std::reverse(runs.begin(), runs.end());
+  }
+  check(runs.size() == 1 || !gathers(), "check_scenario refuses ZeRO 3 for layers of two kinds");
+  std::int64_t passed = 0;
+  for (const LayerRun& run : runs) {
+    set_run(run);
+    each_of_run(name, order, run, passed, body);
+    passed += run.count;
+  }
+}
+
+// Emits `body` for every layer, apart from passes of the model: a loop for each run.
+void Parameters::over_layers(const std::string& name, LayerOrder order,
+                             const std::function<void(Index)>& body) const {
+  const bool up = order == LayerOrder::first_to_last;
+  std::vector<LayerRun> runs = layer_runs(scenario_.model);
+  if (!up) {
+    std::reverse(runs.begin(), runs.end());
+  }
+  for (const LayerRun& run : runs) {
+    set_run(run);
+    const LoopId loop = build_.begin_loop(name, run.count, true);
+    body(Index::counter(loop, up ? 1 : -1, up ? run.first : run.first + run.count - 1));
+    build_.end_loop(loop);
+  }
+}
+
+void Parameters::gather_layer(Index layer, Index turn) const {
+  if (gathers()) {
     gather(some(Section::layers), "gather layer weights", layer, gathered_slot(layer, turn));
-  };
+  }
+  if (experts_) {
+    experts_->gather_layer(layer, turn);
+  }
+}
+
+// `passed`: layers that the pass has seen before this run.
+void Parameters::each_of_run(const std::string& name, LayerOrder order, const LayerRun& run,
+                             std::int64_t passed,
+                             const std::function<void(Index, Index)>& body) const {
+  const std::int64_t layers = run.count;
+  const std::int64_t step = order == LayerOrder::first_to_last ? 1 : -1;
+  const std::int64_t first = step == 1 ? run.first : run.first + layers - 1;
+  const std::int64_t ahead = gathers_in(order) ? ahead_ : 0;
   for (std::int64_t i = 0; i < ahead; ++i) {
-    gather_one(Index::of(first + i * step), Index::of(i));
+    gather_layer(Index::of(first + i * step), Index::of(i));
   }
   const LoopId loop = build_.begin_loop(name, layers - ahead, true);
   const Index layer = Index::counter(loop, step, first);
-  const Index turn = Index::counter(loop, 1, 0, 2);
+  const Index turn = Index::counter(loop, 1, passed % 2, 2);
   if (gathers_in(order)) {
-    gather_one(next(layer, ahead * step), next(turn, ahead));
+    gather_layer(next(layer, ahead * step), next(turn, ahead));
   }
   body(layer, turn);
   build_.end_loop(loop);
@@ -302,8 +454,12 @@ void Parameters::gather(const Some& stored, const std::string& label, Index laye
   }
   const Part before = build_.part();
   build_.part(Part::parameter_gather);
-  build_.collective(Op::all_gather, Stream::data, *shard_group(), label,
-                    refs(stored, &Stored::shard, layer), refs(stored, &Stored::full, turn));
+  build_
+      .collective(Op::all_gather, Stream::data, *shard_group(), label,
+                    refs_of_layer(stored, &Stored::shard, layer),
+                    gathers_late() ? refs_of_layer(stored, &Stored::full, turn)
+                                   : refs(stored, &Stored::full, turn))
+      .dim = cut_;
   build_.part(before);
 }
 
@@ -321,20 +477,26 @@ void Parameters::zero(const Some& stored, Index slot) const {
     // Stage 1 adds up micro-batches in the full buffer and sums it over replicas once.
     const bool full = stage_ == 1;
     build_.compute(Op::zero, "zero gradients", {},
-                   refs(stored, full ? &Stored::local : &Stored::gradient, slot));
+                   refs_of_layer(stored, full ? &Stored::local : &Stored::gradient, slot));
   }
 }
 
 void Parameters::zero_gradients() const {
   build_.part(Part::forward);
-  const LoopId loop = build_.begin_loop("zero gradients", scenario_.model.layers, true);
-  zero(some(Section::layers), Index::counter(loop));
-  build_.end_loop(loop);
+  over_layers("zero gradients", LayerOrder::first_to_last, [&](Index layer) {
+    zero(some(Section::layers), layer);
+    if (experts_) {
+      experts_->zero(experts_->some(Section::layers), layer);
+    }
+  });
   zero(some(Section::bottom), Index::of(0));
   zero(some(Section::top), Index::of(0));
 }
 
 void Parameters::prepare_gradients(Section section, Index turn) const {
+  if (experts_) {
+    experts_->prepare_gradients(section, turn);
+  }
   if (!fresh_gradients()) {
     return;
   }
@@ -348,7 +510,7 @@ void Parameters::prepare_gradients(Section section, Index turn) const {
 }
 
 // Under sequence parallelism every rank of the tensor group has seen only its tokens' part of the
-// norms' gradients.
+// norms' gradients, and of the router's.
 void Parameters::sum_norms_over_tensor(const Some& stored, Index slot) const {
   const auto group = build_.group("tensor", {Axis::tensor});
   if (!group || !scenario_.plan.sequence_parallel) {
@@ -356,20 +518,25 @@ void Parameters::sum_norms_over_tensor(const Some& stored, Index slot) const {
   }
   Some norms;
   for (const Stored* each : stored) {
-    if (is_norm(each->shape.name)) {
+    if (is_norm(each->shape.name) || each->shape.name == "w_router") {
       norms.push_back(each);
     }
   }
   if (norms.empty()) {
     return;
   }
-  const std::vector<TensorRef> gradients = refs(norms, &Stored::local, slot);
+  const std::vector<TensorRef> gradients = fresh_gradients()
+                                               ? refs(norms, &Stored::local, slot)
+                                               : refs_of_layer(norms, &Stored::local, slot);
   build_.collective(Op::all_reduce, Stream::tensor, *group, "sum norm gradients", gradients,
                     gradients);
 }
 
 void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index layer) const {
-  const std::vector<TensorRef> local = refs(stored, &Stored::local, local_slot);
+  const std::vector<TensorRef> local = fresh_gradients()
+                                           ? refs(stored, &Stored::local, local_slot)
+                                           : refs_of_layer(stored, &Stored::local, local_slot);
+  const std::vector<TensorRef> sums = refs_of_layer(stored, &Stored::gradient, layer);
   if (!other_axes_.empty()) {
     if (const auto others = build_.group("context", other_axes_)) {
       build_.collective(Op::all_reduce, Stream::data, *others, "sum gradients over context", local,
@@ -380,12 +547,12 @@ void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index l
   if (group && shards_ == 1) {
     build_.collective(Op::all_reduce, Stream::data, *group, "sum gradients", local, local);
   } else if (group && hybrid_) {
-    sum_hybrid(*group, stored, local, refs(stored, &Stored::gradient, layer));
+    sum_hybrid(*group, stored, local, sums);
   } else if (group) {
-    build_
-        .collective(Op::reduce_scatter, Stream::data, *group, "sum and scatter gradients", local,
-                    refs(stored, &Stored::gradient, layer))
-        .accumulate = fresh_gradients();
+    Instruction& sum = build_.collective(Op::reduce_scatter, Stream::data, *group,
+                                         "sum and scatter gradients", local, sums);
+    sum.accumulate = fresh_gradients();
+    sum.dim = cut_;
   }
 }
 
@@ -422,6 +589,9 @@ void Parameters::reduce_gradients(Section section, Index layer, Index turn, bool
   if (fresh_gradients() || (last && overlaps_)) {
     reduce_now(section, layer, turn);
   }
+  if (experts_) {
+    experts_->reduce_gradients(section, layer, turn, last);
+  }
 }
 
 // What was not reduced behind the backward pass, in the order its gradients came.
@@ -431,10 +601,12 @@ void Parameters::reduce_rest() const {
   }
   const Index only = Index::of(0);
   reduce_now(Section::top, only, only);
-  const std::int64_t layers = scenario_.model.layers;
-  const LoopId loop = build_.begin_loop("reduce gradients", layers, true);
-  reduce_now(Section::layers, Index::counter(loop, -1, layers - 1), only);
-  build_.end_loop(loop);
+  over_layers("reduce gradients", LayerOrder::last_to_first, [&](Index layer) {
+    reduce_now(Section::layers, layer, only);
+    if (experts_) {
+      experts_->reduce_now(Section::layers, layer, only);
+    }
+  });
   reduce_now(Section::bottom, only, only);
 }
 
@@ -460,7 +632,9 @@ void Parameters::reduce_now(Section section, Index layer, Index turn) const {
 void Parameters::optimize_some(const Some& stored, Index slot) const {
   const bool sharded_copy = shards_ > 1 && stage_ < 3 && !gathers_late();
   for (const Stored* each : stored) {
-    const auto here = [&](const TensorRef& ref) { return build_.at(ref, slot); };
+    const auto here = [&](const TensorRef& ref) {
+      return build_.at(ref, place_of_layer(*each, slot));
+    };
     build_.compute(
         Op::adam, "adam " + each->shape.name,
         {here(each->master), here(each->gradient), here(each->moment1), here(each->moment2)},
@@ -484,12 +658,14 @@ void Parameters::gather_updated(const Some& stored, Index slot) const {
     spec.slots = 1;
     spec.persistent = false;
     updated.push_back(build_.fresh("updated." + each->shape.name, spec));
-    build_.compute(Op::copy, "update " + each->shape.name, {build_.at(each->master, slot)},
+    build_.compute(Op::copy, "update " + each->shape.name, {build_.at(each->master, place_of_layer(*each, slot))},
                    {updated.back()});
   }
   build_.part(Part::parameter_gather);
-  build_.collective(Op::all_gather, Stream::data, *shard_group(), "gather updated weights", updated,
-                    refs(stored, &Stored::full, slot));
+  build_
+      .collective(Op::all_gather, Stream::data, *shard_group(), "gather updated weights", updated,
+                  refs_of_layer(stored, &Stored::full, slot))
+      .dim = cut_;
   build_.part(Part::optimizer);
   for (const TensorRef& ref : updated) {
     build_.release({ref});
@@ -502,9 +678,12 @@ void Parameters::gather_updated_weights() const {
   }
   const std::string label = "gather updated weights";
   gather(some(Section::bottom), label, Index::of(0), Index::of(0));
-  const LoopId loop = build_.begin_loop(label, scenario_.model.layers, true);
-  gather(some(Section::layers), label, Index::counter(loop), Index::counter(loop));
-  build_.end_loop(loop);
+  over_layers(label, LayerOrder::first_to_last, [&](Index layer) {
+    gather(some(Section::layers), label, layer, layer);
+    if (experts_ && experts_->gathers_late()) {
+      experts_->gather(experts_->some(Section::layers), label, layer, layer);
+    }
+  });
   gather(some(Section::top), label, Index::of(0), Index::of(0));
 }
 
@@ -513,9 +692,12 @@ void Parameters::optimize() const {
   build_.part(Part::optimizer);
   optimize_some(some(Section::bottom), Index::of(0));
   optimize_some(some(Section::top), Index::of(0));
-  const LoopId loop = build_.begin_loop("optimizer", scenario_.model.layers, true);
-  optimize_some(some(Section::layers), Index::counter(loop));
-  build_.end_loop(loop);
+  over_layers("optimizer", LayerOrder::first_to_last, [&](Index layer) {
+    optimize_some(some(Section::layers), layer);
+    if (experts_) {
+      experts_->optimize_some(experts_->some(Section::layers), layer);
+    }
+  });
 }
 
 }  // namespace longhaul

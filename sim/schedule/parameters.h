@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,17 +17,29 @@ enum class Section { bottom, layers, top };
 /// The order in which a pass goes through the layers.
 enum class LayerOrder { first_to_last, last_to_first };
 
+/// Layers of one kind that follow each other.
+struct LayerRun {
+  bool mixture = false;
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  std::int64_t others_before = 0;  ///< layers of the other kind before the first
+};
+
+/// A model's layers, first to last: one run unless some layers have experts and some do not.
+std::vector<LayerRun> layer_runs(const Model& model);
+
 /// The weights of a model under a plan: storage, gathering (ZeRO 3), gradient reduction, Adam.
 /// Biases, the small norms of heads and a learned position table are stored, reduced and updated
 /// with the rest; their arithmetic is part of the kernels next to them.
 class Parameters {
  public:
-  Parameters(ProgramBuilder& build, const Scenario& scenario, const Shapes& shapes, bool training);
+  Parameters(ProgramBuilder& build, const Scenario& scenario, const Shapes& shapes, bool training)
+      : Parameters(build, scenario, shapes, training, false) {}
 
   /// Emits `body` for every layer, as a loop. `layer` counts layers, `turn` is 0, 1, 0, ... in the
   /// order of the pass (gradient buffers; gathered weights count on by Scenario::prefetch()). Under
   /// ZeRO 3 the weights of the next layers are gathered while a layer runs (FSDP's prefetch), so
-  /// the last layers are written out behind the loop.
+  /// the last layers are written out behind the loop. A loop for each run of equal layers.
   void each_layer(const std::string& name, LayerOrder order,
                   const std::function<void(Index layer, Index turn)>& body) const;
   /// Layer weights for layer `layer`; `turn` chooses the buffers that hold gathered weights and
@@ -55,6 +68,9 @@ class Parameters {
   [[nodiscard]] bool fresh_gradients() const { return stage_ >= 2 && shards_ > 1; }
 
  private:
+  /// `routed`: of the routed experts alone, whose states are shared over Axis::expert_data.
+  Parameters(ProgramBuilder& build, const Scenario& scenario, const Shapes& shapes, bool training,
+             bool routed);
   struct Stored {
     WeightShape shape;
     Section section = Section::layers;
@@ -67,12 +83,21 @@ class Parameters {
   };
   /// Several weights, of the layers or outside them.
   using Some = std::vector<const Stored*>;
+  void choose_shards();
   void store_all();
+  void store_layers();
   void store(const WeightShape& shape, Section section);
   void store_gradient(Stored& stored);
   void store_optimizer(Stored& stored);
   [[nodiscard]] TensorSpec full_spec(const Stored& stored) const;
   [[nodiscard]] TensorSpec shard_spec(const Stored& stored) const;
+  [[nodiscard]] std::int64_t layers_of(LayerKind kind) const;
+  void set_run(const LayerRun& run) const;
+  void over_layers(const std::string& name, LayerOrder order,
+                   const std::function<void(Index layer)>& body) const;
+  void each_of_run(const std::string& name, LayerOrder order, const LayerRun& run,
+                   std::int64_t passed, const std::function<void(Index, Index)>& body) const;
+  void gather_layer(Index layer, Index turn) const;
   void gather(const Some& stored, const std::string& label, Index layer, Index turn) const;
   void zero(const Some& stored, Index slot) const;
   void sum_over_replicas(const Some& stored, Index local_slot, Index layer) const;
@@ -87,6 +112,9 @@ class Parameters {
   [[nodiscard]] Some some(Section section) const;
   [[nodiscard]] std::vector<TensorRef> refs(const Some& stored, TensorRef Stored::*which,
                                             Index slot) const;
+  [[nodiscard]] std::vector<TensorRef> refs_of_layer(const Some& stored,
+                                                     TensorRef Stored::*which, Index layer) const;
+  [[nodiscard]] Index place_of_layer(const Stored& stored, Index layer) const;
   [[nodiscard]] std::optional<GroupId> shard_group() const;
   /// True if kernels read weights that were gathered for them.
   [[nodiscard]] bool gathers() const { return stage_ == 3 && shards_ > 1; }
@@ -114,6 +142,10 @@ class Parameters {
   std::int64_t ahead_ = 1;        ///< layers gathered ahead (ZeRO 3)
   bool late_gather_ = false;      ///< of updated weights, behind the next forward (ZeRO 1, 2)
   bool overlaps_ = true;          ///< gradients are reduced behind the backward pass (ZeRO 0, 1)
+  bool routed_ = false;           ///< these are the routed experts
+  int cut_ = 0;                   ///< dimension along which states are cut
+  std::unique_ptr<Parameters> experts_;  ///< the routed experts, in models that have them
+  mutable LayerRun run_;                 ///< the layers that are being emitted
   bool hybrid_ = false;           ///< several groups hold the same shards (Plan::zero_group)
   std::vector<Stored> stored_;
 };

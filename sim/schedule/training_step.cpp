@@ -64,7 +64,7 @@ class TrainingStep {
   bool full_;
   bool selective_;
   bool tied_;
-  LayerState saved_;  ///< where the forward loop left the activations, by layer counter
+  LayerState saved_[2];  ///< of dense layers and of mixtures: where the forward loop left the activations, by layer counter
 };
 
 void TrainingStep::micro_batch(Index slot, bool last) {
@@ -129,12 +129,14 @@ void TrainingStep::forward_layer(Index layer, Index turn) {
   above.constant += 1;
   const TensorRef output = hidden(above);
   build_.allocate(output);
-  saved_ = block_.forward(build_, parameters_.layer(layer, turn), hidden(layer), output,
-                          saved_slots(), saved_slot(layer), layer);
+  const LayerWeights weights = parameters_.layer(layer, turn);
+  LayerState& saved = saved_[weights.mixture ? 1 : 0];
+  saved = block_.forward(build_, weights, hidden(layer), output, saved_slots(), saved_slot(layer),
+                         layer);
   if (full_) {
-    block_.release_state(build_, saved_);
+    block_.release_state(build_, saved);
   } else if (selective_) {
-    block_.forget_attention(build_, saved_);
+    block_.forget_attention(build_, saved);
   }
 }
 
@@ -148,7 +150,10 @@ LayerState moved(const ProgramBuilder& build, LayerState state, TensorRef input,
   for (TensorRef* ref : {&state.norm_attention, &state.attention.q, &state.attention.k,
                          &state.attention.v, &state.attention.o, &state.attention.lse, &state.o,
                          &state.middle, &state.norm_mlp, &state.up, &state.activation,
-                         &state.attention_mask, &state.mlp_mask}) {
+                         &state.attention_mask, &state.mlp_mask, &state.experts.logits,
+                         &state.experts.input, &state.experts.weights, &state.experts.up,
+                         &state.experts.activation, &state.experts.shared_up,
+                         &state.experts.shared_activation}) {
     move(*ref);
   }
   for (TensorRef& scores : state.attention.scores) {
@@ -161,7 +166,7 @@ LayerState moved(const ProgramBuilder& build, LayerState state, TensorRef input,
 void TrainingStep::backward_layer(Index layer, Index turn, TensorRef d, bool last) {
   const LayerWeights weights = parameters_.layer(layer, turn);
   const TensorRef input = hidden(layer);
-  LayerState state = moved(build_, saved_, input, layer);
+  LayerState state = moved(build_, saved_[weights.mixture ? 1 : 0], input, layer);
   if (full_) {
     build_.part(Part::recompute);
     const TensorRef again = build_.fresh("recomputed_output", block_.stream_spec());

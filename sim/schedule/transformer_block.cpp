@@ -11,17 +11,13 @@ std::vector<Shard> tensor_shards(const Shapes& shapes) {
   return shapes.tensor > 1 ? by_tensor : std::vector<Shard>{};
 }
 
-}  // namespace
-
-std::vector<WeightShape> layer_weight_shapes(const Model& model, const Shapes& shapes) {
+std::vector<WeightShape> attention_weight_shapes(const Model& model, const Shapes& shapes) {
   const std::int64_t m = model.hidden;
   const std::int64_t d = model.head_dim;
-  const std::int64_t f = model.ffn / shapes.tensor;
   const std::int64_t group = model.heads / model.kv_heads + 2;
   const auto split = tensor_shards(shapes);
   const std::int64_t norm_extra = model.norm == Norm::layer_norm ? m : 0;
   const std::int64_t qkv_bias = model.attention_bias ? (shapes.heads + 2 * shapes.kv_heads) * d : 0;
-  const std::int64_t up_width = model.gated_mlp ? 2 : 1;
   return {
       {"norm_attention", {m}, {{}}, norm_extra},
       {"w_qkv",
@@ -30,17 +26,52 @@ std::vector<WeightShape> layer_weight_shapes(const Model& model, const Shapes& s
        qkv_bias + (model.qk_norm ? 2 * d : 0)},
       {"w_o", {shapes.heads, d, m}, {split, {}, {}}, model.output_bias ? m : 0},
       {"norm_mlp", {m}, {{}}, norm_extra},
+  };
+}
+
+std::vector<WeightShape> mlp_weight_shapes(const Model& model, const Shapes& shapes) {
+  const std::int64_t m = model.hidden;
+  const std::int64_t f = model.ffn / shapes.tensor;
+  const auto split = tensor_shards(shapes);
+  const std::int64_t up_width = model.gated_mlp ? 2 : 1;
+  std::vector<WeightShape> all{
       model.gated_mlp
           ? WeightShape{"w_gate_up", {m, f, 2}, {{}, split, {}}, model.mlp_bias ? up_width * f : 0}
           : WeightShape{"w_up", {m, f}, {{}, split}, model.mlp_bias ? f : 0},
       {"w_down", {f, m}, {split, {}}, model.mlp_bias ? m : 0},
   };
+  for (WeightShape& shape : all) {
+    shape.kind = LayerKind::dense;
+  }
+  return all;
+}
+
+}  // namespace
+
+std::vector<WeightShape> layer_weight_shapes(const Scenario& scenario, const Shapes& shapes) {
+  std::vector<WeightShape> all = attention_weight_shapes(scenario.model, shapes);
+  const std::int64_t mixtures = expert_layers(scenario.model);
+  const bool both = mixtures > 0 && mixtures < scenario.model.layers;
+  const auto add = [&](const std::vector<WeightShape>& shapes_of_kind) {
+    for (WeightShape shape : shapes_of_kind) {
+      shape.kind = both ? shape.kind : LayerKind::every;
+      all.push_back(std::move(shape));
+    }
+  };
+  if (mixtures < scenario.model.layers) {
+    add(mlp_weight_shapes(scenario.model, shapes));
+  }
+  if (mixtures > 0) {
+    add(mixture_weight_shapes(scenario, shapes));
+  }
+  return all;
 }
 
 TransformerBlock::TransformerBlock(const Scenario& scenario)
     : scenario_(scenario),
       shapes_(scenario),
       attention_(scenario, shapes_),
+      mixture_(scenario, shapes_),
       sequence_parallel_(scenario.plan.sequence_parallel && scenario.plan.tensor > 1),
       drops_(keeps_dropout_masks(scenario)) {}
 
@@ -142,7 +173,12 @@ LayerState TransformerBlock::forward(ProgramBuilder& build, const LayerWeights& 
   LayerState state;
   state.input = input;
   attention_forward(build, weights, state, slots, slot, layer);
-  mlp_forward(build, weights, state, output, slots, slot);
+  state.mixture = weights.mixture;
+  if (state.mixture) {
+    mixture_forward(build, weights, state, output, slots, slot);
+  } else {
+    mlp_forward(build, weights, state, output, slots, slot);
+  }
   return state;
 }
 
@@ -221,8 +257,27 @@ void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& we
   build.release({sum});
 }
 
+void TransformerBlock::mixture_forward(ProgramBuilder& build, const LayerWeights& weights,
+                                       LayerState& state, TensorRef output, std::int64_t slots,
+                                       Index slot) const {
+  state.norm_mlp = build.fresh("normed_mlp", kept(stream_spec(), slots), slot);
+  build.compute(Op::norm, "mlp norm", {state.middle, weights.norm_mlp.value}, {state.norm_mlp});
+  const TensorRef sum = mixture_.forward(build, *this, weights.experts, state.norm_mlp,
+                                         state.experts, slots, slot);
+  if (drops_) {
+    state.mlp_mask = build.fresh("mlp_dropout_mask", kept(mask_spec(), slots), slot);
+  }
+  build.compute(Op::add, "mlp residual", {state.middle, sum}, {output});
+  build.release({sum});
+}
+
 void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& state) const {
-  build.release({state.activation, state.up, state.norm_mlp, state.middle, state.attention.lse,
+  if (state.mixture) {
+    mixture_.release(build, state.experts);
+  } else {
+    build.release({state.activation, state.up});
+  }
+  build.release({state.norm_mlp, state.middle, state.attention.lse,
                  state.attention.q, state.attention.k, state.attention.v, state.o,
                  state.norm_attention});
   attention_.drop_scores(build, state.attention);
@@ -240,7 +295,11 @@ void TransformerBlock::backward(ProgramBuilder& build, const LayerWeights& weigh
   if (drops_) {
     build.release({state.mlp_mask});
   }
-  mlp_backward(build, weights, state, d, fresh_gradients);
+  if (state.mixture) {
+    mixture_backward(build, weights, state, d);
+  } else {
+    mlp_backward(build, weights, state, d, fresh_gradients);
+  }
   if (drops_) {
     build.release({state.attention_mask});
   }
@@ -268,6 +327,18 @@ void TransformerBlock::mlp_backward(ProgramBuilder& build, const LayerWeights& w
   build.gemm("up projection wgrad", tokens, d_up, weights.up.gradient, true, false, !fresh);
   drop_gathered(build, tokens, state.norm_mlp);
   build.release({d_up, state.norm_mlp});
+  build
+      .compute(Op::norm_backward, "mlp norm backward",
+               {state.middle, weights.norm_mlp.value, d_norm}, {d, weights.norm_mlp.gradient})
+      .accumulate = true;
+  build.release({d_norm, state.middle});
+}
+
+void TransformerBlock::mixture_backward(ProgramBuilder& build, const LayerWeights& weights,
+                                        const LayerState& state, TensorRef d) const {
+  const TensorRef d_norm =
+      mixture_.backward(build, *this, weights.experts, state.experts, state.norm_mlp, d);
+  build.release({state.norm_mlp});
   build
       .compute(Op::norm_backward, "mlp norm backward",
                {state.middle, weights.norm_mlp.value, d_norm}, {d, weights.norm_mlp.gradient})

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "sim/schedule/attention.h"
+#include "sim/schedule/mixture.h"
+#include "sim/schedule/weights.h"
 
 namespace longhaul {
 
@@ -14,26 +16,16 @@ namespace longhaul {
 /// alone.
 inline bool has_ends(const Model& model) { return model.vocab > 0; }
 
-/// A weight of the model: where it stands in the program and where its gradient is summed.
-struct Weight {
-  TensorRef value;
-  TensorRef gradient;
-};
-
-/// The weights of one layer, in the order they are used; empty gradients in inference.
+/// The weights of one layer, in the order they are used; empty gradients in inference. `up` and
+/// `down` are those of a dense layer, `experts` those of one with experts (`mixture`).
 struct LayerWeights {
   Weight norm_attention, qkv, output, norm_mlp, up, down;
+  bool mixture = false;
+  MixtureWeights experts;
 };
 
-/// Shapes and layouts of a weight on a rank (docs/models/training_step.md lists them).
-struct WeightShape {
-  std::string name;
-  std::vector<std::int64_t> shape;
-  std::vector<std::vector<Shard>> shards;
-  std::int64_t extra_elements =
-      0;  ///< biases and small norms that ride along: counted, not computed
-};
-std::vector<WeightShape> layer_weight_shapes(const Model& model, const Shapes& shapes);
+/// A layer's weights, of both kinds where a model has both.
+std::vector<WeightShape> layer_weight_shapes(const Scenario& scenario, const Shapes& shapes);
 
 /// What a layer keeps for its backward pass.
 struct LayerState {
@@ -45,6 +37,8 @@ struct LayerState {
   TensorRef norm_mlp;    ///< input of the up projection
   TensorRef up;          ///< its output
   TensorRef activation;  ///< input of the down projection
+  bool mixture = false;  ///< `experts` stands in place of `up` and `activation`
+  MixtureState experts;
   TensorRef attention_mask, mlp_mask;  ///< of dropout, a byte per element (drops() only)
 };
 
@@ -100,6 +94,10 @@ class TransformerBlock {
                    TensorRef output, std::int64_t slots, Index slot) const;
   void mlp_backward(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
                     TensorRef d, bool fresh) const;
+  void mixture_forward(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
+                       TensorRef output, std::int64_t slots, Index slot) const;
+  void mixture_backward(ProgramBuilder& build, const LayerWeights& weights,
+                        const LayerState& state, TensorRef d) const;
   void attention_backward(ProgramBuilder& build, const LayerWeights& weights,
                           const LayerState& state, TensorRef d, bool selective, bool fresh) const;
   TensorRef qkv_backward(ProgramBuilder& build, const LayerState& state, TensorRef d_o) const;
@@ -111,6 +109,7 @@ class TransformerBlock {
   const Scenario& scenario_;
   Shapes shapes_;
   ContextAttention attention_;
+  Mixture mixture_;
   bool sequence_parallel_;
   bool drops_;
 };

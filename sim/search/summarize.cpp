@@ -164,6 +164,7 @@ const char* words_for(const std::string& cause) {
       {"ring_exchange", "waiting for keys and values from the ring neighbour"},
       {"all_to_all", "waiting for all-to-all exchanges"},
       {"all_gather", "waiting for gathered keys and values"},
+      {"expert_parallel", "waiting for tokens on their way to experts and back"},
       {"tensor_parallel", "waiting for tensor-parallel collectives"},
       {"data_parallel", "waiting for gradient and parameter collectives"},
       {"pipeline", "waiting for pipeline neighbours"},

@@ -17,6 +17,7 @@ namespace {
 struct Case {
   const char* text;          // a scenario
   std::int64_t most_actors;  // it must fold to at most so many
+  const char* model_text = nullptr;  // absent: the dense model below
 };
 
 Scenario checked(const std::string& text) {
@@ -63,6 +64,11 @@ void check_equal(const Timeline& folded, const Timeline& whole) {
 constexpr const char* model =
     "model: {name: tiny, layers: 3, hidden: 1024, heads: 16, kv_heads: 8, head_dim: 64, ffn: 2048,"
     " gated_mlp: true, vocab: 8192, tied_embeddings: false}\n";
+
+constexpr const char* experts_model =
+    "model: {name: tiny-moe, layers: 4, hidden: 1024, heads: 16, kv_heads: 8, head_dim: 64, ffn: "
+    "2048, vocab: 8192, experts: 16, experts_per_token: 2, expert_ffn: 512, shared_expert_ffn: "
+    "512, first_dense_layers: 1}\n";
 
 const Case cases[] = {
     // Replicas are equal, and so are tensor-parallel ranks; ring positions are not.
@@ -122,6 +128,11 @@ const Case cases[] = {
      "workload: {phase: train, sequence_length: 16k, global_batch: 4}\n"
      "plan: {tensor: 2, sequence_parallel: true, context: {method: none}, zero: 1}\n",
      8},
+    // Experts dealt to a node's ranks, each held twice.
+    {"cluster: dgx-h100\ngpus: 16\nworkload: {phase: train, sequence_length: 4k, global_batch: "
+     "16, expert_imbalance: 1.5}\n"
+     "plan: {expert: 8, zero: 1}\n",
+     4, experts_model},
     {"cluster: gb200-nvl72\ngpus: 32\nworkload: {phase: prefill, sequence_length: 64k}\n"
      "plan: {tensor: 8, context: {method: ring, ring: 4}}\n",
      32},
@@ -132,7 +143,7 @@ const Case cases[] = {
 TEST_CASE("one rank of each class stands for all: times, accounts, peaks and bytes are the same") {
   for (const Case& one : cases) {
     INFO(one.text);
-    const Scenario scenario = checked(std::string(model) + one.text);
+    const Scenario scenario = checked(std::string(one.model_text ? one.model_text : model) + one.text);
     const Timeline folded = run(scenario, true);
     const Timeline whole = run(scenario, false);
     check_equal(folded, whole);

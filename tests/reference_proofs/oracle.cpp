@@ -177,7 +177,8 @@ class Unsharded {
   Reals layers(Reals x) {
     for (std::int64_t layer = 0; layer < model_.layers; ++layer) {
       x = sum_of(x, attention(rms_norm(x, weight("norm_attention", layer)), layer));
-      x = sum_of(x, mlp(rms_norm(x, weight("norm_mlp", layer)), layer));
+      const Reals normed = rms_norm(x, weight("norm_mlp", layer));
+      x = sum_of(x, is_expert_layer(model_, layer) ? mixture(normed, layer) : mlp(normed, layer));
     }
     return x;
   }
@@ -193,10 +194,20 @@ class Unsharded {
     }
   }
   std::vector<Reals> keys, values;  ///< by layer, [S, g, d]
+  std::int64_t sequence = 0;        ///< which of the micro-batch: experts are chosen by token
 
  private:
   Reals attention(const Reals& x, std::int64_t layer);
   Reals mlp(const Reals& x, std::int64_t layer);
+  Reals mixture(const Reals& x, std::int64_t layer);
+  // Weights of one kind of layers are numbered among those layers.
+  [[nodiscard]] std::int64_t number(std::int64_t layer) const {
+    std::int64_t before = 0;
+    for (std::int64_t i = 0; i < layer; ++i) {
+      before += is_expert_layer(model_, i) == is_expert_layer(model_, layer) ? 1 : 0;
+    }
+    return before;
+  }
   const Model& model_;
   MaskSpec mask_;
   Tape tape_;
@@ -224,13 +235,60 @@ Reals Unsharded::attention(const Reals& x, std::int64_t layer) {
   return times(o, weight("w_o", layer), h * d);
 }
 
-Reals Unsharded::mlp(const Reals& x, std::int64_t layer) {
+// silu(gate) * up of gate and up side by side.
+Reals gated(const Reals& up) {
+  Reals active;
+  for (std::size_t i = 0; i < up.size(); i += 2) {
+    active.push_back(up[i] / (Real(1) + exp(Real(0) - up[i])) * up[i + 1]);
+  }
+  return active;
+}
+
+Reals part(const Reals& whole, std::int64_t index, std::int64_t size) {
+  return {whole.begin() + index * size, whole.begin() + (index + 1) * size};
+}
+
+// Token by token and expert by expert, weighed by a softmax over the chosen experts' affinities.
+// Token t of the micro-batch passes the experts (t k + floor(t k / e) + j) mod e.
+Reals Unsharded::mixture(const Reals& x, std::int64_t layer) {
+  const Experts& experts = model_.experts;
+  const std::int64_t m = model_.hidden, f = experts.ffn, place = number(layer);
+  const std::int64_t length = static_cast<std::int64_t>(x.size()) / m;
+  Reals y;
+  for (std::int64_t s = 0; s < length; ++s) {
+    const Reals token = part(x, s, m);
+    const Reals affinity = times(token, weight("w_router", place), m);
+    const std::int64_t start = (sequence * length + s) * experts.per_token;
+    std::vector<std::int64_t> chosen;
+    Real sum;
+    for (std::int64_t j = 0; j < experts.per_token; ++j) {
+      chosen.push_back((start + start / experts.count + j) % experts.count);
+      sum = sum + exp(affinity[at(chosen.back())]);
+    }
+    Reals out(at(m));
+    for (const std::int64_t expert : chosen) {
+      const Reals active =
+          gated(times(token, part(weight("w_expert_gate_up", place), expert, m * f * 2), m));
+      const Reals down = times(active, part(weight("w_expert_down", place), expert, f * m), f);
+      const Real share = exp(affinity[at(expert)]) / sum;
+      for (std::int64_t i = 0; i < m; ++i) {
+        out[at(i)] = out[at(i)] + down[at(i)] * share;
+      }
+    }
+    y.insert(y.end(), out.begin(), out.end());
+  }
+  if (experts.shared_ffn > 0) {
+    y = sum_of(y, times(gated(times(x, weight("w_shared_gate_up", place), m)),
+                        weight("w_shared_down", place), experts.shared_ffn));
+  }
+  return y;
+}
+
+Reals Unsharded::mlp(const Reals& x, std::int64_t all_layer) {
+  const std::int64_t layer = number(all_layer);
   Reals active;
   if (model_.gated_mlp) {
-    const Reals up = times(x, weight("w_gate_up", layer), model_.hidden);
-    for (std::size_t i = 0; i < up.size(); i += 2) {
-      active.push_back(up[i] / (Real(1) + exp(Real(0) - up[i])) * up[i + 1]);
-    }
+    active = gated(times(x, weight("w_gate_up", layer), model_.hidden));
   } else {
     for (const Real& up : times(x, weight("w_up", layer), model_.hidden)) {
       active.push_back(up * normal_cdf(up));
@@ -352,6 +410,17 @@ Named random_weights(const Model& model, std::uint64_t seed) {
     add("w_qkv", {m, model.kv_heads, model.heads / model.kv_heads + 2, d}, 0.4);
     add("w_o", {model.heads, d, m}, 0.3);
     add("norm_mlp", {m}, 0.3, 1);
+    if (is_expert_layer(model, layer)) {
+      const Experts& experts = model.experts;
+      add("w_router", {m, experts.count}, 0.4);
+      add("w_expert_gate_up", {experts.count, m, experts.ffn, 2}, 0.4);
+      add("w_expert_down", {experts.count, experts.ffn, m}, 0.3);
+      if (experts.shared_ffn > 0) {
+        add("w_shared_gate_up", {m, experts.shared_ffn, 2}, 0.4);
+        add("w_shared_down", {experts.shared_ffn, m}, 0.3);
+      }
+      continue;
+    }
     model.gated_mlp ? add("w_gate_up", {m, f, 2}, 0.4) : add("w_up", {m, f}, 0.4);
     add("w_down", {f, m}, 0.3);
   }
@@ -381,6 +450,7 @@ Named train_unsharded(const Model& model, const MaskSpec& mask, const Named& wei
   }
   each_sequence(tokens, [&](std::size_t slot, std::int64_t b) {
     Unsharded run(model, mask, weights);
+    run.sequence = b;
     const Reals x = run.layers(embed(run, sequence_of(tokens[slot], b), length, model.hidden));
     const Real total = run.loss(x, sequence_of(labels[slot], b));
     loss.values[0] += total.value / all_tokens;
@@ -404,6 +474,7 @@ Named train_layers(const Model& model, const MaskSpec& mask, const Named& weight
   }
   each_sequence(x, [&](std::size_t slot, std::int64_t b) {
     Unsharded run(model, mask, weights);
+    run.sequence = b;
     const std::int64_t size = x[slot].elements() / x[slot].shape[0];
     const Reals in = variables(run.tape(), sequence_of(x[slot], b), size);
     const Reals out = run.layers(in);

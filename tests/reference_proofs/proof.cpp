@@ -27,7 +27,9 @@ std::string key_of(const Scenario& scenario) {
         m.ffn, m.vocab, static_cast<std::int64_t>(m.gated_mlp),
         static_cast<std::int64_t>(m.tied_embeddings), static_cast<std::int64_t>(m.positions),
         w.sequence_length, w.micro_batch * scenario.plan.data, scenario.micro_batches(),
-        static_cast<std::int64_t>(w.mask.kind), w.mask.window}) {
+        static_cast<std::int64_t>(w.mask.kind), w.mask.window, m.experts.count,
+        m.experts.per_token, m.experts.ffn, m.experts.shared_ffn, m.experts.dense_layers,
+        m.experts.period}) {
     key += std::to_string(number) + ",";
   }
   return key;
@@ -299,7 +301,9 @@ std::string describe(const Scenario& scenario) {
          number("tokens", scenario.workload.sequence_length) + ", mask " +
          masks[static_cast<int>(scenario.workload.mask.kind)] +
          number("window", scenario.workload.mask.window) +
-         number("micro-batches", scenario.micro_batches());
+         number("micro-batches", scenario.micro_batches()) +
+         number("experts", scenario.model.experts.count) + number("dealt to", plan.expert) +
+         number("each cut in", plan.expert_tensor);
 }
 
 }  // namespace longhaul::test

@@ -97,6 +97,31 @@ TEST_CASE("parts of an axis are its coordinate divided: the inner part turns fas
   CHECK(members(Axis::ring_outer) == std::vector<std::size_t>{3, 9});
 }
 
+TEST_CASE("experts count a stage's ranks anew, whatever the order of the mesh") {
+  // 2 tensor x 2 ulysses x 4 data, dealt as 2 that cut, 4 that hold, 2 that repeat.
+  Mesh mesh = mesh_of(2, 2, 1, 4);
+  mesh.expert_tensor = 2;
+  mesh.experts = 4;
+  CHECK(mesh.ranks() == 16);
+  CHECK(mesh.size(Axis::expert_data) == 2);
+  const auto members = [&](Axis axis, std::size_t rank) {
+    std::vector<std::size_t> out;
+    for (const RankId id : group_members(mesh, {"", {axis}}, RankId(rank))) {
+      out.push_back(id.index);
+    }
+    return out;
+  };
+  CHECK(members(Axis::expert_tensor, 5) == std::vector<std::size_t>{4, 5});
+  CHECK(members(Axis::expert, 5) == std::vector<std::size_t>{1, 3, 5, 7});
+  CHECK(members(Axis::expert_data, 5) == std::vector<std::size_t>{5, 13});
+  CHECK(mesh.coordinate(RankId(5), Axis::expert) == 2);
+  mesh.sizes[static_cast<int>(Axis::pipeline)] = 3;
+  mesh.order = {Axis::pipeline, Axis::tensor, Axis::ulysses, Axis::ring, Axis::data};
+  // The same 16 places, each three ranks apart; the stage stays.
+  CHECK(members(Axis::expert, 5 * 3 + 2) == std::vector<std::size_t>{5, 11, 17, 23});
+  CHECK(mesh.size(Axis::expert_data) == 2);
+}
+
 TEST_CASE("a layout is a bijection between ranks with local indices and the whole") {
   const Mesh mesh = mesh_of(1, 2, 3, 1);
   for (const SequenceOrder order :

@@ -149,6 +149,64 @@ TEST_CASE("swiglu is silu(gate) * up, and its backward the slopes") {
               slope_tolerance);
 }
 
+TEST_CASE("swiglu with weights multiplies rows, and its backward gives the slopes of both") {
+  const Array x = numbers({2, 3, 2}, 1), w = numbers({2}, 3), dy = numbers({2, 3}, 2);
+  const auto y = [](const Array& at, const Array& weights) {
+    return OneOp{Op::swiglu, {at, weights}, {{2, 3}}}.run()[0];
+  };
+  const Array plain = OneOp{Op::swiglu, {x}, {{2, 3}}}.run()[0];
+  CHECK_THAT(y(x, w).values[4], WithinAbs(plain.values[4] * w.values[1], 1e-14));
+  const auto back = OneOp{Op::swiglu_backward, {x, dy, w}, {{2, 3, 2}, {2}}}.run();
+  check_close(back[0], slopes(x, dy, [&](const Array& at) { return y(at, w); }), slope_tolerance);
+  check_close(back[1], slopes(w, dy, [&](const Array& at) { return y(x, at); }), slope_tolerance);
+}
+
+TEST_CASE("a grouped product is a product for each group, transposes and sums included") {
+  const Array a = numbers({2, 3, 4}, 1), b = numbers({2, 4, 5}, 2);
+  const Array c = OneOp{Op::grouped_gemm, {a, b}, {{2, 3, 5}}}.run()[0];
+  for (std::int64_t group = 0; group < 2; ++group) {
+    const Array alone =
+        OneOp{Op::gemm, {slice(a, 0, group, 1), slice(b, 0, group, 1)}, {{1, 3, 5}}}.run()[0];
+    check_close(slice(c, 0, group, 1), alone);
+  }
+  CHECK_THROWS_AS((OneOp{Op::grouped_gemm, {a, b}, {{3, 2, 5}}}.run()), BugError);
+}
+
+TEST_CASE("tokens go to (t k + floor(t k / e) + j) mod e, and come back summed") {
+  // Three tokens, two of four experts each: 0 and 1; 2 and 3; 1 and 2 (4 + 1, 4 + 1 + 1 mod 4).
+  Instruction two;
+  two.experts_per_token = 2;
+  AttentionGeometry geometry;
+  geometry.sequence = 3;
+  const Array x = array_of({1, 3, 1}, {10, 20, 30});
+  const Array w = array_of({1, 3, 2}, {1, 2, 3, 4, 5, 6});
+  const auto rows = OneOp{Op::dispatch, {x, w}, {{4, 2, 1}, {4, 2}}, {}, two, geometry}.run();
+  check_close(rows[0], array_of({4, 2, 1}, {10, 0, 10, 30, 20, 30, 20, 0}));
+  check_close(rows[1], array_of({4, 2}, {1, 0, 2, 5, 3, 6, 4, 0}));
+  const auto back =
+      OneOp{Op::combine, {rows[0], rows[1]}, {{1, 3, 1}, {1, 3, 2}}, {}, two, geometry}.run();
+  check_close(back[0], array_of({1, 3, 1}, {20, 40, 60}));
+  check_close(back[1], w);
+  // One row an expert is too few for the third token.
+  CHECK_THROWS_AS((OneOp{Op::dispatch, {x}, {{4, 1, 1}}, {}, two, geometry}.run()), BugError);
+}
+
+TEST_CASE("a router weighs the chosen experts by a softmax, and its backward is the slope") {
+  AttentionGeometry geometry;
+  geometry.sequence = 3;
+  const Array logits = numbers({1, 3, 4}, 1), dw = numbers({1, 3, 2}, 2);
+  const auto route = [&](const Array& at) {
+    return OneOp{Op::route, {at}, {{1, 3, 2}}, {}, {}, geometry}.run()[0];
+  };
+  const Array w = route(logits);
+  const double first = std::exp(logits.values[5 + 4]);  // token 2, expert 1
+  const double second = std::exp(logits.values[6 + 4]);
+  CHECK_THAT(w.values[4], WithinAbs(first / (first + second), 1e-14));
+  check_close(
+      OneOp{Op::route_backward, {logits, dw}, {{1, 3, 4}}, {}, {}, geometry}.run()[0],
+      slopes(logits, dw, route), slope_tolerance);
+}
+
 TEST_CASE("gelu is x times the normal distribution function, and its backward the slopes") {
   // Phi(1) = 0.841344746068543 (tables).
   const Array one = OneOp{Op::gelu, {array_of({2}, {1, -1})}, {{2}}}.run()[0];

@@ -53,6 +53,28 @@ std::string on(int gpus, const std::string& workload, const std::string& plan,
 
 }  // namespace
 
+TEST_CASE("experts are cut like everything else unless the plan says otherwise") {
+  const std::string work = "sequence_length: 4k";
+  const Scenario plain = accepted(on(16, work, "tensor: 2, sequence_parallel: true, expert: 8",
+                                     "mixtral-8x7b"));
+  CHECK(plain.plan.expert == 8);
+  CHECK(plain.plan.expert_tensor == 2);
+  CHECK(plain.remarks.back().find("tokens are taken to be balanced") != std::string::npos);
+  const Scenario whole =
+      accepted(on(16, work, "tensor: 2, sequence_parallel: true, expert: 8, expert_tensor: 1",
+                  "mixtral-8x7b"));
+  CHECK(whole.plan.expert_tensor == 1);
+  // 8 x 2 ranks are all of 16; of 8 there are none left to deal to.
+  CHECK(refused(on(8, work, "tensor: 2, sequence_parallel: true, expert: 8", "mixtral-8x7b")));
+  // Ranks of experts may be context ranks.
+  accepted(on(8, work, "expert: 8, context: {method: ring, ring: 8}", "mixtral-8x7b"));
+  const Scenario loaded =
+      accepted(on(8, "sequence_length: 4k, expert_imbalance: 1.5", "expert: 8", "mixtral-8x7b"));
+  CHECK(loaded.workload.expert_imbalance == 1.5);
+  CHECK(accepted(on(8, "sequence_length: 4k, expert_capacity: 1.25", "expert: 8", "mixtral-8x7b"))
+            .workload.expert_capacity == 1.25);
+}
+
 TEST_CASE("the scenario of the formats page is read key by key") {
   // Every key that can be predicted, with a value that is not its default.
   const Scenario s = accepted(R"(

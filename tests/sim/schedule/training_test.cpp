@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 
 #include "sim/schedule/lower.h"
+#include "sim/schedule/mixture.h"
+#include "sim/schedule/parameters.h"
 #include "sim/units/check.h"
 #include "tests/sim/schedule/small_scenarios.h"
 #include "tests/sim/schedule/walk.h"
@@ -103,6 +105,102 @@ TEST_CASE("hybrid sharding cuts states by the group and sends 2 (G-1)/G of a sha
     CHECK(walk.sent(Op::reduce_scatter, Stream::data) == scattered * count * 3 / 4);
     CHECK(walk.sent(Op::all_reduce, Stream::outer) == element * count / 4);
   }
+}
+
+TEST_CASE("experts are stored once per expert rank, their optimizer states shared by the rest") {
+  // Four experts of a 32 x 12 gated MLP, two shared widths; of 8 replicas 4 hold all experts.
+  Model model = small_llama();
+  model.experts.count = 4;
+  model.experts.per_token = 2;
+  model.experts.ffn = 12;
+  model.experts.shared_ffn = 24;
+  const ParameterCounts counts = count_parameters(model);
+  const std::int64_t routed = model.layers * 4 * counts.expert;
+  const std::int64_t rest = counts.total - routed;
+  for (const std::int64_t expert : {1, 2, 4}) {
+    Plan plan = plain(8, 1);
+    plan.expert = expert;
+    const States states = states_of(scenario_of(model, Phase::train, plan));
+    CHECK(states.parameters == 2 * (rest + routed / expert));
+    CHECK(states.gradients == 4 * (rest + routed / expert));
+    // However the experts are dealt, 8 ranks hold each of their states once.
+    CHECK(states.optimizer == 12 * (rest + routed) / 8);
+  }
+}
+
+TEST_CASE("a layer sends each token to its experts and back, forward and backward") {
+  // 2 x 64 tokens of 32 bf16 channels, two experts each, of which 3/4 are on another rank; with
+  // every row on its way there its weight (fp32), forward, or the weight's gradient, backward.
+  Model model = small_llama();
+  model.experts.count = 4;
+  model.experts.per_token = 2;
+  model.experts.ffn = 12;
+  Plan plan = plain(4, 1);
+  plan.expert = 4;
+  Scenario scenario = scenario_of(model, Phase::train, plan);
+  const std::int64_t rows = 2 * 64 * 2 * 3 / 4;
+  const auto sent = [](const Scenario& of) {
+    return Walk(lower(of)).sent(Op::all_to_all, Stream::expert);
+  };
+  CHECK(sent(scenario) == model.layers * (4 * rows * 32 * 2 + 2 * rows * 4));
+  // The most loaded of 4 experts on 4 ranks has half as many again: so has its rank.
+  scenario.workload.expert_imbalance = 1.5;
+  CHECK(sent(scenario) == model.layers * (4 * rows * 32 * 2 + 2 * rows * 4) * 3 / 2);
+  // With all experts on a rank nothing travels, and no balance matters.
+  scenario.plan.expert = 1;
+  CHECK(sent(scenario) == 0);
+  const std::int64_t saved = saved_at_loss(scenario);
+  scenario.workload.expert_imbalance = 1.0;
+  CHECK(saved_at_loss(scenario) == saved);
+}
+
+TEST_CASE("a layer with experts saves their inputs, both sides of their activation and weights") {
+  Model dense = small_llama();
+  Model model = dense;
+  model.experts.count = 4;
+  model.experts.per_token = 2;
+  model.experts.ffn = 12;
+  const std::int64_t tokens = 2 * 64;
+  const std::int64_t mlp = tokens * 3 * dense.ffn * 2;
+  // Router logits in fp32; two rows a token: input, gate, up and product in bf16, weight in fp32.
+  const std::int64_t experts = tokens * 4 * 4 + 2 * tokens * ((32 + 3 * 12) * 2 + 4);
+  const auto saved = [](const Model& of) {
+    return saved_at_loss(scenario_of(of, Phase::train, plain(1, 1)));
+  };
+  CHECK(saved(model) - saved(dense) == model.layers * (experts - mlp));
+}
+
+TEST_CASE("the load of a rank is an expert's alone, all experts' together, or between") {
+  CHECK(rank_imbalance(1.8, 8, 1) == 1.8);
+  CHECK(rank_imbalance(1.8, 8, 8) == 1.0);
+  CHECK(rank_imbalance(1.0, 64, 8) == 1.0);
+  double before = 2.0;
+  for (const std::int64_t local : {2, 4, 8, 16, 32}) {
+    const double now = rank_imbalance(2.0, 64, local);
+    CHECK(now < before);
+    CHECK(now > 1.0);
+    before = now;
+  }
+}
+
+TEST_CASE("layers of two kinds are runs of one kind, numbered within it") {
+  Model model = small_llama();
+  model.layers = 7;
+  CHECK(layer_runs(model).size() == 1);
+  model.experts.count = 4;
+  model.experts.dense_layers = 3;
+  const std::vector<LayerRun> runs = layer_runs(model);
+  REQUIRE(runs.size() == 2);
+  CHECK_FALSE(runs[0].mixture);
+  CHECK(runs[0].count == 3);
+  CHECK(runs[1].mixture);
+  CHECK(runs[1].first == 3);
+  CHECK(runs[1].count == 4);
+  CHECK(runs[1].others_before == 3);
+  model.experts.dense_layers = 0;
+  model.experts.period = 2;
+  CHECK(layer_runs(model).size() == 7);
+  CHECK(layer_runs(model)[5].others_before == 3);
 }
 
 TEST_CASE("context ranks share optimizer states only if the plan says so") {

@@ -1,0 +1,97 @@
+// A mixture of experts in place of an MLP, dealt to ranks by expert (GShard, arXiv 2006.16668;
+// Megatron-LM's all-to-all dispatcher): docs/models/moe.md.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/schedule/attention.h"
+#include "sim/schedule/weights.h"
+
+namespace longhaul {
+
+class TransformerBlock;
+
+/// Tokens of the most loaded rank over the mean, if those of the most loaded of `experts` experts
+/// are `imbalance` times the mean and `local` of them, whichever, are on a rank.
+double rank_imbalance(double imbalance, std::int64_t experts, std::int64_t local);
+
+/// Rows that one rank sends to each expert: tokens x experts per token / experts, times the
+/// imbalance or the capacity factor, rounded up. Every rank is taken to be the most loaded one.
+std::int64_t expert_rows(const Scenario& scenario);
+
+/// The shapes of a layer's router, routed and shared experts on a rank.
+std::vector<WeightShape> mixture_weight_shapes(const Scenario& scenario, const Shapes& shapes);
+
+struct MixtureWeights {
+  Weight router, up, down, shared_up, shared_down;
+};
+
+/// What a mixture keeps for its backward pass, besides its input.
+struct MixtureState {
+  TensorRef logits;      ///< [b, s, experts], of this rank's tokens
+  TensorRef input;       ///< [local experts, rows, m]: what has arrived
+  TensorRef weights;     ///< [local experts, rows]: each row's weight
+  TensorRef up;          ///< [local experts, rows, f, 2]
+  TensorRef activation;  ///< [local experts, rows, f], weighted
+  TensorRef shared_up, shared_activation;  ///< as in an MLP; unset without shared experts
+};
+
+/// Emits mixtures. Holds no state of its own besides sizes.
+class Mixture {
+ public:
+  Mixture(const Scenario& scenario, const Shapes& shapes);
+  /// Returns the experts' output for x [b, s, m] in the residual stream's layout, fresh. What
+  /// backward needs stays allocated in slot `slot` of tensors with `slots` slots.
+  TensorRef forward(ProgramBuilder& build, const TransformerBlock& block,
+                    const MixtureWeights& weights, TensorRef x, MixtureState& state,
+                    std::int64_t slots, Index slot) const;
+  /// Gives the state back.
+  void release(ProgramBuilder& build, const MixtureState& state) const;
+  /// From d, the gradient of the output, to that of x, which is returned, fresh. Gives the state
+  /// back.
+  TensorRef backward(ProgramBuilder& build, const TransformerBlock& block,
+                     const MixtureWeights& weights, const MixtureState& state, TensorRef x,
+                     TensorRef d) const;
+  [[nodiscard]] bool shares() const { return shared_ffn_ > 0; }
+
+ private:
+  /// Rows on their way: [experts, rows, m], and a weight for each where `weights` is set.
+  struct Rows {
+    TensorRef rows;
+    std::optional<TensorRef> weights;
+  };
+  Rows make(ProgramBuilder& build, const std::string& name, std::int64_t experts,
+            std::int64_t rows, bool weighted, const TensorSpec& like, Index slot) const;
+  Rows to_experts(ProgramBuilder& build, const std::string& name, TensorRef x,
+                  std::optional<TensorRef> weights, const TensorSpec& like, Index slot) const;
+  Rows from_experts(ProgramBuilder& build, const std::string& name, Rows at) const;
+  void exchange(ProgramBuilder& build, Op op, const std::string& label, const Rows& from,
+                const Rows& to, int dim, int join_dim) const;
+  void drop(ProgramBuilder& build, const Rows& rows) const;
+  Rows experts_backward(ProgramBuilder& build, const MixtureWeights& weights,
+                        const MixtureState& state, TensorRef d) const;
+  void shared_forward(ProgramBuilder& build, const TransformerBlock& block,
+                      const MixtureWeights& weights, TensorRef x, TensorRef sum,
+                      MixtureState& state, std::int64_t slots, Index slot) const;
+  void shared_backward(ProgramBuilder& build, const TransformerBlock& block,
+                       const MixtureWeights& weights, const MixtureState& state, TensorRef x,
+                       TensorRef d, TensorRef d_x) const;
+  [[nodiscard]] TensorSpec token_spec(const TransformerBlock& block, std::int64_t width,
+                                      DataType type) const;
+  [[nodiscard]] TensorSpec hidden_spec(std::int64_t slots, bool gated) const;
+  [[nodiscard]] TensorSpec shared_spec(const TransformerBlock& block, std::int64_t slots,
+                                       bool gated) const;
+
+  DataType type_;
+  std::int64_t experts_, per_token_, hidden_;
+  std::int64_t ranks_;       ///< the experts are dealt to
+  std::int64_t cut_;         ///< ranks that share one expert's width
+  std::int64_t local_;       ///< experts of a rank
+  std::int64_t rows_;        ///< that a rank sends to each expert
+  std::int64_t ffn_;         ///< of an expert on a rank
+  std::int64_t shared_ffn_;  ///< on a rank
+};
+
+}  // namespace longhaul

@@ -1,0 +1,155 @@
+// Experts dealt to ranks in every way compute the gradients and the Adam step of the model on one.
+#include <catch2/catch.hpp>
+
+#include "sim/schedule/lower.h"
+#include "tests/reference_proofs/proof.h"
+#include "tests/sim/schedule/small_scenarios.h"
+
+using namespace longhaul;
+using namespace longhaul::test;
+
+namespace {
+
+using M = ContextMethod;
+
+// Two layers of four experts; a token passes two.
+Model mixture(std::int64_t shared_ffn = 0) {
+  Model model = small_llama(8, 8);
+  model.layers = 2;
+  model.hidden = 16;
+  model.ffn = 24;
+  model.vocab = 24;
+  model.experts.count = 4;
+  model.experts.per_token = 2;
+  model.experts.ffn = 8;
+  model.experts.shared_ffn = shared_ffn;
+  return model;
+}
+
+Scenario training(const Model& model, const Plan& plan, std::int64_t micro_batches = 1,
+                  std::int64_t length = 16) {
+  Scenario scenario = scenario_of(model, Phase::train, plan);
+  scenario.workload.sequence_length = length;
+  scenario.workload.micro_batch = 1;
+  scenario.workload.global_batch = plan.data * micro_batches;
+  return scenario;
+}
+
+void require_proven(const Scenario& scenario, ExecutionOrder order = ExecutionOrder::program,
+                    std::uint64_t seed = 0) {
+  const Verdict verdict = prove(scenario, order, seed);
+  INFO(describe(scenario));
+  INFO(verdict.why << ": " << verdict.error);
+  REQUIRE(is_proven(verdict));
+}
+
+Plan dealt(Plan plan, std::int64_t expert, std::int64_t data = 1) {
+  plan.expert = expert;
+  plan.data = data;
+  return plan;
+}
+
+Plan cut(Plan plan, std::int64_t tensor, std::int64_t expert_tensor) {
+  plan.tensor = tensor;
+  plan.sequence_parallel = tensor > 1;
+  plan.expert_tensor = expert_tensor;
+  return plan;
+}
+
+}  // namespace
+
+TEST_CASE("experts on one rank are the mixture, with and without shared experts") {
+  require_proven(training(mixture(), Plan()));
+  require_proven(training(mixture(8), Plan(), 2));
+}
+
+TEST_CASE("experts dealt to replicas train the same model, under every ZeRO stage") {
+  for (const int zero : {0, 1, 2, 3}) {
+    for (const std::int64_t expert : {1, 2, 4}) {
+      Plan plan = dealt(Plan(), expert, 4);
+      plan.zero = zero;
+      require_proven(training(mixture(8), plan, 2));
+    }
+  }
+}
+
+TEST_CASE("experts dealt to context ranks, to a part of them or across replicas, too") {
+  for (const Plan& context :
+       {plan_of(M::ring, 4, 1), plan_of(M::ring, 4, 1, SequenceOrder::striped),
+        plan_of(M::ulysses, 1, 4), plan_of(M::usp, 2, 2)}) {
+    for (const std::int64_t expert : {2, 4}) {
+      require_proven(training(mixture(), dealt(context, expert)));
+    }
+  }
+  require_proven(training(mixture(8), dealt(plan_of(M::ring, 2, 1), 4, 2), 2));
+}
+
+TEST_CASE("experts behind tensor parallelism are cut, or dealt to its ranks as well") {
+  for (const std::int64_t expert_tensor : {1, 2}) {
+    for (const std::int64_t expert : {1, 2, 4}) {
+      for (const int zero : {0, 1}) {
+        Plan plan = cut(dealt(Plan(), expert, 4), 2, expert_tensor);
+        plan.zero = zero;
+        require_proven(training(mixture(8), plan));
+      }
+    }
+  }
+  require_proven(training(mixture(8), cut(dealt(plan_of(M::usp, 2, 2), 4), 2, 2), 2));
+}
+
+TEST_CASE("whatever is recomputed, experts train the same model") {
+  for (const Recompute recompute : {Recompute::selective, Recompute::full}) {
+    Plan plan = dealt(plan_of(M::ring, 2, 1), 2, 2);
+    plan.recompute = recompute;
+    require_proven(training(mixture(8), plan, 2));
+  }
+}
+
+TEST_CASE("dense layers before layers with experts, and in turn with them") {
+  for (const std::int64_t dense : {1, 2}) {
+    for (const int zero : {0, 1, 2}) {
+      Model model = mixture(8);
+      model.layers = 4;
+      model.experts.dense_layers = dense;
+      Plan plan = dealt(Plan(), 2, 2);
+      plan.zero = zero;
+      require_proven(training(model, plan, 2));
+      model.experts.dense_layers = 0;
+      model.experts.period = 2;
+      require_proven(training(model, plan));
+    }
+  }
+}
+
+TEST_CASE("rows that no token takes change nothing") {
+  Scenario scenario = training(mixture(), dealt(Plan(), 2, 2));
+  scenario.workload.expert_capacity = 1.5;
+  require_proven(scenario);
+  scenario.workload.expert_capacity = 0.0;
+  scenario.workload.expert_imbalance = 2.0;
+  require_proven(scenario);
+}
+
+TEST_CASE("more tokens than an expert has room for are refused, not lost") {
+  Scenario tight = training(mixture(), dealt(Plan(), 2, 2));
+  tight.workload.expert_capacity = 0.5;
+  const Verdict dropped = prove(tight);
+  CHECK(dropped.refused);
+  CHECK(dropped.why.find("more tokens than its buffer") != std::string::npos);
+}
+
+TEST_CASE("forward passes of experts give the layers' output") {
+  Scenario scenario = training(mixture(8), dealt(plan_of(M::ring, 2, 1), 2, 2));
+  scenario.workload.phase = Phase::forward;
+  scenario.model.vocab = 0;
+  require_proven(scenario);
+}
+
+TEST_CASE("dependences by tensor are enough for experts, too") {
+  for (const int zero : {0, 1, 2, 3}) {
+    Plan plan = cut(dealt(plan_of(M::ring, 2, 1), 2, 2), 2, 2);
+    plan.zero = zero;
+    require_proven(training(mixture(8), plan, 2), ExecutionOrder::any_legal,
+                   static_cast<std::uint64_t>(zero));
+  }
+}
