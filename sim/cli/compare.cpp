@@ -10,6 +10,7 @@
 
 #include "sim/cli/command.h"
 #include "sim/cli/scenario_flags.h"
+#include "sim/report/explain_report.h"
 #include "sim/report/json_report.h"
 #include "sim/report/text_report.h"
 #include "sim/scenario/words.h"
@@ -38,6 +39,10 @@ class Compare : public Command {
   std::vector<Alternative> compare_at(const std::string& length, std::vector<NamedDraft>& drafts,
                                       bool progress, Diagnostics& diagnostics) const;
   [[nodiscard]] std::string next_command(const Alternative& best, std::int64_t length) const;
+
+  static void explain_difference(std::vector<NamedDraft> drafts,
+                                 const std::vector<std::string>& lengths, Session& session,
+                                 Outcome& out);
 
   std::vector<std::string> words_;
   ScenarioFlags flags_;
@@ -171,6 +176,33 @@ std::vector<Alternative> Compare::compare_at(const std::string& length,
   return rows;
 }
 
+// Two scenarios, one length: why the second differs from the first. Both were predicted before, so
+// nothing new can be wrong with them.
+void Compare::explain_difference(std::vector<NamedDraft> drafts,
+                                 const std::vector<std::string>& lengths, Session& session,
+                                 Outcome& out) {
+  if (lengths.size() != 1) {
+    return;
+  }
+  std::vector<Explanation> explanations;
+  Diagnostics heard_before;
+  for (NamedDraft& draft : drafts) {
+    if (!lengths[0].empty()) {
+      read_setting(draft.draft, "workload.sequence_length", lengths[0], false, "--seq " + lengths[0],
+                   heard_before);
+    }
+    const auto scenario = check_scenario(draft.draft, heard_before);
+    if (!scenario) {
+      return;
+    }
+    explanations.push_back(predict_explained(*scenario, heard_before).explanation);
+  }
+  const Difference difference = difference_of(explanations[0], explanations[1]);
+  out.text +=
+      "\n" + difference_text(drafts[0].name, drafts[1].name, difference, session.style);
+  out.json.set("difference", difference_json(drafts[0].name, drafts[1].name, difference));
+}
+
 Outcome Compare::run(Session& session) {
   // Inputs become drafts; every mistake is recorded with its place.
   const std::vector<NamedDraft> drafts = read(session.diagnostics);
@@ -179,6 +211,7 @@ Outcome Compare::run(Session& session) {
     lengths.emplace_back();  // as the files say
   }
   Outcome out;
+  out.json = JsonValue::object();
   JsonValue tables = JsonValue::array();
   bool all_fit = true;
   // One table per sequence length: every plan is predicted, and the plans are ranked.
@@ -196,8 +229,11 @@ Outcome Compare::run(Session& session) {
       out.text += "next: " + next_command(rows.front(), tokens) + "\n";
     }
   }
+  if (drafts.size() == 2) {
+    explain_difference(drafts, lengths, session, out);
+  }
   out.exit_code = all_fit ? exit_code::done : exit_code::answer_is_no;
-  out.json = JsonValue::object().set("comparisons", std::move(tables));
+  out.json.set("comparisons", std::move(tables));
   return out;
 }
 

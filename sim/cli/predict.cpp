@@ -4,6 +4,7 @@
 #include "sim/cli/command.h"
 #include "sim/cli/scenario_flags.h"
 #include "sim/model/read_model.h"
+#include "sim/report/explain_report.h"
 #include "sim/report/json_report.h"
 #include "sim/report/text_report.h"
 
@@ -21,6 +22,8 @@ class Predict : public Command {
     app.add_option("input", words_, "FILE (a scenario; - is standard input), or MODEL CLUSTER")
         ->type_name("");
     flags_.declare(app);
+    app.add_flag("--explain", explain_,
+                 "also the causes of the step and the owners of the peak, kernel by kernel");
   }
   Outcome run(Session& session) override;
 
@@ -28,6 +31,7 @@ class Predict : public Command {
   ScenarioDraft read(Diagnostics& diagnostics) const;
   std::vector<std::string> words_;
   ScenarioFlags flags_;
+  bool explain_ = false;
 };
 
 ScenarioDraft Predict::read(Diagnostics& diagnostics) const {
@@ -60,11 +64,19 @@ Outcome Predict::run(Session& session) {
   // The draft is checked as a whole: from here on the input cannot be wrong.
   const std::optional<Scenario> scenario = check_scenario(draft, session.diagnostics);
   session.diagnostics.throw_if_errors();
-  // The scenario is lowered, simulated and summarized.
-  const Result result = predict(*scenario, session.diagnostics);
+  // The scenario is lowered, simulated and summarized, with an explanation if one is wanted.
+  const Explained explained = explain_ ? predict_explained(*scenario, session.diagnostics)
+                                       : Explained{predict(*scenario, session.diagnostics), {}};
+  const Result& result = explained.result;
+  std::string text = result_text(*scenario, result, session.style);
+  JsonValue json = result_json(*scenario, result);
+  if (explain_) {
+    text += "\n" + explanation_text(explained.explanation, session.style);
+    json.set("explanation", explanation_json(explained.explanation));
+  }
   // What does not fit is a result, and the answer is no.
   return {result.memory.fits ? exit_code::done : exit_code::answer_is_no,
-          result_text(*scenario, result, session.style), result_json(*scenario, result)};
+          std::move(text), std::move(json)};
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ void Machine::post(ActorId actor, std::uint32_t index) {
   check(occurrence.place == task.place, "the members of a communicator must agree on its order");
   occurrence.task_of[member] = index;
   occurrence.arrived += members[member].count;
+  occurrence.blame.last = static_cast<std::uint32_t>(fold_.rank_of(actor).index);
   task.state = TaskState::posted;
   task.started = now_;
   const FoldedTransfer& plan = plan_for(id, task.place, member);
@@ -57,6 +58,7 @@ void Machine::start_plan(const FoldedTransfer& plan, FlowOwner owner, Occurrence
   occurrence.blame.moving = now_;
   occurrence.blame.spread = plan.spread;
   occurrence.blame.cause = cause_of(program_.code[occurrence.place]);
+  occurrence.blame.place = occurrence.place;
   if (plan.flows.empty()) {
     const FoldedMember& member = members_of(owner.communicator)[owner.sender.value_or(0)];
     FoldedFlow nothing;

@@ -21,6 +21,7 @@ struct EngineOptions {
   bool fold = true;             ///< false: simulate every rank, not one of each class of equal ones
   bool skip_repetition = true;  ///< false: step through every turn of every loop
   bool record_spans = false;    ///< turns off folding and skipping: spans would be missing
+  bool record_details = false;  ///< accounts by instruction and by tensor (RankTimes, MemoryPeak)
   bool record_memory = false;   ///< turns off folding and skipping, for the same reason
 };
 

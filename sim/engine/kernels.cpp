@@ -100,6 +100,9 @@ void Machine::finish_kernel(ActorId actor) {
   const std::int64_t busy = (now_ - task.started).ticks();
   state.times.ticks[cause] += busy;
   state.times.spread[cause] += static_cast<double>(busy) * task.spread;
+  if (options_.record_details) {
+    state.times.places[task.place].busy += busy;
+  }
   state.computing = false;
   ++state.generation;
   state.idle_since = now_;
@@ -124,6 +127,12 @@ void Machine::account_gap(ActorState& state, const Blame& blame, SimTime until) 
   const std::int64_t waited = (until - moving).ticks();
   state.times.ticks[cause] += waited;
   state.times.spread[cause] += static_cast<double>(waited) * blame.spread;
+  if (options_.record_details && blame.place) {
+    PlaceTimes& place = state.times.places[*blame.place];
+    place.waited += waited;
+    place.slower += (moving - since).ticks();
+    place.last = moving > since ? blame.last : place.last;
+  }
   state.idle_since = until;
 }
 
@@ -131,15 +140,7 @@ void Machine::apply_memory(ActorId actor, const Task& task) {
   const Instruction& instruction = program_.code[task.place];
   const bool holding = instruction.op == Op::allocate;
   for (const TensorRef& ref : holding ? instruction.writes : instruction.reads) {
-    const Tensor& tensor = program_.tensor(ref.tensor);
-    const auto bytes = static_cast<std::int64_t>(tensor.slot_bytes().value());
-    if (tensor.in_host_memory) {
-      ledger_.hold_on_host(actor, holding ? bytes : -bytes);
-    } else if (holding) {
-      ledger_.hold(actor, tensor.category, bytes, now_);
-    } else {
-      ledger_.give_back(actor, tensor.category, bytes, now_);
-    }
+    ledger_.change_tensor(actor, ref.tensor, holding ? 1 : -1, now_);
   }
 }
 

@@ -11,20 +11,16 @@ std::int64_t Holdings::total() const {
   return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
 }
 
-Ledger::Ledger(const Program& program, std::size_t actors, bool record)
-    : holdings_(actors), peaks_(holdings_.size()), record_(record) {
+Ledger::Ledger(const Program& program, std::size_t actors, bool record, bool details)
+    : program_(program), holdings_(actors), peaks_(holdings_.size()), record_(record) {
   const auto framework = static_cast<std::int64_t>(program.framework_memory.value());
   for (std::size_t actor = 0; actor < holdings_.size(); ++actor) {
     hold(ActorId(actor), MemoryCategory::framework, framework, SimTime());
-    for (const Tensor& tensor : program.tensors) {
-      if (!tensor.persistent || tensor.view) {
-        continue;
-      }
-      const auto bytes = static_cast<std::int64_t>(tensor.slot_bytes().value()) * tensor.slots;
-      if (tensor.in_host_memory) {
-        hold_on_host(ActorId(actor), bytes);
-      } else {
-        hold(ActorId(actor), tensor.category, bytes, SimTime());
+    holdings_[actor].tensors.resize(details ? program.tensors.size() : 0);
+    for (std::size_t i = 0; i < program.tensors.size(); ++i) {
+      const Tensor& tensor = program.tensors[i];
+      if (tensor.persistent && !tensor.view) {
+        change_tensor(ActorId(actor), TensorId(i), tensor.slots, SimTime());
       }
     }
   }
@@ -33,6 +29,24 @@ Ledger::Ledger(const Program& program, std::size_t actors, bool record)
 void Ledger::hold(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now) {
   holdings_[actor.index].bytes[static_cast<std::size_t>(category)] += bytes;
   note_peak(actor, now);
+}
+
+void Ledger::change_tensor(ActorId actor, TensorId id, std::int64_t slots, SimTime now) {
+  const Tensor& tensor = program_.tensor(id);
+  const std::int64_t bytes = slots * static_cast<std::int64_t>(tensor.slot_bytes().value());
+  if (tensor.in_host_memory) {
+    hold_on_host(actor, bytes);
+    return;
+  }
+  std::vector<std::int64_t>& tensors = holdings_[actor.index].tensors;
+  if (!tensors.empty()) {
+    tensors[id.index] += bytes;
+  }
+  if (slots > 0) {
+    hold(actor, tensor.category, bytes, now);
+  } else {
+    give_back(actor, tensor.category, -bytes, now);
+  }
 }
 
 void Ledger::hold_communicator(ActorId actor, std::int64_t bytes) {
@@ -64,6 +78,7 @@ void Ledger::note_peak(ActorId actor, SimTime now) {
     peak.bytes = mine.bytes;
     peak.total = total;
     peak.when = now;
+    peak.tensors = mine.tensors;
   }
   if (record_) {
     samples_.push_back({RankId(actor.index), now, total});
@@ -75,6 +90,9 @@ void Ledger::skip(std::int64_t periods, const std::vector<Holdings>& earlier) {
     Holdings& mine = holdings_[actor];
     for (std::size_t i = 0; i < mine.bytes.size(); ++i) {
       mine.bytes[i] += periods * (mine.bytes[i] - earlier[actor].bytes[i]);
+    }
+    for (std::size_t i = 0; i < mine.tensors.size(); ++i) {
+      mine.tensors[i] += periods * (mine.tensors[i] - earlier[actor].tensors[i]);
     }
     mine.host += periods * (mine.host - earlier[actor].host);
     peaks_[actor].host_peak = std::max(peaks_[actor].host_peak, mine.host);

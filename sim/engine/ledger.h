@@ -14,6 +14,7 @@ namespace longhaul {
 struct Holdings {
   std::array<std::int64_t, memory_category_count> bytes{};
   std::int64_t host = 0;
+  std::vector<std::int64_t> tensors;  ///< by TensorId, if details are recorded
   [[nodiscard]] std::int64_t total() const;
   bool operator==(const Holdings&) const = default;
 };
@@ -22,8 +23,11 @@ struct Holdings {
 /// so the categories of a peak sum to it exactly.
 class Ledger {
  public:
-  Ledger(const Program& program, std::size_t actors, bool record);
+  /// `record`: samples of every change; `details`: what each tensor holds.
+  Ledger(const Program& program, std::size_t actors, bool record, bool details);
   void hold(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now);
+  /// One slot of a tensor more, or (negative) fewer.
+  void change_tensor(ActorId actor, TensorId id, std::int64_t slots, SimTime now);
   /// Buffers that a communication library takes from the driver, for the whole run.
   void hold_communicator(ActorId actor, std::int64_t bytes);
   void give_back(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now);
@@ -35,6 +39,7 @@ class Ledger {
   void skip(std::int64_t periods, const std::vector<Holdings>& earlier);
 
  private:
+  const Program& program_;
   void note_peak(ActorId actor, SimTime now);
   std::vector<Holdings> holdings_;
   std::vector<MemoryPeak> peaks_;

@@ -26,7 +26,7 @@ Machine::Machine(const Program& program, const Traffic& traffic, const Fold& fol
       options_(options),
       operands_(program),
       pricer_(program, kernels),
-      ledger_(program, fold.actors(), options.record_memory),
+      ledger_(program, fold.actors(), options.record_memory, options.record_details),
       network_(fold.capacities()),
       loop_begin_(program.loops.size(), 0),
       loop_end_(program.loops.size(), 0),
@@ -49,6 +49,7 @@ void Machine::make_actors() {
   for (std::size_t actor = 0; actor < fold_.actors(); ++actor) {
     actors_.emplace_back(Cursor(program_, fold_.rank_of(ActorId(actor))));
     actors_.back().slots.resize(operands_.slots());
+    actors_.back().times.places.resize(options_.record_details ? program_.code.size() : 0);
     dirty_.push_back(static_cast<std::uint32_t>(actor));
   }
 }

@@ -24,6 +24,8 @@ struct Blame {
   Cause cause = Cause::other;
   SimTime moving;       ///< when the transfer itself began (before: waiting for other ranks)
   double spread = 0.0;  ///< relative spread of the transfer's cost
+  std::optional<std::uint32_t> place = std::nullopt;  ///< of the transfer's instruction
+  std::uint32_t last = 0;  ///< the rank that came to it last
 };
 
 enum class TaskState : std::uint8_t { waiting, posted, running, done };

@@ -177,6 +177,13 @@ void Machine::skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now)
       state.times.spread[i] +=
           static_cast<double>(periods) * (state.times.spread[i] - then.times[actor].spread[i]);
     }
+    for (std::size_t i = 0; i < state.times.places.size(); ++i) {
+      PlaceTimes& place = state.times.places[i];
+      const PlaceTimes& before = then.times[actor].places[i];
+      place.busy += periods * (place.busy - before.busy);
+      place.waited += periods * (place.waited - before.waited);
+      place.slower += periods * (place.slower - before.slower);
+    }
     shift_rank(state, loop, periods * period, span, then.when);
   }
   for (Communicator& communicator : communicators_) {

@@ -36,6 +36,14 @@ constexpr int cause_count = 16;
 constexpr int busy_cause_count = 5;
 const char* name_of(Cause cause);
 
+/// One instruction's share of a rank's accounts, all its turns together.
+struct PlaceTimes {
+  std::int64_t busy = 0;    ///< ticks that its kernel ran
+  std::int64_t waited = 0;  ///< ticks that the compute stream stood still for its transfer
+  std::int64_t slower = 0;  ///< the same, for the other ranks to come to it
+  std::uint32_t last = 0;   ///< the rank (of a class of equal ones) that came last, last time
+};
+
 /// One rank's accounts. The ticks of all causes sum to the end of the program exactly.
 struct RankTimes {
   std::array<std::int64_t, cause_count> ticks{};
@@ -43,6 +51,7 @@ struct RankTimes {
   std::array<double, cause_count> spread{};
   SimTime end;          ///< its last instruction is done
   SimTime forward_end;  ///< its last forward instruction is done
+  std::vector<PlaceTimes> places;  ///< by instruction; empty unless asked for
 };
 
 /// Device memory of one rank at its worst moment, by category; the categories sum to `total`.
@@ -52,6 +61,7 @@ struct MemoryPeak {
   SimTime when;
   std::int64_t host_peak = 0;      ///< bytes of offloaded tensors in host memory
   std::int64_t communicators = 0;  ///< of `bytes`: buffers of communicators, held throughout
+  std::vector<std::int64_t> tensors;  ///< of `bytes`, by TensorId; empty unless asked for
 };
 
 /// One instruction's stay on a stream (only when asked for).

@@ -16,9 +16,6 @@ namespace {
 std::string marked(const std::string& text, const char* code, TextStyle style) {
   return style.colour ? fmt::format("\x1b[{}m{}\x1b[0m", code, text) : text;
 }
-std::string heading(const std::string& text, TextStyle style) {
-  return marked(text, "1", style) + "\n";
-}
 
 // "8.03 B": parameters in the field's way of counting.
 std::string parameters_text(const Model& model) {
@@ -153,6 +150,10 @@ std::string rejected_text(const std::vector<Alternative>& rows) {
 }
 
 }  // namespace
+
+std::string heading(const std::string& text, TextStyle style) {
+  return marked(text, "1", style) + "\n";
+}
 
 std::string scenario_text(const Scenario& scenario) {
   return fmt::format("{}, {}, on {} x {} (cluster {})\n{}\n", scenario.model.name,

@@ -29,4 +29,7 @@ std::string comparison_text(const std::vector<Alternative>& rows, TextStyle styl
 /// One line: how far to trust a result.
 std::string trust_text(const Result& result);
 
+/// A line that opens a part of a report.
+std::string heading(const std::string& text, TextStyle style);
+
 }  // namespace longhaul

@@ -85,21 +85,10 @@ void read_times(const Timeline& timeline, Result& result) {
   result.bubble_fraction = step > 0.0 ? 1.0 - busy / ranks / step : 0.0;
 }
 
-// The rank whose own work ends last, lowest first.
-std::size_t slowest_rank(const Timeline& timeline) {
-  std::size_t slowest = 0;
-  for (std::size_t rank = 1; rank < timeline.ranks.size(); ++rank) {
-    if (timeline.ranks[rank].end > timeline.ranks[slowest].end) {
-      slowest = rank;
-    }
-  }
-  return slowest;
-}
-
 // Errors of one cause are taken as one error (they come from the same curve), errors of different
 // causes as independent.
 void read_critical_path(const Scenario& scenario, const Timeline& timeline, Result& result) {
-  const RankTimes& times = timeline.ranks[slowest_rank(timeline)];
+  const RankTimes& times = timeline.ranks[slowest_rank(timeline).index];
   double variance = 0.0;
   for (int cause = 0; cause < cause_count; ++cause) {
     const auto i = static_cast<std::size_t>(cause);
@@ -253,6 +242,16 @@ RankId fullest_rank(const Timeline& timeline) {
     }
   }
   return RankId(fullest);
+}
+
+RankId slowest_rank(const Timeline& timeline) {
+  std::size_t slowest = 0;
+  for (std::size_t rank = 1; rank < timeline.ranks.size(); ++rank) {
+    if (timeline.ranks[rank].end > timeline.ranks[slowest].end) {
+      slowest = rank;
+    }
+  }
+  return RankId(slowest);
 }
 
 std::int64_t outside_allocator(const MemoryPeak& peak) {

@@ -13,6 +13,9 @@ namespace longhaul {
 /// The rank whose peak is highest, the lowest of equals.
 RankId fullest_rank(const Timeline& timeline);
 
+/// The rank whose own work ends last, the lowest of equals.
+RankId slowest_rank(const Timeline& timeline);
+
 /// Bytes of a peak that the framework's allocator does not hold: communicators' buffers and what
 /// the framework takes from the driver.
 std::int64_t outside_allocator(const MemoryPeak& peak);
