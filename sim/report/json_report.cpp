@@ -176,6 +176,8 @@ JsonValue plan_json(const Plan& plan) {
       .set("shard_over_context", plan.shard_over_context)
       .set("zero_group", plan.zero_group)
       .set("recompute", word_of(recompute_words, plan.recompute))
+      .set("recompute_detail", word_of(recompute_detail_words, plan.recompute_detail))
+      .set("recompute_layers", plan.recompute_layers)
       .set("offload", std::move(offload));
   return out;
 }

@@ -73,6 +73,7 @@ class Checker {
   void check_experts();
   void check_expert_degrees();
   void check_expert_workload();
+  void check_recompute();
   void check_ring_variant();
   void choose_inner_ring();
   void check_tensor();
@@ -352,6 +353,39 @@ void Checker::check_zero_group() {
   }
 }
 
+void Checker::check_recompute() {
+  const bool detailed = plan_.recompute_detail != RecomputeDetail::standard;
+  if (plan_.recompute == Recompute::none) {
+    if (detailed) {
+      error("plan.recompute_detail", "not-used", "recompute_detail is given, but recompute is none",
+            "write recompute: selective or full");
+    }
+    if (plan_.recompute_layers > 0) {
+      error("plan.recompute_layers", "not-used", "recompute_layers is given, but recompute is none",
+            "write recompute: selective or full");
+    }
+    return;
+  }
+  if (plan_.recompute_detail == RecomputeDetail::attention_core &&
+      plan_.recompute == Recompute::full) {
+    error("plan.recompute_detail", "contradiction",
+          "recompute: full recomputes more than the attention core",
+          "write recompute: selective");
+  }
+  if (has_experts(model()) && detailed &&
+      plan_.recompute_detail != RecomputeDetail::attention_core) {
+    error("plan.recompute_detail", "no-schedule",
+          "longhaul has no schedule yet that recomputes parts of a layer with experts",
+          "use recompute: selective or full");
+  }
+  if (plan_.recompute_layers > model().layers) {
+    error("plan.recompute_layers", "out-of-range",
+          fmt::format("recompute_layers {} is more than the model's {} layers",
+                      plan_.recompute_layers, model().layers),
+          "leave it out to recompute in all");
+  }
+}
+
 // Habits that the plan's ZeRO stage does not have.
 void Checker::check_overlaps() {
   const auto refuse = [&](const char* key, const char* stages) {
@@ -610,6 +644,7 @@ std::optional<Scenario> Checker::run() {
       check_zero_group();
       check_overlaps();
       check_experts();
+      check_recompute();
       check_batch();
     }
   }

@@ -262,6 +262,11 @@ void ScenarioReader::read_plan(const YamlValue& map) {
   plan.expert = reader.integer("expert", degree_range, plan.expert);
   plan.expert_tensor = reader.integer("expert_tensor", degree_range, plan.expert_tensor);
   read_choice(reader, "recompute", recompute_words, plan.recompute);
+  read_choice(reader, "recompute_detail", recompute_detail_words, plan.recompute_detail);
+  if (reader.has("recompute_layers")) {
+    plan.recompute_layers = reader.integer("recompute_layers", degree_range, 1);
+  }
+  reader.ignore("recompute_layers");
   draft_.open.zero &= !reader.has("zero");
   draft_.open.recompute &= !reader.has("recompute");
   read_offload(reader);

@@ -53,6 +53,15 @@ struct ContextPlan {
 };
 
 enum class Recompute { none, selective, full };
+/// What recompute keeps of a layer. standard: `selective` gives back attention's statistics, `full`
+/// everything but the layer's input.
+enum class RecomputeDetail {
+  standard,
+  attention_core,         ///< the same as selective
+  keep_attention_output,  ///< full, but attention is not run again
+  keep_linear_outputs,    ///< outputs of matrix products and attention are kept
+  op_sac                  ///< torchtitan: the same, but every second matrix product runs again
+};
 enum class Offload { optimizer, activations, parameters };
 
 struct Plan {
@@ -69,6 +78,8 @@ struct Plan {
   /// Ranks that share ZeRO's states when fewer than all replicas (hybrid sharding); 0: all.
   std::int64_t zero_group = 0;
   Recompute recompute = Recompute::none;
+  RecomputeDetail recompute_detail = RecomputeDetail::standard;
+  std::int64_t recompute_layers = 0;  ///< of the layers, so many recompute, the first ones; 0: all
   std::vector<Offload> offload;
   // Absent: what the software stack does (SoftwareProfile).
   std::optional<bool> overlap_gradient_reduction = std::nullopt;

@@ -81,6 +81,9 @@ class ContextAttention {
   /// tensors with `slots` slots; q, k, v are released if an exchange made copies of them.
   AttentionState forward(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v, TensorRef o,
                          std::int64_t slots, Index slot) const;
+  /// The first half of forward(): only what the kernels read, q, k, v, is made (again).
+  AttentionState exchange_in(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v,
+                             std::int64_t slots, Index slot) const;
   /// Gives back what selective recompute does not keep: the kernels' output and statistics.
   void forget(ProgramBuilder& build, const AttentionState& state) const;
   /// Runs the core again to restore what forget() gave back.

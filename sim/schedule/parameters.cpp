@@ -1,6 +1,7 @@
 #include "sim/schedule/parameters.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "sim/units/check.h"
 
@@ -373,6 +374,12 @@ Weight Parameters::root(const std::string& name) const {
 
 void Parameters::each_layer(const std::string& name, LayerOrder order,
                             const std::function<void(Index, Index)>& body) const {
+  each_layer(name, order, scenario_.model.layers,
+             [&](Index layer, Index turn, bool) { body(layer, turn); });
+}
+
+void Parameters::each_layer(const std::string& name, LayerOrder order, std::int64_t split,
+                            const std::function<void(Index, Index, bool)>& body) const {
   std::vector<LayerRun> runs = layer_runs(scenario_.model);
   if (order == LayerOrder::last_to_first) {
     std::reverse(runs.begin(), runs.end());
@@ -381,7 +388,7 @@ void Parameters::each_layer(const std::string& name, LayerOrder order,
   std::int64_t passed = 0;
   for (const LayerRun& run : runs) {
     set_run(run);
-    each_of_run(name, order, run, passed, body);
+    each_of_run({name, order, run, passed, split}, body);
     passed += run.count;
   }
 }
@@ -411,29 +418,39 @@ void Parameters::gather_layer(Index layer, Index turn) const {
   }
 }
 
-// `passed`: layers that the pass has seen before this run.
-void Parameters::each_of_run(const std::string& name, LayerOrder order, const LayerRun& run,
-                             std::int64_t passed,
-                             const std::function<void(Index, Index)>& body) const {
-  const std::int64_t layers = run.count;
-  const std::int64_t step = order == LayerOrder::first_to_last ? 1 : -1;
-  const std::int64_t first = step == 1 ? run.first : run.first + layers - 1;
-  const std::int64_t ahead = gathers_in(order) ? ahead_ : 0;
+// Layers in the order of the pass: [0, border), [border, layers - ahead), and the last by itself.
+void Parameters::each_of_run(const RunPass& pass,
+                             const std::function<void(Index, Index, bool)>& body) const {
+  const std::int64_t layers = pass.run.count;
+  const bool up = pass.order == LayerOrder::first_to_last;
+  const std::int64_t step = up ? 1 : -1;
+  const std::int64_t first = up ? pass.run.first : pass.run.first + layers - 1;
+  const std::int64_t ahead = gathers_in(pass.order) ? ahead_ : 0;
   for (std::int64_t i = 0; i < ahead; ++i) {
     gather_layer(Index::of(first + i * step), Index::of(i));
   }
-  const LoopId loop = build_.begin_loop(name, layers - ahead, true);
-  const Index layer = Index::counter(loop, step, first);
-  const Index turn = Index::counter(loop, 1, passed % 2, 2);
-  if (gathers_in(order)) {
-    gather_layer(next(layer, ahead * step), next(turn, ahead));
+  const std::int64_t below = std::clamp(pass.split - pass.run.first, std::int64_t{0}, layers);
+  const std::int64_t border = up ? below : layers - below;
+  const auto is_below = [&](std::int64_t place) { return (place < border) == up; };
+  const std::int64_t in_loops = layers - ahead;
+  for (const auto& [begin, end] :
+       {std::pair{std::int64_t{0}, std::min(border, in_loops)}, {border, in_loops}}) {
+    if (begin >= end) {
+      continue;
+    }
+    const LoopId loop = build_.begin_loop(pass.name, end - begin, true);
+    const Index layer = Index::counter(loop, step, first + begin * step);
+    const Index turn = Index::counter(loop, 1, pass.passed + begin, 2);
+    if (gathers_in(pass.order)) {
+      gather_layer(next(layer, ahead * step), next(turn, ahead));
+    }
+    body(layer, turn, is_below(begin));
+    build_.end_loop(loop);
   }
-  body(layer, turn);
-  build_.end_loop(loop);
-  for (std::int64_t i = layers - ahead; i < layers; ++i) {
-    Index last_turn = Index::of(i);
+  for (std::int64_t i = in_loops; i < layers; ++i) {
+    Index last_turn = Index::of(pass.passed + i);
     last_turn.modulus = 2;
-    body(Index::of(first + i * step), last_turn);
+    body(Index::of(first + i * step), last_turn, is_below(i));
   }
 }
 

@@ -42,6 +42,10 @@ class Parameters {
   /// the last layers are written out behind the loop. A loop for each run of equal layers.
   void each_layer(const std::string& name, LayerOrder order,
                   const std::function<void(Index layer, Index turn)>& body) const;
+  /// The same with the first `split` layers and the others in loops of their own: the body is told
+  /// which it runs for.
+  void each_layer(const std::string& name, LayerOrder order, std::int64_t split,
+                  const std::function<void(Index layer, Index turn, bool below)>& body) const;
   /// Layer weights for layer `layer`; `turn` chooses the buffers that hold gathered weights and
   /// fresh gradients (two of each, used in turn).
   [[nodiscard]] LayerWeights layer(Index layer, Index turn) const;
@@ -95,8 +99,17 @@ class Parameters {
   void set_run(const LayerRun& run) const;
   void over_layers(const std::string& name, LayerOrder order,
                    const std::function<void(Index layer)>& body) const;
-  void each_of_run(const std::string& name, LayerOrder order, const LayerRun& run,
-                   std::int64_t passed, const std::function<void(Index, Index)>& body) const;
+  // A pass over a run of equal layers: `passed` layers were seen before it; the first `split`
+  // layers of the model have loops of their own.
+  struct RunPass {
+    std::string name;
+    LayerOrder order;
+    LayerRun run;
+    std::int64_t passed;
+    std::int64_t split;
+  };
+  void each_of_run(const RunPass& pass,
+                   const std::function<void(Index, Index, bool)>& body) const;
   void gather_layer(Index layer, Index turn) const;
   void gather(const Some& stored, const std::string& label, Index layer, Index turn) const;
   void zero(const Some& stored, Index slot) const;

@@ -19,6 +19,9 @@ class TrainingStep {
         layers_(scenario.model.layers),
         full_(scenario.plan.recompute == Recompute::full),
         selective_(scenario.plan.recompute == Recompute::selective),
+        detailed_(is_detailed(scenario.plan.recompute_detail)),
+        recomputing_(scenario.plan.recompute_layers > 0 ? scenario.plan.recompute_layers
+                                                        : scenario.model.layers),
         tied_(scenario.model.tied_embeddings) {
     build_.program().attention = attention_geometry(scenario);
   }
@@ -46,14 +49,20 @@ class TrainingStep {
     spec.slots = layers_ + 1;
     return build_.tensor("hidden", spec, slot);
   }
+  static bool is_detailed(RecomputeDetail detail) {
+    return detail != RecomputeDetail::standard && detail != RecomputeDetail::attention_core;
+  }
   // Saved activations: a slot per layer, or one for the layer at hand when all is recomputed.
-  [[nodiscard]] std::int64_t saved_slots() const { return full_ ? 1 : layers_; }
-  [[nodiscard]] Index saved_slot(Index layer) const { return full_ ? Index::of(0) : layer; }
+  [[nodiscard]] bool saves_nothing() const { return full_ && !detailed_ && recomputing_ == layers_; }
+  [[nodiscard]] std::int64_t saved_slots() const { return saves_nothing() ? 1 : layers_; }
+  [[nodiscard]] Index saved_slot(Index layer) const {
+    return saves_nothing() ? Index::of(0) : layer;
+  }
 
   void micro_batch(Index slot, bool last);
   TensorRef loss_and_back(TensorRef top, Index slot);
-  void forward_layer(Index layer, Index turn);
-  void backward_layer(Index layer, Index turn, TensorRef d, bool last);
+  void forward_layer(Index layer, Index turn, bool recomputes);
+  void backward_layer(Index layer, Index turn, TensorRef d, bool last, bool recomputes);
 
   const Scenario& scenario_;
   ProgramBuilder build_;
@@ -63,8 +72,11 @@ class TrainingStep {
   std::int64_t layers_;
   bool full_;
   bool selective_;
+  bool detailed_;             ///< parts of a layer are recomputed (sim/schedule/recompute.cpp)
+  std::int64_t recomputing_;  ///< layers that recompute: the first ones
   bool tied_;
-  LayerState saved_[2];  ///< of dense layers and of mixtures: where the forward loop left the activations, by layer counter
+  /// Of dense layers and of mixtures: where the forward loop left the activations, by layer.
+  LayerState saved_[2];
 };
 
 void TrainingStep::micro_batch(Index slot, bool last) {
@@ -83,8 +95,9 @@ void TrainingStep::micro_batch(Index slot, bool last) {
   const bool drops = block_.drops() && has_ends(scenario_.model);
   const TensorRef mask =
       drops ? build_.fresh("embedding_dropout_mask", block_.mask_spec()) : TensorRef();
-  parameters_.each_layer("layers forward", LayerOrder::first_to_last,
-                         [&](Index layer, Index turn) { forward_layer(layer, turn); });
+  parameters_.each_layer(
+      "layers forward", LayerOrder::first_to_last, recomputing_,
+      [&](Index layer, Index turn, bool below) { forward_layer(layer, turn, below); });
   const Index only = Index::of(0);
   if (tied_) {
     parameters_.prepare_gradients(Section::bottom, only);  // the head adds to the embedding's
@@ -94,8 +107,9 @@ void TrainingStep::micro_batch(Index slot, bool last) {
   const TensorRef d = loss_and_back(top, slot);
   build_.release({top});
   parameters_.reduce_gradients(Section::top, only, only, last);
-  parameters_.each_layer("layers backward", LayerOrder::last_to_first,
-                         [&](Index layer, Index turn) { backward_layer(layer, turn, d, last); });
+  parameters_.each_layer(
+      "layers backward", LayerOrder::last_to_first, recomputing_,
+      [&](Index layer, Index turn, bool below) { backward_layer(layer, turn, d, last, below); });
   build_.part(Part::backward);
   if (drops) {
     build_.release({mask});
@@ -124,7 +138,7 @@ TensorRef TrainingStep::loss_and_back(TensorRef top, Index slot) {
   return d;
 }
 
-void TrainingStep::forward_layer(Index layer, Index turn) {
+void TrainingStep::forward_layer(Index layer, Index turn, bool recomputes) {
   Index above = layer;
   above.constant += 1;
   const TensorRef output = hidden(above);
@@ -133,7 +147,12 @@ void TrainingStep::forward_layer(Index layer, Index turn) {
   LayerState& saved = saved_[weights.mixture ? 1 : 0];
   saved = block_.forward(build_, weights, hidden(layer), output, saved_slots(), saved_slot(layer),
                          layer);
-  if (full_) {
+  if (!recomputes) {
+    return;
+  }
+  if (detailed_) {
+    block_.drop_details(build_, saved, saved_slots(), saved_slot(layer));
+  } else if (full_) {
     block_.release_state(build_, saved);
   } else if (selective_) {
     block_.forget_attention(build_, saved);
@@ -163,19 +182,23 @@ LayerState moved(const ProgramBuilder& build, LayerState state, TensorRef input,
   return state;
 }
 
-void TrainingStep::backward_layer(Index layer, Index turn, TensorRef d, bool last) {
+void TrainingStep::backward_layer(Index layer, Index turn, TensorRef d, bool last,
+                                  bool recomputes) {
   const LayerWeights weights = parameters_.layer(layer, turn);
   const TensorRef input = hidden(layer);
   LayerState state = moved(build_, saved_[weights.mixture ? 1 : 0], input, layer);
-  if (full_) {
-    build_.part(Part::recompute);
+  build_.part(Part::recompute);
+  if (recomputes && detailed_) {
+    block_.restore_details(build_, weights, state, saved_slots(), saved_slot(layer));
+  } else if (recomputes && full_) {
     const TensorRef again = build_.fresh("recomputed_output", block_.stream_spec());
-    state = block_.forward(build_, weights, input, again, 1, Index::of(0), layer);
+    state = block_.forward(build_, weights, input, again, saved_slots(), saved_slot(layer), layer);
     build_.release({again});
   }
   build_.part(Part::backward);
   parameters_.prepare_gradients(Section::layers, turn);
-  block_.backward(build_, weights, state, d, selective_, parameters_.fresh_gradients());
+  const bool attends_again = recomputes && selective_ && !detailed_;
+  block_.backward(build_, weights, state, d, attends_again, parameters_.fresh_gradients());
   build_.release({input});
   parameters_.reduce_gradients(Section::layers, layer, turn, last);
 }

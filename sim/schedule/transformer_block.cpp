@@ -185,9 +185,26 @@ LayerState TransformerBlock::forward(ProgramBuilder& build, const LayerWeights& 
 void TransformerBlock::attention_forward(ProgramBuilder& build, const LayerWeights& weights,
                                          LayerState& state, std::int64_t slots, Index slot,
                                          Index layer) const {
+  norm_input(build, weights, state, slots, slot);
+  const auto [q, k, v] = project_heads(build, weights, state, slots, slot);
+  fill_cache(build, k, v, layer);
+  state.o = build.fresh("o", kept(shapes_.heads_spec(shapes_.heads), slots), slot);
+  state.attention = attention_.forward(build, q, k, v, state.o, slots, slot);
+  project_output(build, weights, state, slots, slot);
+}
+
+void TransformerBlock::norm_input(ProgramBuilder& build, const LayerWeights& weights,
+                                  LayerState& state, std::int64_t slots, Index slot) const {
   state.norm_attention = build.fresh("normed_attention", kept(stream_spec(), slots), slot);
   build.compute(Op::norm, "attention norm", {state.input, weights.norm_attention.value},
                 {state.norm_attention});
+}
+
+// q, k, v of this rank's tokens, rotated.
+std::array<TensorRef, 3> TransformerBlock::project_heads(ProgramBuilder& build,
+                                                         const LayerWeights& weights,
+                                                         const LayerState& state,
+                                                         std::int64_t slots, Index slot) const {
   const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
   const TensorRef qkv = build.fresh("qkv", qkv_spec());
   build.gemm("qkv projection", tokens, weights.qkv.value, qkv);
@@ -206,9 +223,12 @@ void TransformerBlock::attention_forward(ProgramBuilder& build, const LayerWeigh
     build.compute(Op::rope, "rotary embedding of q", {q}, {q});
     build.compute(Op::rope, "rotary embedding of k", {k}, {k});
   }
-  fill_cache(build, k, v, layer);
-  state.o = build.fresh("o", kept(shapes_.heads_spec(shapes_.heads), slots), slot);
-  state.attention = attention_.forward(build, q, k, v, state.o, slots, slot);
+  return {q, k, v};
+}
+
+// From o to the residual stream after attention.
+void TransformerBlock::project_output(ProgramBuilder& build, const LayerWeights& weights,
+                                      LayerState& state, std::int64_t slots, Index slot) const {
   const TensorRef partial = build.fresh("attention_output", gathered_spec());
   build.gemm("output projection", state.o, weights.output.value, partial);
   const TensorRef sum = sum_over_tensor(build, "attention_output", partial);
@@ -238,15 +258,12 @@ void TransformerBlock::fill_cache(ProgramBuilder& build, TensorRef k, TensorRef 
 void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& weights,
                                    LayerState& state, TensorRef output, std::int64_t slots,
                                    Index slot) const {
-  state.norm_mlp = build.fresh("normed_mlp", kept(stream_spec(), slots), slot);
-  build.compute(Op::norm, "mlp norm", {state.middle, weights.norm_mlp.value}, {state.norm_mlp});
+  norm_middle(build, weights, state, slots, slot);
   const TensorRef tokens = gather_tokens(build, "normed_mlp", state.norm_mlp);
   state.up = build.fresh("mlp_up", kept(up_spec(), slots), slot);
   build.gemm("up projection", tokens, weights.up.value, state.up);
   drop_gathered(build, tokens, state.norm_mlp);
-  state.activation = build.fresh("mlp_activation", kept(activation_spec(), slots), slot);
-  build.compute(scenario_.model.gated_mlp ? Op::swiglu : Op::gelu, "mlp activation", {state.up},
-                {state.activation});
+  activate(build, state, slots, slot);
   const TensorRef partial = build.fresh("mlp_output", gathered_spec());
   build.gemm("down projection", state.activation, weights.down.value, partial);
   const TensorRef sum = sum_over_tensor(build, "mlp_output", partial);
@@ -260,8 +277,7 @@ void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& we
 void TransformerBlock::mixture_forward(ProgramBuilder& build, const LayerWeights& weights,
                                        LayerState& state, TensorRef output, std::int64_t slots,
                                        Index slot) const {
-  state.norm_mlp = build.fresh("normed_mlp", kept(stream_spec(), slots), slot);
-  build.compute(Op::norm, "mlp norm", {state.middle, weights.norm_mlp.value}, {state.norm_mlp});
+  norm_middle(build, weights, state, slots, slot);
   const TensorRef sum = mixture_.forward(build, *this, weights.experts, state.norm_mlp,
                                          state.experts, slots, slot);
   if (drops_) {
@@ -269,6 +285,19 @@ void TransformerBlock::mixture_forward(ProgramBuilder& build, const LayerWeights
   }
   build.compute(Op::add, "mlp residual", {state.middle, sum}, {output});
   build.release({sum});
+}
+
+void TransformerBlock::norm_middle(ProgramBuilder& build, const LayerWeights& weights,
+                                   LayerState& state, std::int64_t slots, Index slot) const {
+  state.norm_mlp = build.fresh("normed_mlp", kept(stream_spec(), slots), slot);
+  build.compute(Op::norm, "mlp norm", {state.middle, weights.norm_mlp.value}, {state.norm_mlp});
+}
+
+void TransformerBlock::activate(ProgramBuilder& build, LayerState& state, std::int64_t slots,
+                                Index slot) const {
+  state.activation = build.fresh("mlp_activation", kept(activation_spec(), slots), slot);
+  build.compute(scenario_.model.gated_mlp ? Op::swiglu : Op::gelu, "mlp activation", {state.up},
+                {state.activation});
 }
 
 void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& state) const {

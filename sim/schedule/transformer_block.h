@@ -2,6 +2,7 @@
 // 1909.08053, 2205.05198): forward, recompute and backward as instructions.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
@@ -63,6 +64,13 @@ class TransformerBlock {
   }
   /// Gives back everything the state holds except the input.
   void release_state(ProgramBuilder& build, const LayerState& state) const;
+  // Recompute of parts of a layer (Plan::recompute_detail), in sim/schedule/recompute.cpp.
+  /// After forward(): gives back what the plan's detail does not keep.
+  void drop_details(ProgramBuilder& build, const LayerState& state, std::int64_t slots,
+                    Index slot) const;
+  /// Before backward(): makes again what drop_details() gave back.
+  void restore_details(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
+                       std::int64_t slots, Index slot) const;
   /// d (gradient of the output, in place) becomes the gradient of the input; weight gradients are
   /// added up (or written, where `fresh_gradients`). Gives back the state except the input.
   void backward(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
@@ -89,6 +97,19 @@ class TransformerBlock {
   struct MlpState;
   void attention_forward(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
                          std::int64_t slots, Index slot, Index layer) const;
+  void norm_input(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
+                  std::int64_t slots, Index slot) const;
+  std::array<TensorRef, 3> project_heads(ProgramBuilder& build, const LayerWeights& weights,
+                                         const LayerState& state, std::int64_t slots,
+                                         Index slot) const;
+  void project_output(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
+                      std::int64_t slots, Index slot) const;
+  void norm_middle(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
+                   std::int64_t slots, Index slot) const;
+  void activate(ProgramBuilder& build, LayerState& state, std::int64_t slots, Index slot) const;
+  [[nodiscard]] TensorRef kept_half(ProgramBuilder& build, std::int64_t slots, Index slot) const;
+  void restore_up(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
+                  std::int64_t slots, Index slot) const;
   void fill_cache(ProgramBuilder& build, TensorRef k, TensorRef v, Index layer) const;
   void mlp_forward(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
                    TensorRef output, std::int64_t slots, Index slot) const;

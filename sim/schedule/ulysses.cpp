@@ -84,21 +84,31 @@ void ContextAttention::exchange_back(ProgramBuilder& build, const std::string& l
   exchange.join_dim = heads_dim;
 }
 
+AttentionState ContextAttention::exchange_in(ProgramBuilder& build, TensorRef q, TensorRef k,
+                                             TensorRef v, std::int64_t slots, Index slot) const {
+  AttentionState state{q, k, v, {}, {}, {}};
+  if (!exchanges()) {
+    return state;
+  }
+  const bool replicates = shapes_.replication() > 1;
+  const TensorRef k_sent = replicates ? replicated(build, "k", k) : k;
+  const TensorRef v_sent = replicates ? replicated(build, "v", v) : v;
+  state.q = exchanged(build, "q", q, shapes_.core_heads(), slots, slot);
+  state.k = exchanged(build, "k", k_sent, shapes_.core_kv_heads(), slots, slot);
+  state.v = exchanged(build, "v", v_sent, shapes_.core_kv_heads(), slots, slot);
+  if (replicates) {
+    build.release({k_sent, v_sent});
+  }
+  build.release({q, k, v});
+  return state;
+}
+
 AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, TensorRef k,
                                          TensorRef v, TensorRef o, std::int64_t slots,
                                          Index slot) const {
-  AttentionState state{q, k, v, o, {}, {}};
+  AttentionState state = exchange_in(build, q, k, v, slots, slot);
+  state.o = o;
   if (exchanges()) {
-    const bool replicates = shapes_.replication() > 1;
-    const TensorRef k_sent = replicates ? replicated(build, "k", k) : k;
-    const TensorRef v_sent = replicates ? replicated(build, "v", v) : v;
-    state.q = exchanged(build, "q", q, shapes_.core_heads(), slots, slot);
-    state.k = exchanged(build, "k", k_sent, shapes_.core_kv_heads(), slots, slot);
-    state.v = exchanged(build, "v", v_sent, shapes_.core_kv_heads(), slots, slot);
-    if (replicates) {
-      build.release({k_sent, v_sent});
-    }
-    build.release({q, k, v});
     TensorSpec out = shapes_.core_spec(shapes_.core_heads());
     out.slots = slots;
     state.o = build.fresh("o_exchanged", out, slot);

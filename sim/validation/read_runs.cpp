@@ -82,6 +82,21 @@ void read_context(const Look& look, MeasuredRun& run) {
   }
 }
 
+// What is kept of a layer, or which layers recompute. A half recomputes in its first layers: how
+// they are dealt changes neither time nor peak.
+void read_recompute_detail(const std::string& said, std::int64_t layers, Plan& plan) {
+  plan.recompute_detail =
+      word<RecomputeDetail>(said, {{"attention_core", RecomputeDetail::attention_core},
+                                   {"keep_attention_output", RecomputeDetail::keep_attention_output},
+                                   {"keep_linear_outputs", RecomputeDetail::keep_linear_outputs},
+                                   {"op_sac", RecomputeDetail::op_sac}})
+          .value_or(RecomputeDetail::standard);
+  if (said == "every_second_layer" && layers > 1) {
+    plan.recompute = Recompute::full;
+    plan.recompute_layers = layers / 2;
+  }
+}
+
 void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
   Plan& plan = run.draft->plan;
   plan.tensor = look.integer("tensor", 1);
@@ -97,12 +112,14 @@ void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
                                                        {"selective", Recompute::selective},
                                                        {"full", Recompute::full}})
           .value_or(Recompute::none);
+  read_recompute_detail(look.text("recompute_detail"), run.draft->model->layers, plan);
   run.recompute_unknown = look.text("recompute") == "unknown";
   if (plan.pipeline > 1) {
     run.skip_reason = "pipeline parallelism has no schedule yet";
-  } else if (look.text("recompute_detail") == "every_second_layer" ||
-             look.text("recompute_detail") == "unknown_fraction") {
-    run.skip_reason = "recompute of some layers only has no schedule yet";
+  } else if (look.text("recompute_detail") == "unknown_fraction") {
+    run.skip_reason = "how many layers recompute is not known";
+  } else if (look.text("recompute_detail") == "keep_attention_output_part") {
+    run.skip_reason = "attention recomputed for a part of the sequence has no schedule yet";
   }
   const auto offload = look.find("offload");
   if (offload && offload->is_sequence() && !offload->items().empty()) {

@@ -96,6 +96,32 @@ TEST_CASE("every context method trains the same model, whatever is recomputed") 
   }
 }
 
+TEST_CASE("parts of a layer, or some layers, run again: the same model is trained") {
+  for (const RecomputeDetail detail :
+       {RecomputeDetail::standard, RecomputeDetail::keep_attention_output,
+        RecomputeDetail::keep_linear_outputs, RecomputeDetail::op_sac}) {
+    for (const std::int64_t layers : {0, 1}) {
+      std::vector<Plan> plans{with(Plan(), 2, true), plan_of(M::ring, 4, 1), plan_of(M::usp, 2, 2),
+                              plan_of(M::all_gather, 2, 1)};
+      plans.back().zero = 3;
+      plans.push_back(with(plan_of(M::ulysses, 1, 2), 1, false, 2));
+      for (Plan& plan : plans) {
+        plan.recompute = Recompute::full;
+        plan.recompute_detail = detail;
+        plan.recompute_layers = layers;
+        require_proven(training(tiny(8, 4), plan, 16, 2));
+        Model plain = tiny(8, 8);
+        plain.gated_mlp = false;
+        require_proven(training(plain, plan), ExecutionOrder::any_legal, 13);
+      }
+    }
+  }
+  Plan selective;
+  selective.recompute = Recompute::selective;
+  selective.recompute_layers = 1;
+  require_proven(training(tiny(8, 4), selective));
+}
+
 TEST_CASE("three ranks train the same model, eight too") {
   for (Plan plan :
        {plan_of(M::ring, 3, 1), plan_of(M::ulysses, 1, 3), plan_of(M::all_gather, 3, 1)}) {

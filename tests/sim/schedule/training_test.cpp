@@ -290,6 +290,45 @@ TEST_CASE("selective recompute gives back attention's statistics and attends aga
   CHECK(Walk(program).count(Op::attend) == 2 * m.layers);
 }
 
+TEST_CASE("details of recompute keep what their names say, per token and layer") {
+  // 3 layers of 128 tokens, bf16: hidden 32, 8 heads and 4 key/value heads of 4, ffn 48 (gated);
+  // statistics are 4 bytes per head. Besides 4 residual streams, the final norm's output, and ids
+  // and labels of 8 bytes.
+  const auto saved = [](RecomputeDetail detail, std::int64_t recomputing) {
+    Plan plan;
+    plan.recompute = Recompute::full;
+    plan.recompute_detail = detail;
+    plan.recompute_layers = recomputing;
+    return saved_at_loss(scenario_of(small_llama(), Phase::train, plan));
+  };
+  const std::int64_t tokens = 2 * 64;
+  const std::int64_t streams = tokens * (5 * 2 * 32 + 2 * 8);
+  const std::int64_t attention = tokens * (2 * 8 * 4 + 4 * 8);  // o and statistics
+  const std::int64_t heads = tokens * 2 * (8 + 2 * 4) * 4;      // q, k, v
+  CHECK(saved(RecomputeDetail::standard, 0) == streams);
+  CHECK(saved(RecomputeDetail::keep_attention_output, 0) == streams + 3 * attention);
+  CHECK(saved(RecomputeDetail::keep_linear_outputs, 0) ==
+        streams + 3 * (attention + heads + tokens * 2 * (2 * 32 + 2 * 48)));
+  CHECK(saved(RecomputeDetail::op_sac, 0) ==
+        streams + 3 * (attention + heads + tokens * 2 * (32 + 48)));
+  // One of three layers recomputes: two keep what a layer without recompute keeps.
+  Plan none;
+  const std::int64_t all = saved_at_loss(scenario_of(small_llama(), Phase::train, none));
+  CHECK(saved(RecomputeDetail::standard, 1) == streams + (all - streams) * 2 / 3);
+}
+
+TEST_CASE("kept attention is not run again, nor does its ring turn again") {
+  Plan plan = plan_of(ContextMethod::ring, 4, 1);
+  plan.recompute = Recompute::full;
+  const Walk all(lower(scenario_of(small_llama(), Phase::train, plan)));
+  plan.recompute_detail = RecomputeDetail::keep_attention_output;
+  const Walk kept(lower(scenario_of(small_llama(), Phase::train, plan)));
+  CHECK(all.count(Op::attend) == 3 * 2 * 4);
+  CHECK(kept.count(Op::attend) == 3 * 4);
+  CHECK(all.count(Op::gemm) == kept.count(Op::gemm));
+  CHECK(all.count(Op::send_receive) - kept.count(Op::send_receive) == 3 * 3);
+}
+
 TEST_CASE("twice the context ranks halve what is saved") {
   for (const ContextMethod method :
        {ContextMethod::ring, ContextMethod::ulysses, ContextMethod::all_gather}) {

@@ -1,0 +1,95 @@
+// Recompute of parts of a layer: what Plan::recompute_detail keeps and what it runs again.
+//
+// keep_attention_output (DistFlashAttn, arXiv 2310.03294, section 3.3; BurstEngine): attention's
+// output and statistics stay; the rest of the layer runs again, to its end.
+// keep_linear_outputs: outputs of matrix products and of attention stay; norms and the MLP's
+// activation run again.
+// op_sac (torchtitan's selective checkpointing by operator): the same, but every second matrix
+// product runs again. Of wq, wk, wv, wo, w1, w3, w2 these are wk, wo and w3; wk, a part of the
+// fused projection here, is kept with wq and wv.
+#include "sim/schedule/transformer_block.h"
+
+namespace longhaul {
+
+namespace {
+
+// Of an up projection of a gated MLP, [.., f, 2]: the gate (0) or the factor (1).
+TensorRef half_of(TensorRef up, int dim, std::int64_t which) {
+  up.slice_dim = dim;
+  up.slice_begin = Index::of(which);
+  up.slice_length = 1;
+  return up;
+}
+
+}  // namespace
+
+// The half of the up projection that op_sac keeps.
+TensorRef TransformerBlock::kept_half(ProgramBuilder& build, std::int64_t slots, Index slot) const {
+  return build.tensor("mlp_gate_kept", kept(activation_spec(), slots), slot);
+}
+
+void TransformerBlock::drop_details(ProgramBuilder& build, const LayerState& state,
+                                    std::int64_t slots, Index slot) const {
+  const RecomputeDetail detail = scenario_.plan.recompute_detail;
+  build.release({state.activation, state.norm_mlp, state.norm_attention});
+  if (detail == RecomputeDetail::keep_attention_output) {
+    build.release({state.up, state.middle, state.attention.q, state.attention.k,
+                   state.attention.v});
+    if (drops_) {
+      build.release({state.mlp_mask, state.attention_mask});
+    }
+    return;
+  }
+  // The down projection's output is kept, too, though nothing reads it again.
+  build.allocate(build.tensor("mlp_output_kept", kept(gathered_spec(), slots), slot));
+  if (detail == RecomputeDetail::op_sac) {
+    build.release({state.middle});
+    if (drops_) {
+      build.release({state.attention_mask});
+    }
+    if (scenario_.model.gated_mlp) {
+      const TensorRef half = kept_half(build, slots, slot);
+      build.allocate(half);
+      build.compute(Op::copy, "keep the gate", {half_of(state.up, 3, 0)}, {half}).fused = true;
+      build.release({state.up});
+    }
+  }
+}
+
+// The gate comes from what was kept, the factor from its matrix product.
+void TransformerBlock::restore_up(ProgramBuilder& build, const LayerWeights& weights,
+                                  const LayerState& state, std::int64_t slots, Index slot) const {
+  const TensorRef half = kept_half(build, slots, slot);
+  build.allocate(state.up);
+  build.compute(Op::copy, "restore the gate", {half}, {half_of(state.up, 3, 0)}).fused = true;
+  const TensorRef tokens = gather_tokens(build, "normed_mlp", state.norm_mlp);
+  build.gemm("up projection", tokens, half_of(weights.up.value, 2, 1), half_of(state.up, 3, 1));
+  drop_gathered(build, tokens, state.norm_mlp);
+  build.release({half});
+}
+
+void TransformerBlock::restore_details(ProgramBuilder& build, const LayerWeights& weights,
+                                       LayerState& state, std::int64_t slots, Index slot) const {
+  const RecomputeDetail detail = scenario_.plan.recompute_detail;
+  norm_input(build, weights, state, slots, slot);
+  if (detail == RecomputeDetail::keep_attention_output) {
+    const auto [q, k, v] = project_heads(build, weights, state, slots, slot);
+    static_cast<void>(attention_.exchange_in(build, q, k, v, slots, slot));
+    project_output(build, weights, state, slots, slot);
+    const TensorRef again = build.fresh("recomputed_output", stream_spec());
+    mlp_forward(build, weights, state, again, slots, slot);
+    build.release({again});
+    return;
+  }
+  build.release({build.tensor("mlp_output_kept", kept(gathered_spec(), slots), slot)});
+  if (detail == RecomputeDetail::op_sac) {
+    project_output(build, weights, state, slots, slot);
+  }
+  norm_middle(build, weights, state, slots, slot);
+  if (detail == RecomputeDetail::op_sac && scenario_.model.gated_mlp) {
+    restore_up(build, weights, state, slots, slot);
+  }
+  activate(build, state, slots, slot);
+}
+
+}  // namespace longhaul
