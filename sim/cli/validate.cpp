@@ -9,6 +9,7 @@
 #include "sim/report/sweep_report.h"
 #include "sim/report/validation_report.h"
 #include "sim/validation/error_bands.h"
+#include "sim/validation/refit.h"
 #include "sim/validation/nccl_tests.h"
 
 namespace longhaul {
@@ -37,6 +38,9 @@ class Validate : public Command {
     app.add_flag("--half", sweeps_.half,
                  "also predict every second size of a sweep from its other half");
     app.add_option("--max-gpus", sweeps_.max_gpus, "skip what ran on more GPUs (default: 512)");
+    app.add_flag("--cross-validate", cross_validate_,
+                 "leave every source out, refit the software profiles, and predict it");
+    app.add_flag("--refit", refit_, "refit the software profiles on these runs, and print them");
     app.add_flag("--fit-intervals", fit_intervals_,
                  "estimate the error model of intervals on these runs, and print it");
     app.add_option("--tolerance", tolerance_,
@@ -53,6 +57,8 @@ class Validate : public Command {
   SweepOptions sweeps_;
   double tolerance_ = 0.0;
   bool fit_intervals_ = false;
+  bool cross_validate_ = false;
+  bool refit_ = false;
 };
 
 // The file of the error model, and how far it holds for sources that it has not seen.
@@ -121,6 +127,33 @@ bool Validate::exceeds_tolerance(const ValidationReport& runs, const SweepReport
   return false;
 }
 
+// Refitted numbers, or the table of sources left out.
+Outcome refitted(const Refit& refit) {
+  Outcome outcome;
+  outcome.text = refit.sources.empty() ? refit_text(refit) : cross_validation_text(refit);
+  JsonValue numbers = JsonValue::array();
+  for (const RefitNumber& number : refit.numbers) {
+    numbers.push(JsonValue::object()
+                     .set("stack", number.stack)
+                     .set("number", name_of(number.number))
+                     .set("shipped", number.shipped)
+                     .set("fitted", number.fitted)
+                     .set("spread", number.posterior));
+  }
+  JsonValue sources = JsonValue::array();
+  for (const HeldOutSource& row : refit.sources) {
+    sources.push(JsonValue::object()
+                     .set("source", row.source)
+                     .set("runs", row.runs)
+                     .set("shipped_median", row.shipped)
+                     .set("held_out_median", row.held_out)
+                     .set("refitted_median", row.refitted));
+  }
+  outcome.json = JsonValue::object();
+  outcome.json.set("numbers", std::move(numbers)).set("sources", std::move(sources));
+  return outcome;
+}
+
 Outcome Validate::run(Session& session) {
   if (files_.empty()) {
     fail_usage("validate takes files of measured runs", "for example: longhaul validate runs.yaml");
@@ -136,6 +169,9 @@ Outcome Validate::run(Session& session) {
       std::fprintf(stderr, "\r%zu of %zu runs%s", done, all, done == all ? "\n" : "");
     }
   };
+  if (cross_validate_ || refit_) {
+    return refitted(refit_software(measured.runs, cross_validate_, options.progress));
+  }
   const ValidationReport report =
       validate(measured.runs, options);
   if (fit_intervals_) {

@@ -144,6 +144,7 @@ Score score_of(const MeasuredRun& run, const Measurement& measurement,
   score.quantity = name_of(measurement.quantity);
   score.phase = name_of_phase(run.draft->workload.phase);
   score.method = name_of_method(run.draft->plan.context.method);
+  score.software = run.draft->software;
   score.measured = measurement.value;
   const bool timed = measurement.quantity == MeasuredQuantity::time;
   score.own_spread = std::hypot(timed ? prediction.results.front().cost_spread : 0.0,

@@ -19,6 +19,7 @@ struct Score {
   std::string quantity;   ///< "time", "allocated", ...
   std::string phase;      ///< "train", "attention", ...
   std::string method;     ///< context method
+  std::string software;   ///< stack
   double measured = 0.0;
   double predicted = 0.0;
   double low = 0.0;       ///< prediction interval

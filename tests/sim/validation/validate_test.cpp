@@ -5,6 +5,7 @@
 
 #include "sim/search/predict.h"
 #include "sim/validation/error_bands.h"
+#include "sim/validation/refit.h"
 #include "sim/validation/validate.h"
 
 using namespace longhaul;
@@ -275,4 +276,41 @@ TEST_CASE("an error model written is read back as it was") {
   CHECK(read->bands.size() == shipped.bands.size());
   CHECK(read->unknown.size() == shipped.unknown.size());
   CHECK(read->band("train").above == shipped.band("train").above);
+}
+
+TEST_CASE("normal equations are solved, with the variances of what they give") {
+  // [4 2; 2 3] x = [8; 7]: x = [1.25; 1.5], inverse diagonal 3/8 and 4/8.
+  std::vector<double> variances;
+  const std::vector<double> x = solve_normal({{4, 2}, {2, 3}}, {8, 7}, variances);
+  CHECK_THAT(x[0], Catch::Matchers::WithinRel(1.25, 1e-12));
+  CHECK_THAT(x[1], Catch::Matchers::WithinRel(1.5, 1e-12));
+  CHECK_THAT(variances[0], Catch::Matchers::WithinRel(0.375, 1e-12));
+  CHECK_THAT(variances[1], Catch::Matchers::WithinRel(0.5, 1e-12));
+}
+
+TEST_CASE("a refit moves a host's time towards what a run shows, no further than its prior allows") {
+  // A run of NeMo's that took 5 % longer than predicted: the stack's numbers grow, and what one run
+  // can say leaves them within two spreads of where they were.
+  std::string text = run_text(plain_plan, "{step_time: 2 s}");
+  text.replace(text.find("framework: test"), 15, "framework: NeMo");
+  const ValidationReport before = validate({only_run(text)}, {});
+  const double longer = before.scores.at(0).predicted * 1.05;
+  MeasuredRun run = only_run(text);
+  run.measurements.at(0).value = longer;
+  const Refit refit = refit_software({run}, false, nullptr);
+  REQUIRE_FALSE(refit.numbers.empty());
+  double moved = 0.0;
+  for (const RefitNumber& number : refit.numbers) {
+    CHECK(number.fitted >= number.shipped * (1.0 - 1e-9));
+    CHECK(number.fitted <= number.shipped + 2.0 * number.spread);
+    CHECK(number.posterior <= number.spread * (1.0 + 1e-9));
+    moved += number.fitted - number.shipped;
+  }
+  CHECK(moved > 0.0);
+  // Left out, its own source leaves the profile as it was.
+  const Refit crossed = refit_software({run}, true, nullptr);
+  REQUIRE(crossed.sources.size() == 1);
+  CHECK_THAT(crossed.sources[0].held_out,
+             Catch::Matchers::WithinAbs(crossed.sources[0].shipped, 1e-12));
+  CHECK(crossed.sources[0].refitted < crossed.sources[0].shipped);
 }
