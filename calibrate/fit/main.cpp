@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <map>
 
 #include "calibrate/fit/compare.h"
+#include "calibrate/fit/kernel_command.h"
 #include "calibrate/fit/model_fit.h"
 #include "calibrate/fit/tables.h"
 #include "sim/input/presets.h"
@@ -26,6 +28,10 @@ longhaul_fit compare --cluster NAME [--gpus N] [--profile FILE] [--tables FILE] 
   prints errors of the model and of the tables by size
 longhaul_fit keep --cluster NAME [--gpus N] --tables FILE [--only COLUMN=VALUE] FILES
   prints the tables of FILE without those that foretell FILES worse than the model in some band
+longhaul_fit kernels --device NAME --origin TEXT [--gemm TYPE=SOURCE,...]
+    [--attention KERNEL=ROWS@SOURCE,...] [--residuals FOLDER] FILES
+  prints fits of matrix products, attention and memory-bound kernels, their errors on the error
+  output; FILES: gemm*.csv, attention*.csv, memory_bound*.csv
 FILES: .csv with nccl-tests' rows, .yaml sweeps. See calibrate/README.md.
 )";
 
@@ -42,7 +48,8 @@ struct Arguments {
 
 const std::vector<std::string> option_names = {
     "--device",   "--origin",  "--only",    "--gpus-per-node", "--fabric",
-    "--nic-rate", "--cluster", "--profile", "--gpus",          "--tables"};
+    "--nic-rate", "--cluster", "--profile", "--gpus",          "--tables",
+    "--gemm",     "--attention", "--residuals"};
 
 Arguments read_arguments(int count, char** words, Diagnostics& diagnostics) {
   Arguments arguments;
@@ -204,14 +211,37 @@ std::string keep_tables(const Cluster& cluster, const TransportProfile& profile,
   return write_tables(kept);
 }
 
+std::string run_kernels(const Arguments& arguments, Diagnostics& diagnostics) {
+  const KernelCommand command{demand(arguments, "--device", diagnostics),
+                              demand(arguments, "--origin", diagnostics),
+                              arguments.option("--gemm"), arguments.option("--attention"),
+                              arguments.files};
+  diagnostics.throw_if_errors();
+  const KernelFits fits = fit_kernels(command, diagnostics);
+  for (const std::string& note : fits.notes) {
+    fmt::print(stderr, "{}\n", note);
+  }
+  const std::string folder = arguments.option("--residuals");
+  for (const auto& [name, plot] : fits.plots) {
+    const std::string path = folder + "/" + name + ".svg";
+    if (!folder.empty() && !(std::ofstream(path) << plot)) {
+      diagnostics.error({}, "not-written", "cannot write " + path, "the folder must be there");
+    }
+  }
+  return fits.text;
+}
+
 std::string run(const Arguments& arguments, Diagnostics& diagnostics) {
+  if (arguments.command == "kernels") {
+    return run_kernels(arguments, diagnostics);
+  }
   if (arguments.command == "tables") {
     return run_tables(arguments, diagnostics);
   }
   if (arguments.command != "model" && arguments.command != "compare" &&
       arguments.command != "keep") {
     diagnostics.error({}, "unknown-command", "there is no command '" + arguments.command + "'",
-                      "tables, model, compare or keep; longhaul_fit --help");
+                      "tables, model, compare, keep or kernels; longhaul_fit --help");
     throw InputError(diagnostics);
   }
   if (arguments.command == "keep") {

@@ -6,25 +6,12 @@
 #include <cmath>
 #include <map>
 
+#include "calibrate/fit/csv_file.h"
 #include "calibrate/fit/measurement.h"
 
 namespace longhaul {
 
 namespace {
-
-using Cells = std::vector<std::string>;
-
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts(1);
-  for (const char c : text) {
-    if (c == separator) {
-      parts.emplace_back();
-    } else if (c != '\r') {
-      parts.back() += c;
-    }
-  }
-  return parts;
-}
 
 // nccl-tests' names of collectives.
 constexpr std::array operations = {
@@ -50,69 +37,11 @@ double bus_factor(CollectiveKind kind, int gpus) {
 // "2.29.2" as numbers, so that 2.9 is older than 2.29.
 std::vector<std::int64_t> version_numbers(const std::string& version) {
   std::vector<std::int64_t> numbers;
-  for (const std::string& part : split(version, '.')) {
+  for (const std::string& part : split_text(version, '.')) {
     numbers.push_back(parse_integer(part).value);
   }
   return numbers;
 }
-
-class CsvFile {
- public:
-  CsvFile(const SourcePtr& source, Diagnostics& diagnostics)
-      : source_(source), diagnostics_(diagnostics), lines_(split(source->text, '\n')) {
-    const Cells names = split(lines_.front(), ',');
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      columns_[names[i]] = i;
-    }
-    for (const char* name : {"operation", "gpus", "message_bytes", "latency_us"}) {
-      if (columns_.count(name) == 0) {
-        diagnostics_.error({source_, 1, 1}, "no-column", fmt::format("there is no column {}", name),
-                           "the first line names the columns; see calibrate/README.md");
-      }
-    }
-  }
-
-  [[nodiscard]] std::size_t line_count() const { return lines_.size(); }
-  [[nodiscard]] Place place(std::size_t line) const {
-    return {source_, static_cast<int>(line) + 1, 1};
-  }
-  /// The cells of a line; empty for a line that is empty or has the wrong number (an error).
-  Cells cells(std::size_t line) {
-    if (lines_[line].empty() || lines_[line] == "\r") {
-      return {};
-    }
-    Cells cells = split(lines_[line], ',');
-    if (cells.size() != columns_.size()) {
-      diagnostics_.error(
-          place(line), "ragged-row",
-          fmt::format("{} cells under {} column names", cells.size(), columns_.size()),
-          "every row needs a cell for each column; quoted commas are not read");
-      return {};
-    }
-    return cells;
-  }
-  [[nodiscard]] std::string text(const Cells& cells, const char* column) const {
-    const auto found = columns_.find(column);
-    return found == columns_.end() ? std::string() : cells[found->second];
-  }
-  /// A number above zero; records what is wrong and returns 0 otherwise.
-  double number(const Cells& cells, std::size_t line, const char* column) {
-    const Parsed<double> parsed = parse_number(text(cells, column));
-    if (!parsed.ok() || parsed.value < 0.0) {
-      diagnostics_.error(place(line), "bad-number",
-                         fmt::format("{} is '{}'", column, text(cells, column)),
-                         "write a plain number, not below zero");
-      return 0.0;
-    }
-    return parsed.value;
-  }
-
- private:
-  SourcePtr source_;
-  Diagnostics& diagnostics_;
-  std::vector<std::string> lines_;
-  std::map<std::string, std::size_t> columns_;
-};
 
 std::string newest_version(CsvFile& file) {
   std::string newest;
@@ -212,7 +141,7 @@ void note_left_out(int flagged, int versions, const std::string& file, const std
 
 void read_measured_csv(const SourcePtr& source, const CsvOptions& options, Measurements& result,
                        Diagnostics& diagnostics) {
-  CsvFile file(source, diagnostics);
+  CsvFile file(source, {"operation", "gpus", "message_bytes", "latency_us"}, diagnostics);
   if (diagnostics.has_errors()) {
     return;
   }

@@ -69,7 +69,7 @@ double sm_rate(const Device& device, KernelType type) {
 }
 
 // Costs of the tiles of one head, longest first; tiles that see nothing are not there.
-std::vector<double> tiles_of(const AttentionShape& shape, const AttentionPass& pass, double step,
+std::vector<double> tiles_of(const AttentionShape& shape, const AttentionCurve& curve, double step,
                              std::int64_t rows, std::int64_t columns) {
   std::vector<double> costs;
   for (std::int64_t first = 0; first < shape.queries; first += rows) {
@@ -78,9 +78,9 @@ std::vector<double> tiles_of(const AttentionShape& shape, const AttentionPass& p
     if (steps.whole + steps.masked == 0) {
       continue;
     }
-    costs.push_back(pass.tile_start.value() +
+    costs.push_back(curve.tile_start.value() +
                     step * (static_cast<double>(steps.whole) +
-                            pass.masked_step * static_cast<double>(steps.masked)));
+                            curve.masked_step * static_cast<double>(steps.masked)));
   }
   std::sort(costs.begin(), costs.end(), std::greater<>());
   return costs;
@@ -151,38 +151,51 @@ double list_schedule(const std::vector<double>& costs, std::int64_t copies, std:
   return std::max(costs.front(), even + 0.5 * costs.back());
 }
 
-KernelTime KernelCosts::attention(const AttentionShape& given) const {
-  check(given.heads > 0 && given.kv_heads > 0 && given.head_dim > 0, "attention needs heads");
-  KernelTime result;
-  if (attended_pairs(given.band, given.queries, given.keys) <= 0.0) {
-    return result;
-  }
-  const AttentionFamily& family = *family_;
-  const AttentionPass& pass = given.backward ? family.backward : family.forward;
-  const bool masked = given.band.lower || given.band.upper;
-  const AttentionCurve& curve = curve_for(masked ? pass.masked : pass.full, given.head_dim);
+std::array<double, 3> attention_sizes(const AttentionShape& shape) {
+  const double rows = static_cast<double>(shape.batch * shape.heads * shape.queries);
+  const double keys = attended_pairs(shape.band, shape.queries, shape.keys) /
+                      static_cast<double>(shape.queries);
+  return {keys, rows, static_cast<double>(shape.heads) / static_cast<double>(shape.kv_heads)};
+}
+
+double attention_mechanism(const Device& device, const AttentionCurve& curve, bool materialised,
+                           double memory_share, const AttentionShape& given) {
   const AttentionShape shape = given.backward ? transposed(given) : given;
   const std::int64_t rows = given.backward ? curve.columns : curve.rows;
   const std::int64_t columns = given.backward ? curve.rows : curve.columns;
   // One step: rows x columns scores, 2 (backward: 5) products of 2 FLOP per element and head_dim,
   // and beta/16 cycles per score for exponentials and everything else.
   const double products = (given.backward ? 10.0 : 4.0) * static_cast<double>(given.head_dim) /
-                          sm_rate(device_, given.type);
-  const double others = curve.beta / 16.0 / device_.boost_clock.value();
+                          sm_rate(device, given.type);
+  const double others = curve.beta / 16.0 / device.boost_clock.value();
   const double step = static_cast<double>(rows * columns) * (products + others);
-  const std::vector<double> tiles = tiles_of(shape, pass, step, rows, columns);
-  const double kernel = list_schedule(tiles, given.batch * given.heads, device_.sms);
-  double bytes = io_bytes(given);
-  if (family.materialised) {
-    bytes += materialised_bytes(given);
-  }
-  const double memory = bytes / (device_.memory_bandwidth.value() * profile_->memory_efficiency);
+  const std::vector<double> tiles = tiles_of(shape, curve, step, rows, columns);
+  const double kernel = list_schedule(tiles, given.batch * given.heads, device.sms);
+  const double bytes = io_bytes(given) + (materialised ? materialised_bytes(given) : 0.0);
+  const double memory = bytes / (device.memory_bandwidth.value() * memory_share);
   // Flash kernels hide their traffic behind the products; unfused ones pay both.
-  const double body = family.materialised ? kernel + memory : std::max(kernel, memory);
-  result.time = pass.launch + Seconds::of(body / profile_->sustained);
-  result.relative_spread = pass.spread;
-  result.extrapolated =
-      generic_ || substituted_ || given.head_dim > 256 || given.type == KernelType::fp32;
+  return curve.launch.value() + (materialised ? kernel + memory : std::max(kernel, memory));
+}
+
+KernelTime KernelCosts::attention(const AttentionShape& shape) const {
+  check(shape.heads > 0 && shape.kv_heads > 0 && shape.head_dim > 0, "attention needs heads");
+  if (attended_pairs(shape.band, shape.queries, shape.keys) <= 0.0) {
+    return {};
+  }
+  const AttentionPass& pass = shape.backward ? family_->backward : family_->forward;
+  const bool masked = shape.band.lower || shape.band.upper;
+  const AttentionCurve& curve = curve_for(masked ? pass.masked : pass.full, shape.head_dim);
+  const std::array sizes = attention_sizes(shape);
+  const double burst = attention_mechanism(device_, curve, family_->materialised,
+                                           profile_->memory_efficiency, shape) *
+                       correction_factor(curve.correction, sizes);
+  const double launch = std::min(curve.launch.value(), burst);
+  KernelTime result{Seconds::of(launch + (burst - launch) / sustained_), curve.spread, generic_};
+  result.extrapolated = generic_ || substituted_ || shape.head_dim > 256 ||
+                        shape.type == KernelType::fp32;
+  for (std::size_t axis = 0; axis < sizes.size(); ++axis) {
+    result.extrapolated = result.extrapolated || !curve.range[axis].holds(sizes[axis]);
+  }
   return result;
 }
 

@@ -15,29 +15,31 @@ namespace {
 double ceil_ratio(std::int64_t a, std::int64_t b) { return static_cast<double>((a + b - 1) / b); }
 
 double peak_of(const Device& device, KernelType type) {
-  if (type == KernelType::fp8 && device.peak_fp8.value() > 0) {
+  if ((type == KernelType::fp8 || type == KernelType::fp8_block) &&
+      device.peak_fp8.value() > 0) {
     return device.peak_fp8.value();
   }
   return type == KernelType::fp32 ? device.peak_fp32.value() : device.peak_bf16.value();
 }
 
 double element_bytes(KernelType type) {
-  return type == KernelType::fp8 ? 1.0 : type == KernelType::fp32 ? 4.0 : 2.0;
+  return type == KernelType::fp8 || type == KernelType::fp8_block ? 1.0 : type == KernelType::fp32 ? 4.0 : 2.0;
 }
 
 // Time of one tiling: waves of tiles over the SMs. The last wave of a large product is not
 // rounded up in full: its tiles share the caches and clocks of fewer neighbours, and libraries
-// split them along k. What is left of the staircase is half of it.
-double tiled_time(const Device& device, const KernelProfile& profile, const GemmTile& tile,
+// split them along k.
+double tiled_time(const Device& device, const GemmCurve& curve, const GemmTile& tile,
                   const GemmShape& shape, std::int64_t split) {
   const double tiles = ceil_ratio(shape.m, tile.rows) * ceil_ratio(shape.n, tile.columns) *
                        static_cast<double>(shape.count * split);
   const double depth = std::ceil(static_cast<double>(shape.k) / static_cast<double>(split));
   const double rate = peak_of(device, shape.type) / device.sms * tile.efficiency;
   const double work = 2.0 * static_cast<double>(tile.rows * tile.columns) * depth / rate;
-  const double one = work + profile.gemm_tile_start.value();
+  const double one = work + curve.tile_start.value();
   const double ratio = tiles / device.sms;
-  const double waves = std::max(1.0, 0.5 * (ratio + std::ceil(ratio)));
+  const double waves =
+      std::max(1.0, ratio + curve.wave_share * (std::ceil(ratio) - ratio));
   const double partial_sums =
       split > 1 ? 8.0 * static_cast<double>(split) * static_cast<double>(shape.m) *
                       static_cast<double>(shape.n) * static_cast<double>(shape.count) /
@@ -46,14 +48,29 @@ double tiled_time(const Device& device, const KernelProfile& profile, const Gemm
   return waves * one + partial_sums;
 }
 
+const GemmCurve* curve_of(const KernelProfile& profile, KernelType type) {
+  for (const GemmCurve& curve : profile.gemm) {
+    if (curve.type == type) {
+      return &curve;
+    }
+  }
+  return nullptr;
+}
+
+// Without a curve of its own a type runs at the same share of its own peak; nothing says so.
+GemmCurve stand_in(const KernelProfile& profile) {
+  GemmCurve curve = profile.gemm.front();
+  curve.correction = {};
+  return curve;
+}
+
 }  // namespace
 
-KernelTime KernelCosts::gemm(const GemmShape& shape) const {
-  check(shape.m > 0 && shape.n > 0 && shape.k > 0 && shape.count > 0, "a gemm has sizes");
+double gemm_mechanism(const Device& device, const GemmCurve& curve, const GemmShape& shape) {
   double best = std::numeric_limits<double>::infinity();
-  for (const GemmTile& tile : profile_->gemm_tiles) {
+  for (const GemmTile& tile : curve.tiles) {
     for (const std::int64_t split : {1, 2, 4, 8}) {
-      best = std::min(best, tiled_time(device_, *profile_, tile, shape, split));
+      best = std::min(best, tiled_time(device, curve, tile, shape, split));
     }
   }
   const double m = static_cast<double>(shape.m);
@@ -61,10 +78,36 @@ KernelTime KernelCosts::gemm(const GemmShape& shape) const {
   const double k = static_cast<double>(shape.k);
   const double bytes = static_cast<double>(shape.count) *
                        (element_bytes(shape.type) * (m * k + k * n) + 2.0 * m * n);
-  const double memory = bytes / (device_.memory_bandwidth.value() * profile_->memory_efficiency);
+  const double memory = bytes / (device.memory_bandwidth.value() * curve.memory_share);
+  const double larger = std::max(best, memory);
+  if (curve.sharpness <= 0.0) {
+    return curve.launch.value() + larger;
+  }
+  const double ratio = std::min(best, memory) / larger;
+  return curve.launch.value() +
+         larger * std::pow(1.0 + std::pow(ratio, curve.sharpness), 1.0 / curve.sharpness);
+}
+
+KernelTime KernelCosts::gemm(const GemmShape& shape) const {
+  check(shape.m > 0 && shape.n > 0 && shape.k > 0 && shape.count > 0, "a gemm has sizes");
+  const GemmCurve* own = curve_of(*profile_, shape.type);
+  const GemmCurve substitute = own == nullptr ? stand_in(*profile_) : GemmCurve();
+  const GemmCurve& curve = own == nullptr ? substitute : *own;
+  const std::array sizes = {static_cast<double>(shape.m), static_cast<double>(shape.n),
+                            static_cast<double>(shape.k)};
+  // A batch is as busy as one product with all its rows.
+  const std::array seen = {sizes[0] * static_cast<double>(shape.count), sizes[1], sizes[2]};
+  const double burst =
+      gemm_mechanism(device_, curve, shape) * correction_factor(curve.correction, seen);
   // A training step keeps the GPU hot, so that its short kernels run at sustained clocks as well.
-  const double body = std::max(best, memory) / profile_->sustained;
-  return {profile_->gemm_launch + Seconds::of(body), profile_->gemm_spread, generic_};
+  const double launch = std::min(curve.launch.value(), burst);
+  KernelTime result{Seconds::of(launch + (burst - launch) / sustained_), curve.spread, generic_};
+  for (std::size_t side = 0; side < 3; ++side) {
+    result.extrapolated = result.extrapolated || !curve.range[side].holds(sizes[side]);
+  }
+  const bool measured_types = !curve.correction.empty() || profile_->calibrated;
+  result.extrapolated = result.extrapolated || (own == nullptr && measured_types);
+  return result;
 }
 
 KernelTime KernelCosts::memory_bound(const MemoryShape& shape) const {

@@ -17,8 +17,9 @@
 
 namespace longhaul {
 
-/// Element type a kernel computes in.
-enum class KernelType { bf16, fp8, fp32 };
+/// Element type a kernel computes in. fp8: one scale a tensor or token; fp8_block: a scale for 1 x 128
+/// of A and 128 x 128 of B. The time of both includes quantising A.
+enum class KernelType { bf16, fp8, fp32, fp8_block };
 
 /// One call of an attention kernel: q [batch, queries, heads, head_dim] against
 /// k, v [batch, keys, kv_heads, head_dim].
@@ -68,6 +69,8 @@ class KernelCosts {
   /// and every attention time is then marked extrapolated.
   KernelCosts(const Device& device, std::shared_ptr<const KernelProfile> profile,
               const std::string& attention = "");
+  /// The same at the clocks of a short burst, which is how kernels are measured: no `sustained`.
+  [[nodiscard]] KernelCosts at_burst() const;
   [[nodiscard]] KernelTime attention(const AttentionShape& shape) const;
   [[nodiscard]] KernelTime gemm(const GemmShape& shape) const;
   [[nodiscard]] KernelTime memory_bound(const MemoryShape& shape) const;
@@ -85,6 +88,7 @@ class KernelCosts {
   Device device_;
   std::shared_ptr<const KernelProfile> profile_;
   const AttentionFamily* family_;  // in profile_
+  double sustained_;               // speed of a long step against a burst
   bool generic_;                   // the profile is not of this device
   bool substituted_;               // the kernel family asked for is not in the profile
 };

@@ -5,9 +5,17 @@
 #include <string>
 #include <vector>
 
+#include "sim/cost/correction.h"
 #include "sim/cost/kernel.h"
 
 namespace longhaul {
+
+/// Sizes between which measurements stand behind a fit, both ends included.
+struct FittedRange {
+  double low = 0.0;
+  double high = 0.0;  ///< 0: nothing was fitted, so that nothing is outside
+  [[nodiscard]] bool holds(double x) const { return high <= 0.0 || (x >= low && x <= high); }
+};
 
 /// One attention kernel, forward or backward, for head dimensions up to `head_dim`.
 struct AttentionCurve {
@@ -15,16 +23,18 @@ struct AttentionCurve {
   std::int64_t rows = 128;     ///< queries (backward: queries) of a tile
   std::int64_t columns = 128;  ///< keys of a tile
   double beta = 1.0;           ///< cycles per tile element besides the matrix products, x 1/16
+  Seconds launch;              ///< per call
+  Seconds tile_start;          ///< per tile: prologue and epilogue
+  double masked_step = 1.0;    ///< a step on a partly masked tile, in whole steps
+  Correction correction;       ///< over keys a query sees, queries of all heads, heads per kv head
+  std::array<FittedRange, 3> range;  ///< of the same
+  double spread = 0.1;
 };
 
 /// Forward or backward of one kernel family.
 struct AttentionPass {
   std::vector<AttentionCurve> full;    ///< without a mask, by head_dim
   std::vector<AttentionCurve> masked;  ///< with one
-  Seconds launch;                      ///< per call
-  Seconds tile_start;                  ///< per tile: prologue and epilogue
-  double masked_step = 1.0;            ///< a step on a partly masked tile, in whole steps
-  double spread = 0.1;
 };
 
 struct AttentionFamily {
@@ -40,16 +50,39 @@ struct GemmTile {
   double efficiency = 0.8;  ///< of the tensor cores in the main loop
 };
 
+/// Matrix products of one element type; symbols and equations: docs/models/gemm.md.
+struct GemmCurve {
+  KernelType type = KernelType::bf16;
+  std::vector<GemmTile> tiles;
+  Seconds launch;
+  Seconds tile_start;
+  double wave_share = 0.5;   ///< how much of the staircase of waves is left, 0 to 1
+  double memory_share = 0.0; ///< of the data-sheet bandwidth; 0: the profile's memory_efficiency
+  double sharpness = 0.0;    ///< exponent that joins products and memory; 0: the larger counts
+  Correction correction;     ///< over m, n, k
+  std::array<FittedRange, 3> range;  ///< of m, n, k
+  double spread = 0.1;
+};
+
+/// Seconds of a call at burst clocks, launch included, without the correction.
+double gemm_mechanism(const Device& device, const GemmCurve& curve, const GemmShape& shape);
+
+/// Seconds of a call at burst clocks, launch included, without the correction. `memory_share`: of
+/// the data-sheet bandwidth.
+double attention_mechanism(const Device& device, const AttentionCurve& curve, bool materialised,
+                           double memory_share, const AttentionShape& shape);
+
+/// What corrections of attention are tables of: keys that a query sees on average, queries of all
+/// heads and sequences, query heads per kv head. The shape must see something.
+std::array<double, 3> attention_sizes(const AttentionShape& shape);
+
 /// Efficiency curves of one device family.
 struct KernelProfile {
   std::string name;
   bool calibrated = false;
   std::vector<std::string> devices;
   std::vector<AttentionFamily> attention;  ///< the first is the default
-  std::vector<GemmTile> gemm_tiles;
-  Seconds gemm_launch;
-  Seconds gemm_tile_start;
-  double gemm_spread = 0.1;
+  std::vector<GemmCurve> gemm;  ///< one a type; the first stands in for types that have none
   double memory_efficiency = 0.85;  ///< of the data-sheet bandwidth, large kernels
   Seconds memory_launch;
   double memory_spread = 0.1;
@@ -61,8 +94,11 @@ struct KernelProfile {
   std::vector<std::string> origins;
 };
 
-/// Reads a profile; the format is calibrate/profiles/README.md.
+/// Reads a profile and the fit it names; the format is calibrate/profiles/README.md.
 std::optional<KernelProfile> read_kernel_profile(const SourcePtr& source, Diagnostics& diagnostics);
+
+/// Puts what a fit (longhaul_fit kernels) found in place of a profile's own figures.
+void read_kernel_fit(const SourcePtr& source, KernelProfile& profile, Diagnostics& diagnostics);
 
 /// Steps over key tiles that one tile of queries takes: whole and partly masked ones.
 struct TileSteps {

@@ -105,10 +105,18 @@ AttentionPass read_pass(MapReader& parent, const std::string& key, Diagnostics& 
   MapReader reader(*value, key, diagnostics);
   pass.full = read_curves(reader, "full", diagnostics);
   pass.masked = read_curves(reader, "masked", diagnostics);
-  pass.launch = reader.seconds("launch");
-  pass.tile_start = reader.seconds("tile_start");
-  pass.masked_step = reader.number("masked_step", 0.0, 10.0);
-  pass.spread = reader.number("spread", 0.0, 2.0);
+  const Seconds launch = reader.seconds("launch");
+  const Seconds tile_start = reader.seconds("tile_start");
+  const double masked_step = reader.number("masked_step", 0.0, 10.0);
+  const double spread = reader.number("spread", 0.0, 2.0);
+  for (std::vector<AttentionCurve>* curves : {&pass.full, &pass.masked}) {
+    for (AttentionCurve& curve : *curves) {
+      curve.launch = launch;
+      curve.tile_start = tile_start;
+      curve.masked_step = masked_step;
+      curve.spread = spread;
+    }
+  }
   if (!reader.has("source") && !reader.has("from")) {
     diagnostics.error(value->place(), "missing-origin", "'" + key + "' needs its origin",
                       "add 'source:' (a publication) or 'from:' (measurements)");
@@ -143,21 +151,45 @@ void read_gemm(MapReader& root, KernelProfile& profile, Diagnostics& diagnostics
     return;
   }
   MapReader reader(*value, "gemm", diagnostics);
+  GemmCurve curve;
   if (const auto tiles = reader.require("tiles")) {
     for (const YamlValue& item : tiles->items()) {
       MapReader tile(item, "tiles", diagnostics);
-      profile.gemm_tiles.push_back({tile.integer("rows", {1, 1024}),
-                                    tile.integer("columns", {1, 1024}),
-                                    tile.number("efficiency", 0.01, 1.0)});
+      curve.tiles.push_back({tile.integer("rows", {1, 1024}), tile.integer("columns", {1, 1024}),
+                             tile.number("efficiency", 0.01, 1.0)});
       tile.finish();
     }
+    if (curve.tiles.empty()) {
+      diagnostics.error(tiles->place(), "empty-list", "'tiles' needs at least one tile");
+    }
   }
-  profile.gemm_launch = reader.seconds("launch");
-  profile.gemm_tile_start = reader.seconds("tile_start");
-  profile.gemm_spread = reader.number("spread", 0.0, 2.0);
+  curve.launch = reader.seconds("launch");
+  curve.tile_start = reader.seconds("tile_start");
+  curve.spread = reader.number("spread", 0.0, 2.0);
   reader.ignore("source");
   reader.ignore("from");
   reader.finish();
+  profile.gemm.push_back(std::move(curve));
+}
+
+constexpr std::string_view built_in = "built-in: ";
+
+// `fit: kernels/h100.yaml` is a file of the folder above the profile's: built in, if the profile is.
+void read_fit(MapReader& root, const SourcePtr& source, KernelProfile& profile,
+              Diagnostics& diagnostics) {
+  if (!root.has("fit")) {
+    return;
+  }
+  const std::string own = source->name.substr(0, source->name.rfind('/'));
+  const std::string path = own.substr(0, own.rfind('/') + 1) + root.text("fit");
+  const auto fit = path.starts_with(built_in) ? embedded_file(path.substr(built_in.size()))
+                                              : read_source(path, diagnostics);
+  if (fit) {
+    read_kernel_fit(*fit, profile, diagnostics);
+  } else {
+    diagnostics.error(root.place("fit"), "no-fit", "there is no file " + path,
+                      "name a file under calibrate/profiles, as in 'fit: kernels/h100.yaml'");
+  }
 }
 
 std::shared_ptr<const KernelProfile> read_profile_for(const Device& device,
@@ -238,9 +270,13 @@ std::optional<KernelProfile> read_kernel_profile(const SourcePtr& source,
     Entry entry(root, "interference", diagnostics);
     profile.interference = entry.number(0.0, 2.0);
   }
-  root.finish();
+  for (GemmCurve& curve : profile.gemm) {
+    curve.memory_share = profile.memory_efficiency;
+  }
   profile.origins.push_back(source->name + " sha256:" + sha256_hex(source->text).substr(0, 16));
-  if (diagnostics.has_errors() || profile.attention.empty() || profile.gemm_tiles.empty()) {
+  read_fit(root, source, profile, diagnostics);
+  root.finish();
+  if (diagnostics.has_errors() || profile.attention.empty() || profile.gemm.empty()) {
     return std::nullopt;
   }
   return profile;
@@ -251,11 +287,18 @@ KernelCosts::KernelCosts(const Device& device, std::shared_ptr<const KernelProfi
     : device_(device),
       profile_(std::move(profile)),
       family_(find_family(*profile_, attention)),
+      sustained_(profile_->sustained),
       generic_(profile_->name == generic_name),
       substituted_(!attention.empty() && family_ == nullptr) {
   if (family_ == nullptr) {
     family_ = &profile_->attention.front();
   }
+}
+
+KernelCosts KernelCosts::at_burst() const {
+  KernelCosts copy = *this;
+  copy.sustained_ = 1.0;
+  return copy;
 }
 
 bool KernelCosts::calibrated() const { return profile_->calibrated; }

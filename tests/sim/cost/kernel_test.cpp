@@ -164,15 +164,46 @@ TEST_CASE("published rates of FlashAttention-3 on H100 are met within 12 %") {
   CHECK_THAT(rate(kernels, backward), Catch::Matchers::WithinRel(561.0 * sustained, 0.12));
 }
 
-TEST_CASE("large products run near the best rate found by search") {
-  // stas00/ml-engineering: 794.5 TFLOP/s on H100, 271 on A100, 1745 on B200.
+TEST_CASE("large products never beat the best rate found by search, and come within a quarter of it") {
+  // stas00/ml-engineering: 794.5 TFLOP/s on H100, 271 on A100, 1745 on B200: the best of thousands
+  // of shapes, so a bound from above. A burst: that is how the search was run.
   const auto gemm_rate = [](const std::string& device) {
     const GemmShape shape{8192, 8192, 8192, 1, KernelType::bf16};
-    return 2.0 * 8192.0 * 8192.0 * 8192.0 / costs(device).gemm(shape).time.value() / 1e12;
+    const double time = costs(device).at_burst().gemm(shape).time.value();
+    return 2.0 * 8192.0 * 8192.0 * 8192.0 / time / 1e12;
   };
-  CHECK_THAT(gemm_rate("h100-sxm-80gb"), Catch::Matchers::WithinRel(794.5, 0.12));
-  CHECK_THAT(gemm_rate("a100-sxm-80gb"), Catch::Matchers::WithinRel(271.0, 0.12));
-  CHECK_THAT(gemm_rate("b200"), Catch::Matchers::WithinRel(1745.0, 0.2));
+  for (const auto& [device, best] :
+       {std::pair{"h100-sxm-80gb", 794.5}, {"a100-sxm-80gb", 271.0}, {"b200", 1745.0}}) {
+    INFO(device);
+    CHECK(gemm_rate(device) < 1.02 * best);
+    CHECK(gemm_rate(device) > 0.75 * best);
+  }
+}
+
+TEST_CASE("open tables of measured kernels are met within the errors that the fits state") {
+  // Rows of ai-dynamo/aiconfigurator (commit 095f58a), cuBLAS through torch linear, 8192 cubed and
+  // 4096 cubed; 13 % is the p90 of held-out shapes.
+  const auto time_of = [](const char* device, std::int64_t side) {
+    return costs(device).at_burst().gemm({side, side, side, 1, KernelType::bf16}).time.value();
+  };
+  CHECK_THAT(time_of("a100-sxm-80gb", 4096), Catch::Matchers::WithinRel(548.9e-6, 0.13));
+  CHECK_THAT(time_of("a100-sxm-80gb", 8192), Catch::Matchers::WithinRel(4280.4e-6, 0.13));
+  CHECK_THAT(time_of("h100-sxm-80gb", 4096), Catch::Matchers::WithinRel(178.46e-6, 0.13));
+  CHECK_THAT(time_of("b200", 4096), Catch::Matchers::WithinRel(91.941e-6, 0.13));
+  CHECK_THAT(time_of("gb200", 8192), Catch::Matchers::WithinRel(693.96e-6, 0.13));
+  CHECK_THAT(time_of("l40s", 4096), Catch::Matchers::WithinRel(545.51e-6, 0.13));
+}
+
+TEST_CASE("a product of a type without a fit is priced, and marked extrapolated") {
+  const KernelCosts kernels = costs("a100-sxm-80gb");
+  CHECK_FALSE(kernels.gemm({4096, 4096, 4096, 1, KernelType::bf16}).extrapolated);
+  CHECK(kernels.gemm({4096, 4096, 4096, 1, KernelType::fp32}).extrapolated);
+}
+
+TEST_CASE("a product outside the range of the fit is marked extrapolated, at its edge it is not") {
+  const KernelCosts kernels = costs("h100-sxm-80gb");  // m to 32768
+  CHECK_FALSE(kernels.gemm({32768, 4096, 4096, 1, KernelType::bf16}).extrapolated);
+  CHECK(kernels.gemm({32769, 4096, 4096, 1, KernelType::bf16}).extrapolated);
 }
 
 TEST_CASE("a product with few rows is bound by reading its weights") {
@@ -285,7 +316,9 @@ TEST_CASE("faster tensor cores, faster memory and more SMs never make a kernel s
   }
 }
 
-TEST_CASE("a larger product never takes less time") {
+TEST_CASE("a larger product never takes noticeably less time") {
+  // Measured times fall by some percent where a library changes its tile; the fit follows such
+  // falls as far as they are smooth. More than two percent would be no kernel's.
   const KernelCosts kernels = costs("h100-sxm-80gb");
   for (const int side : {0, 1, 2}) {
     double last = 0.0;
@@ -294,8 +327,8 @@ TEST_CASE("a larger product never takes less time") {
       (side == 0 ? shape.m : side == 1 ? shape.n : shape.k) = size;
       const double time = kernels.gemm(shape).time.value();
       INFO("side " << side << " size " << size);
-      CHECK(time >= last);
-      last = time;
+      CHECK(time >= 0.98 * last);
+      last = std::max(last, time);
     }
   }
 }

@@ -1,0 +1,220 @@
+// Fits of kernels: parameters that made synthetic rows are found again, and too little is refused.
+#include "calibrate/fit/kernel_fit.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <random>
+
+#include "calibrate/fit/smooth.h"
+#include "calibrate/fit/write_kernel_fit.h"
+#include "sim/input/presets.h"
+#include "sim/topology/read_cluster.h"
+
+using namespace longhaul;
+using Catch::Matchers::WithinAbs;
+using Catch::Matchers::WithinRel;
+
+namespace {
+
+Device device_named(const std::string& name) {
+  Diagnostics diagnostics;
+  const auto found = find_device(name, {}, diagnostics);
+  REQUIRE(found);
+  return *found;
+}
+
+// Relative noise, uniform within +-`size`, the same on every machine.
+class Noise {
+ public:
+  explicit Noise(double size) : size_(size) {}
+  double factor() {
+    return 1.0 + size_ * (2.0 * (static_cast<double>(engine_()) + 0.5) / 4294967296.0 - 1.0);
+  }
+
+ private:
+  std::mt19937 engine_{7};
+  double size_;
+};
+
+GemmCurve true_gemm() {
+  GemmCurve curve;
+  curve.tiles = {{256, 128, 0.8}, {128, 256, 0.8}, {128, 128, 0.75}, {64, 64, 0.6}};
+  curve.launch = Seconds::of(3e-6);
+  curve.tile_start = Seconds::of(1e-6);
+  curve.wave_share = 0.4;
+  curve.memory_share = 0.8;
+  curve.sharpness = 3.0;
+  return curve;
+}
+
+std::vector<GemmRow> gemm_rows(const Device& device, double noise) {
+  Noise random(noise);
+  std::vector<GemmRow> rows;
+  for (const std::int64_t n : {512, 1024, 3072, 8192, 16384}) {
+    for (const std::int64_t k : {512, 2048, 5120, 16384}) {
+      for (std::int64_t m = 16; m <= 16384; m *= 2) {
+        GemmRow row{{m, n, k, 1, KernelType::bf16}, 0.0};
+        row.seconds = gemm_mechanism(device, true_gemm(), row.shape) * random.factor();
+        rows.push_back(row);
+      }
+    }
+  }
+  return rows;
+}
+
+std::vector<AttentionRow> attention_rows(const Device& device, const AttentionCurve& truth) {
+  std::vector<AttentionRow> rows;
+  for (const std::int64_t heads : {1, 2, 8, 16, 32, 64, 96}) {
+    for (std::int64_t length = 512; length <= 16384; length *= 2) {
+      for (const std::int64_t batch : {1, 4}) {
+        AttentionRow row;
+        row.shape = {batch, length, length, heads, heads, 128, {{}, 0}, false, KernelType::bf16};
+        row.seconds = attention_mechanism(device, truth, false, 0.85, row.shape);
+        rows.push_back(row);
+      }
+    }
+  }
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("a correction finds a smooth surface again, and stays level outside its grid") {
+  const std::array<std::vector<double>, 3> knots = {
+      {{0, 1, 2, 3, 4}, {0, 2, 4, 6}, {0, 3, 6}}};
+  std::vector<Deviation> deviations;
+  for (double x = 0; x <= 4.0; x += 0.5) {
+    for (double y = 0; y <= 6.0; y += 0.5) {
+      for (double z = 0; z <= 6.0; z += 1.0) {
+        const double log = 0.05 * x - 0.02 * y + 0.01 * z;
+        deviations.push_back({{std::exp2(x), std::exp2(y), std::exp2(z)}, log});
+      }
+    }
+  }
+  deviations.push_back({{4.0, 4.0, 4.0}, 3.0});  // a machine that was busy
+  const Correction correction = fit_correction(knots, deviations, 0.1);
+  for (const Deviation& deviation : deviations) {
+    if (deviation.log < 1.0) {
+      CHECK_THAT(std::log(correction_factor(correction, deviation.at)),
+                 WithinAbs(deviation.log, 0.01));
+    }
+  }
+  CHECK(correction_factor(correction, {1000.0, 64.0, 64.0}) ==
+        correction_factor(correction, {16.0, 64.0, 64.0}));
+  CHECK(correction_factor({}, {1.0, 1.0, 1.0}) == 1.0);
+}
+
+TEST_CASE("products made by the model with 4 % of noise are foretold within it, held out too") {
+  const Device device = device_named("h100-sxm-80gb");
+  const auto fit = fit_gemm(device, KernelType::bf16, gemm_rows(device, 0.04));
+  REQUIRE(fit);
+  CHECK(fit->report.error.middle < 0.03);
+  CHECK(fit->report.held_out.middle < 0.04);
+  CHECK(fit->report.held_out.p90 < 0.12);
+  CHECK(fit->report.held_out.points == fit->report.error.points);
+  CHECK_THAT(fit->curve.launch.value(), WithinRel(3e-6, 0.25));
+  CHECK(fit->curve.range[0].low == 16.0);
+  CHECK(fit->curve.range[0].high == 16384.0);
+  CHECK(fit->report.covariance.rows() == 7);
+}
+
+TEST_CASE("attention made by the model gives its beta back") {
+  const Device device = device_named("h100-sxm-80gb");
+  AttentionCurve truth;
+  truth.head_dim = 128;
+  truth.beta = 1.3;
+  truth.launch = Seconds::of(7e-6);
+  truth.tile_start = Seconds::of(2e-6);
+  truth.masked_step = 1.5;
+  AttentionCurve start = truth;
+  start.beta = 0.9;
+  start.launch = Seconds::of(4e-6);
+  const auto rows = attention_rows(device, truth);
+  const auto fit = fit_attention(device, start, 0.85, Seconds::of(2e-6), rows);
+  REQUIRE(fit);
+  CHECK_THAT(fit->curve.beta, WithinRel(1.3, 0.03));
+  CHECK_THAT(fit->curve.launch.value(), WithinRel(7e-6, 0.1));
+  CHECK(fit->report.held_out.p90 < 0.02);
+}
+
+TEST_CASE("streams made by the model give launch and bandwidth back") {
+  const Device device = device_named("h100-sxm-80gb");
+  std::vector<MemoryRow> rows;
+  for (const double width : {1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0}) {
+    for (double tokens = 1; tokens < 1e6; tokens *= 1.3) {
+      const double bytes = 3.0 * width * tokens;
+      rows.push_back({bytes, width, 1.9e-6 + bytes / (0.9 * 3.35e12)});
+    }
+  }
+  const auto fit = fit_memory(device, rows);
+  REQUIRE(fit);
+  CHECK_THAT(fit->efficiency, WithinRel(0.9, 0.01));
+  CHECK_THAT(fit->launch.value(), WithinRel(1.9e-6, 0.02));
+}
+
+TEST_CASE("too few rows, or rows of too few families of shapes, are refused") {
+  const Device device = device_named("h100-sxm-80gb");
+  std::vector<GemmRow> rows = gemm_rows(device, 0.0);
+  CHECK(fit_gemm(device, KernelType::bf16, rows));
+  CHECK_FALSE(fit_gemm(device, KernelType::bf16, {rows.begin(), rows.begin() + 39}));
+  // 44 rows, but only four pairs of n and k: nothing could be held out.
+  CHECK_FALSE(fit_gemm(device, KernelType::bf16, {rows.begin(), rows.begin() + 44}));
+  CHECK_FALSE(fit_memory(device, {}));
+}
+
+TEST_CASE("a fit that was written is read back as the same prices") {
+  const Device device = device_named("h100-sxm-80gb");
+  const auto fit = fit_gemm(device, KernelType::bf16, gemm_rows(device, 0.04));
+  REQUIRE(fit);
+  const auto source = std::make_shared<const SourceText>(SourceText{
+      "fit.yaml", "format: longhaul-kernel-fit/1\ndevice: h100-sxm-80gb\ngemm:\n" +
+                      write_gemm_fit(*fit, "synthetic")});
+  Diagnostics diagnostics;
+  KernelProfile profile;
+  read_kernel_fit(source, profile, diagnostics);
+  REQUIRE_FALSE(diagnostics.has_errors());
+  REQUIRE(profile.gemm.size() == 1);
+  const GemmShape shape{3000, 4096, 4096, 1, KernelType::bf16};
+  const auto price = [&](const GemmCurve& curve) {
+    return gemm_mechanism(device, curve, shape) *
+           correction_factor(curve.correction, {3000.0, 4096.0, 4096.0});
+  };
+  CHECK_THAT(price(profile.gemm.front()), WithinRel(price(fit->curve), 0.002));
+}
+
+TEST_CASE("a fit without its origin, or with a table that does not fill its grid, is refused") {
+  const auto errors_of = [](const std::string& text) {
+    Diagnostics diagnostics;
+    KernelProfile profile;
+    read_kernel_fit(std::make_shared<const SourceText>(SourceText{"fit.yaml", text}), profile,
+                    diagnostics);
+    std::string codes;
+    for (const Diagnostic& diagnostic : diagnostics.all()) {
+      codes += diagnostic.code + " ";
+    }
+    return codes;
+  };
+  const std::string head = "format: longhaul-kernel-fit/1\ndevice: x\nmemory:\n";
+  const std::string good = "  efficiency: 0.9\n  launch: 2 us\n  spread: 0.1\n";
+  CHECK(errors_of(head + good + "  from: measured\n").empty());
+  CHECK(errors_of(head + good) == "missing-origin ");
+  const std::string gemm =
+      "format: longhaul-kernel-fit/1\ndevice: x\ngemm:\n  - type: bf16\n    tiles: [{rows: 1, "
+      "columns: 1, efficiency: 1}]\n    launch: 1 us\n    tile_start: 1 us\n    wave_share: 0\n    "
+      "memory_share: 1\n    sharpness: 1\n    spread: 0\n    range: {m: [1, 2], n: [1, 2], k: [1, "
+      "2]}\n    from: x\n    correction: {m: [1, 2], n: [1], k: [1], log: ";
+  CHECK(errors_of(gemm + "[0, 0]}\n").empty());
+  CHECK(errors_of(gemm + "[0]}\n") == "bad-table ");
+}
+
+TEST_CASE("a plot of residuals holds a mark for every quarter of a decade that has rows") {
+  FitReport report;
+  report.residuals = {{1e-5, 1.0}, {1.1e-5, 1.1}, {1e-3, 0.9}};
+  const std::string plot = draw_residuals("title", report);
+  std::size_t marks = 0;
+  for (std::size_t at = plot.find("<circle"); at != std::string::npos;
+       at = plot.find("<circle", at + 1)) {
+    ++marks;
+  }
+  CHECK(marks == 2);
+}
