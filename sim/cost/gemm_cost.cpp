@@ -105,8 +105,9 @@ KernelTime KernelCosts::gemm(const GemmShape& shape) const {
   for (std::size_t side = 0; side < 3; ++side) {
     result.extrapolated = result.extrapolated || !curve.range[side].holds(sizes[side]);
   }
-  const bool measured_types = !curve.correction.empty() || profile_->calibrated;
-  result.extrapolated = result.extrapolated || (own == nullptr && measured_types);
+  // Where bf16 was fitted, a type without a fit is a guess beside it.
+  const bool fitted = !profile_->gemm.front().correction.empty();
+  result.extrapolated = result.extrapolated || (own == nullptr && fitted);
   return result;
 }
 

@@ -140,7 +140,7 @@ TEST_CASE("attention made by the model gives its beta back") {
 TEST_CASE("streams made by the model give launch and bandwidth back") {
   const Device device = device_named("h100-sxm-80gb");
   std::vector<MemoryRow> rows;
-  for (const double width : {1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0}) {
+  for (const double width : {256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0}) {
     for (double tokens = 1; tokens < 1e6; tokens *= 1.3) {
       const double bytes = 3.0 * width * tokens;
       rows.push_back({bytes, width, 1.9e-6 + bytes / (0.9 * 3.35e12)});

@@ -136,8 +136,8 @@ TEST_CASE("work is quantised in waves over the SMs") {
   shape.heads = 133;
   const double two = kernels.attention(shape).time.value();
   CHECK(two > 1.8 * one);
-  shape.heads = 131;
-  CHECK(kernels.attention(shape).time.value() == one);
+  shape.heads = 131;  // the same wave; the correction moves a little with the number of queries
+  CHECK_THAT(kernels.attention(shape).time.value(), Catch::Matchers::WithinRel(one, 0.01));
 }
 
 TEST_CASE("a list schedule of many jobs agrees with the exact one") {
@@ -338,7 +338,7 @@ TEST_CASE("a product in fp8 is faster than in bf16, and in fp32 slower") {
   const auto time = [&](KernelType type) {
     return kernels.gemm({8192, 8192, 8192, 1, type}).time.value();
   };
-  CHECK(time(KernelType::fp8) < 0.6 * time(KernelType::bf16));
+  CHECK(time(KernelType::fp8) < 0.65 * time(KernelType::bf16));  // half, and quantising A
   CHECK(time(KernelType::fp32) > 5.0 * time(KernelType::bf16));
 }
 
@@ -418,7 +418,8 @@ TEST_CASE("a number of a profile without its origin is refused") {
   text.replace(at, key.size(), "memory_efficiency: {value: 0.86, spread: 0.08, note:");
   Diagnostics bad;
   CHECK_FALSE(
-      read_kernel_profile(std::make_shared<const SourceText>(SourceText{"p.yaml", text}), bad));
+      read_kernel_profile(
+      std::make_shared<const SourceText>(SourceText{(*source)->name, text}), bad));
   REQUIRE(bad.all().size() == 1);
   CHECK(bad.all()[0].code == "missing-origin");
 }
