@@ -354,6 +354,17 @@ void Checker::check_zero_group() {
 }
 
 void Checker::check_recompute() {
+  const std::int64_t tokens =
+      workload_.sequence_length / std::max<std::int64_t>(1, plan_.context.degree());
+  if (plan_.loss_chunks > 1 && workload_.phase != Phase::train) {
+    error("plan.loss_chunks", "not-used", "loss_chunks is for phase train: others have no loss",
+          "leave out 'loss_chunks'");
+  } else if (tokens % plan_.loss_chunks != 0) {
+    error("plan.loss_chunks", "not-divisible",
+          fmt::format("loss_chunks {} does not divide a rank's {} tokens", plan_.loss_chunks,
+                      tokens),
+          "use a power of two");
+  }
   const bool detailed = plan_.recompute_detail != RecomputeDetail::standard;
   if (plan_.recompute == Recompute::none) {
     if (detailed) {

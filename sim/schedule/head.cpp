@@ -71,6 +71,7 @@ void ModelEnds::embed_backward(ProgramBuilder& build, TensorRef tokens, TensorRe
 TensorSpec ModelEnds::logits_spec(DataType type) const {
   TensorSpec spec = block_.gathered_spec();
   const std::int64_t tensor = scenario_.plan.tensor;
+  spec.shape[1] = chunk_tokens();
   spec.shape[2] = (scenario_.model.vocab + tensor - 1) / tensor;
   if (tensor > 1) {
     spec.shards[2] = {{Axis::tensor, SequenceOrder::contiguous}};
@@ -109,6 +110,7 @@ TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef lab
     build.compute(Op::copy, "logits to fp32", {logits}, {x});
   }
   TensorSpec rows = block_.gathered_spec();
+  rows.shape[1] = chunk_tokens();
   rows.shape.insert(rows.shape.begin(), 1);
   rows.shape[3] = 3;
   rows.shards.insert(rows.shards.begin(), std::vector<Shard>{});
@@ -124,6 +126,7 @@ TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef lab
                      {statistics});
   }
   TensorSpec losses = block_.gathered_spec();
+  losses.shape[1] = chunk_tokens();
   losses.shape.pop_back();
   losses.shards.pop_back();
   losses.type = DataType::fp32;
@@ -143,25 +146,52 @@ TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef lab
   return logits;
 }
 
-TensorRef ModelEnds::loss_and_back(ProgramBuilder& build, TensorRef hidden,
-                                   TensorRef labels) const {
-  const Weight norm = parameters_.root("norm_final");
+// Head and loss of these tokens, and back: d (of the same shape) is written, the head's gradient
+// written or added to. The logits exist only here.
+void ModelEnds::loss_of_tokens(ProgramBuilder& build, TensorRef tokens, TensorRef labels,
+                               TensorRef d, bool accumulate) const {
   const Weight head = parameters_.root("head");
-  const TensorRef normed = build.fresh("normed_final", block_.stream_spec());
-  build.compute(Op::norm, "final norm", {hidden, norm.value}, {normed});
-  const TensorRef tokens = block_.gather_tokens(build, "normed_final", normed);
+  build.part(Part::forward);
   const TensorRef logits = build.fresh("logits", logits_spec(block_.shapes().type));
   build.gemm("LM head", tokens, head.value, logits, false, true).full_precision = true;
   const TensorRef d_logits = loss(build, logits, labels);
-
   build.part(Part::backward);
-  const TensorRef partial = build.fresh("d_normed_final", block_.gathered_spec());
-  build.gemm("LM head dgrad", d_logits, head.value, partial).full_precision = true;
-  build
-      .gemm("LM head wgrad", d_logits, tokens, head.gradient, true, false,
-             !parameters_.fresh_gradients() || scenario_.model.tied_embeddings)
+  if (scenario_.plan.loss_chunks == 1) {
+    build.allocate(d);
+  }
+  build.gemm("LM head dgrad", d_logits, head.value, d).full_precision = true;
+  build.gemm("LM head wgrad", d_logits, tokens, head.gradient, true, false, accumulate)
       .full_precision = true;
   build.release({logits});
+}
+
+TensorRef ModelEnds::loss_and_back(ProgramBuilder& build, TensorRef hidden,
+                                   TensorRef labels) const {
+  const Weight norm = parameters_.root("norm_final");
+  const TensorRef normed = build.fresh("normed_final", block_.stream_spec());
+  build.compute(Op::norm, "final norm", {hidden, norm.value}, {normed});
+  const TensorRef tokens = block_.gather_tokens(build, "normed_final", normed);
+  const TensorRef partial = build.tensor("d_normed_final", block_.gathered_spec());
+  const bool adds = !parameters_.fresh_gradients() || scenario_.model.tied_embeddings;
+  const std::int64_t chunks = scenario_.plan.loss_chunks;
+  if (chunks == 1) {
+    loss_of_tokens(build, tokens, labels, partial, adds);
+  } else {
+    const auto chunk = [&](TensorRef whole, Index begin) {
+      whole.slice_dim = 1;
+      whole.slice_begin = begin;
+      whole.slice_length = chunk_tokens();
+      return whole;
+    };
+    build.allocate(partial);
+    // The first piece may write the head's gradient, the others add to it.
+    const Index none = Index::of(0);
+    loss_of_tokens(build, chunk(tokens, none), chunk(labels, none), chunk(partial, none), adds);
+    const LoopId loop = build.begin_loop("pieces of the loss", chunks - 1, true);
+    const Index begin = Index::counter(loop, chunk_tokens(), chunk_tokens());
+    loss_of_tokens(build, chunk(tokens, begin), chunk(labels, begin), chunk(partial, begin), true);
+    build.end_loop(loop);
+  }
   const TensorRef d_norm = block_.sum_over_tensor(build, "d_normed_final", partial);
   const TensorRef d = build.fresh("d_hidden", block_.stream_spec());
   build.compute(Op::norm_backward, "final norm backward", {hidden, norm.value, d_norm},

@@ -30,6 +30,11 @@ class ModelEnds {
   TensorRef outside(ProgramBuilder& build, const std::string& name, Role role, Index slot) const;
   [[nodiscard]] TensorSpec logits_spec(DataType type) const;
   TensorRef loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const;
+  void loss_of_tokens(ProgramBuilder& build, TensorRef tokens, TensorRef labels, TensorRef d,
+                      bool accumulate) const;
+  [[nodiscard]] std::int64_t chunk_tokens() const {
+    return block_.shapes().tokens / scenario_.plan.loss_chunks;
+  }
 
   const Scenario& scenario_;
   const TransformerBlock& block_;

@@ -122,6 +122,23 @@ TEST_CASE("parts of a layer, or some layers, run again: the same model is traine
   require_proven(training(tiny(8, 4), selective));
 }
 
+TEST_CASE("a loss in pieces is the same loss, with the same gradients") {
+  for (const std::int64_t chunks : {2, 4}) {
+    for (const int zero : {0, 3}) {
+      for (Plan plan : {with(Plan(), 2, true), with(plan_of(M::ring, 2, 1), 2, false, 2)}) {
+        plan.loss_chunks = chunks;
+        plan.zero = zero;
+        Scenario scenario = training(tiny(8, 4), plan, 16, 2);
+        require_proven(scenario, ExecutionOrder::any_legal, 17);
+        scenario.workload.micro_batch = 2;
+        scenario.workload.global_batch = 4 * plan.data;
+        scenario.software = "megatron";
+        require_proven(scenario);
+      }
+    }
+  }
+}
+
 TEST_CASE("three ranks train the same model, eight too") {
   for (Plan plan :
        {plan_of(M::ring, 3, 1), plan_of(M::ulysses, 1, 3), plan_of(M::all_gather, 3, 1)}) {
