@@ -16,6 +16,9 @@ namespace longhaul {
 /// the device's generation; the fabric is non-blocking and, unless EFA, rail-optimised; what is
 /// `unknown` is taken for InfiniBand, and a note says so. Nodes are whole: the cluster may have
 /// more GPUs than the run. Records what is wrong and then returns nothing.
-std::optional<Cluster> cluster_from_hardware(const YamlValue& hardware, Diagnostics& diagnostics);
+/// `peer_access_off`: the run says elsewhere that copies between GPUs go through host memory, which
+/// holds unless the map has `pcie_p2p`.
+std::optional<Cluster> cluster_from_hardware(const YamlValue& hardware, Diagnostics& diagnostics,
+                                             bool peer_access_off = false);
 
 }  // namespace longhaul

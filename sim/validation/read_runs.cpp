@@ -175,6 +175,16 @@ void read_software(const Look& look, MeasuredRun& run) {
   }
 }
 
+// Runs state it among their notes, in these words: it is a setting of the machine, not its wiring.
+bool peer_access_off(const Look& look) {
+  for (const std::string& note : look.texts("notes")) {
+    if (contains(note, "peer-to-peer disabled") || contains(note, "P2P disabled")) {
+      return true;
+    }
+  }
+  return false;
+}
+
 MeasuredRun read_run(const YamlValue& value, const std::string& source, Diagnostics& diagnostics) {
   const Look look(value, diagnostics);
   MeasuredRun run;
@@ -201,7 +211,7 @@ MeasuredRun read_run(const YamlValue& value, const std::string& source, Diagnost
   }
   run.draft.emplace();
   run.draft->model = read_model(*model, diagnostics);
-  run.draft->cluster = cluster_from_hardware(*hardware, diagnostics);
+  run.draft->cluster = cluster_from_hardware(*hardware, diagnostics, peer_access_off(look));
   run.draft->gpus = Look(hardware, diagnostics).integer("gpus", 1);
   if (!run.draft->model || !run.draft->cluster) {
     run.draft.reset();

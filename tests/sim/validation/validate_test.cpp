@@ -314,3 +314,18 @@ TEST_CASE("a refit moves a host's time towards what a run shows, no further than
              Catch::Matchers::WithinAbs(crossed.sources[0].shipped, 1e-12));
   CHECK(crossed.sources[0].refitted < crossed.sources[0].shipped);
 }
+
+TEST_CASE("a run whose notes say that peer-to-peer was disabled copies through host memory") {
+  // A ring over PCIe: through host memory it is slower than from GPU to GPU.
+  std::string text = run_text(
+      "{tensor: 1, pipeline: 1, data: 1, zero: 0, recompute: none, context: {method: ring, ring: 8, "
+      "order: zigzag}}",
+      "{forward_backward_time: 1 s}");
+  text.replace(text.find("phase: train"), 12, "phase: attention, pass: forward_backward");
+  text.replace(text.find("intra_node: nvswitch"), 20, "intra_node: pcie, pcie_p2p: true");
+  const ValidationReport direct = validate({only_run(text)}, {});
+  text.replace(text.find(", pcie_p2p: true"), 16, "");
+  const ValidationReport staged =
+      validate({only_run(text + "    notes: ['peer-to-peer disabled: staged']\n")}, {});
+  CHECK(staged.scores.at(0).predicted > direct.scores.at(0).predicted * 1.02);
+}
