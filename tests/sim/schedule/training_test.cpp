@@ -120,7 +120,7 @@ TEST_CASE("experts are stored once per expert rank, their optimizer states share
   for (const std::int64_t expert : {1, 2, 4}) {
     Plan plan = plain(8, 1);
     plan.expert = expert;
-    const States states = states_of(scenario_of(model, Phase::train, plan));
+    const StateBytes states = states_of(scenario_of(model, Phase::train, plan));
     CHECK(states.parameters == 2 * (rest + routed / expert));
     CHECK(states.gradients == 4 * (rest + routed / expert));
     // However the experts are dealt, 8 ranks hold each of their states once.
