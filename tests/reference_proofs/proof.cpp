@@ -292,7 +292,7 @@ std::string describe(const Scenario& scenario) {
       "no context parallelism", "ring", "ulysses", "usp", "all-gather", "double ring"};
   static constexpr const char* orders[] = {"contiguous", "zigzag", "striped"};
   static constexpr const char* masks[] = {"causal", "full", "window"};
-  static constexpr const char* recomputes[] = {"none", "selective", "full", "operators"};
+  static constexpr const char* recomputes[] = {"none", "selective", "full"};
   const Plan& plan = scenario.plan;
   const auto number = [](const char* what, std::int64_t value) {
     return std::string(", ") + what + " " + std::to_string(value);
