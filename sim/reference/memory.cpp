@@ -87,7 +87,10 @@ std::vector<std::int64_t> RankMemory::shape(const Operand& operand) const {
 void RankMemory::check_all_released() const {
   for (std::size_t t = 0; t < slots_.size(); ++t) {
     for (std::size_t s = 0; s < slots_[t].size(); ++s) {
-      if (slots_[t][s] && !(*tensors_)[t].persistent) {
+      // What is wanted at the end may be held there.
+      const bool wanted =
+          (*tensors_)[t].role == Role::gradient || (*tensors_)[t].role == Role::output;
+      if (slots_[t][s] && !(*tensors_)[t].persistent && !wanted) {
         throw ReferenceError("'" + (*tensors_)[t].name + "' slot " + std::to_string(s) +
                              " is held at the end of the program");
       }

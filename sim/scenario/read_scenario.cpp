@@ -148,6 +148,9 @@ void ScenarioReader::read_workload(const YamlValue& map) {
   if (const auto mask = reader.child("mask")) {
     read_mask(*mask);
   }
+  if (reader.has("dropout")) {
+    draft_.workload.dropout = reader.boolean("dropout");
+  }
   reader.finish();
   note_places(map, "workload.");
 }
@@ -280,6 +283,7 @@ void ScenarioReader::read_precision(const YamlValue& map) {
   read_choice(reader, "compute", data_type_words, draft_.precision.compute);
   read_choice(reader, "gradients", data_type_words, draft_.precision.gradients);
   read_choice(reader, "attention", data_type_words, draft_.precision.attention);
+  read_choice(reader, "states", states_words, draft_.precision.states);
   reader.finish();
   note_places(map, "precision.");
 }

@@ -31,6 +31,7 @@ struct Workload {
   double expert_imbalance = 1.0;
   /// Tokens an expert takes, over the mean: the rest is dropped, what lacks is padded. 0: dropless.
   double expert_capacity = 0.0;
+  std::optional<bool> dropout;  ///< masks are kept; absent: as the stack trains such models
 };
 
 enum class ContextMethod { none, ring, ulysses, usp, all_gather, double_ring };
@@ -94,10 +95,16 @@ struct Plan {
   }
 };
 
+/// What a rank keeps of each parameter besides gradients: `mixed`: the compute type, an fp32 master
+/// copy and fp32 moments; `compute`: parameter and moments in the compute type; `fp32`: parameter and
+/// moments in fp32, cast for each use (FSDP; needs ZeRO 3 over several ranks, else as mixed).
+enum class States { mixed, compute, fp32 };
+
 struct Precision {
   DataType compute = DataType::bf16;
   DataType gradients = DataType::fp32;
   DataType attention = DataType::bf16;
+  States states = States::mixed;
 };
 
 /// A checked scenario. `gpus` = tensor x context x pipeline x data, and the cluster has them.

@@ -100,14 +100,23 @@ void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
   build.release({normed, logits});
 }
 
-// Writes the gradient of the logits over them. Megatron-LM computes the loss on an fp32 copy.
+// Writes the gradient of the logits over them. Megatron-LM computes the loss on an fp32 copy, in
+// place. Separate PyTorch operators hold three in fp32 in their backward pass: log-probabilities,
+// their gradient and that of the logits; the logits themselves are gone by then.
 TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const {
   const auto group = build.group("tensor", {Axis::tensor});
-  const bool copies = scenario_.stack().fp32_logits;
+  const bool eager = scenario_.stack().eager_loss;
+  const bool copies = scenario_.stack().fp32_logits || eager;
+  const TensorSpec wide = logits_spec(DataType::fp32);
   TensorRef x = logits;
   if (copies) {
     x = build.fresh("logits_fp32", logits_spec(DataType::fp32));
     build.compute(Op::copy, "logits to fp32", {logits}, {x});
+  }
+  if (eager) {
+    build.release({logits});
+    build.fresh("log_probabilities", wide);
+    build.fresh("d_log_probabilities", wide);
   }
   TensorSpec rows = block_.gathered_spec();
   rows.shape[1] = chunk_tokens();
@@ -135,6 +144,11 @@ TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef lab
   build.compute(Op::loss, "loss", {x, labels, statistics}, {per_token, x}).scale =
       1.0 / (static_cast<double>(scenario_.workload.global_batch) *
              static_cast<double>(scenario_.workload.sequence_length));
+  if (eager) {
+    build.release({build.tensor("log_probabilities", wide)});
+    build.release({build.tensor("d_log_probabilities", wide)});
+    build.allocate(logits);
+  }
   if (copies) {
     build.compute(Op::copy, "logit gradients to compute type", {x}, {logits});
     build.release({x});

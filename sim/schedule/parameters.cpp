@@ -73,6 +73,7 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
   ahead_ = std::min(scenario.prefetch(), scenario.model.layers - 1);
   late_gather_ = training && scenario.overlaps_parameter_gather();
   overlaps_ = scenario.overlaps_gradient_reduction();
+  on_demand_ = decide_on_demand();
   set_run(layer_runs(scenario.model)[0]);
   if (routed) {
     store_layers();
@@ -116,6 +117,14 @@ void Parameters::store_layers() {
       store({names[kind], {small[kind]}, {{}}, 0, static_cast<LayerKind>(kind)}, Section::layers);
     }
   }
+}
+
+// A step of one micro-batch needs no gradients before its backward pass; they go when the next step
+// begins, so nothing releases them. Gradients that several ranks sum in place stay in their buckets.
+bool Parameters::decide_on_demand() const {
+  const std::int64_t replicas = scenario_.plan.data * shapes_.ring * shapes_.ulysses;
+  return training_ && scenario_.stack().gradients_on_demand && scenario_.micro_batches() == 1 &&
+         !hybrid_ && !has_experts(scenario_.model) && (two_turns() || replicas == 1);
 }
 
 void Parameters::store_all() {
@@ -185,6 +194,9 @@ void Parameters::store(const WeightShape& shape, Section section) {
   TensorSpec parameter = owns_part ? shard_spec(stored) : full_spec(stored);
   parameter.role = Role::parameter;
   parameter.view = gathers_late();  // of this rank's part of the full weights
+  if (casts()) {
+    parameter.type = DataType::fp32;
+  }
   stored.shard = build_.tensor(shape.name, parameter);
   stored.full = stored.shard;
   if (gathers() || gathers_late()) {
@@ -211,6 +223,7 @@ void Parameters::store_gradient(Stored& stored) {
   sum.category = MemoryCategory::gradients;
   sum.role = Role::gradient;
   sum.view = stage_ == 1 && shards_ > 1;
+  sum.persistent = !on_demand_;
   stored.gradient = build_.tensor("grad." + stored.shape.name, sum);
   stored.local = stored.gradient;
   if (shards_ == 1) {
@@ -229,9 +242,9 @@ void Parameters::store_gradient(Stored& stored) {
 
 void Parameters::store_optimizer(Stored& stored) {
   TensorSpec spec = stage_ > 0 ? shard_spec(stored) : full_spec(stored);
-  spec.type = DataType::fp32;
   spec.category = MemoryCategory::optimizer;
-  stored.master = build_.tensor("master." + stored.shape.name, spec);
+  spec.type = scenario_.precision.states == States::compute ? spec.type : DataType::fp32;
+  stored.master = updates_in_place() ? stored.shard : build_.tensor("master." + stored.shape.name, spec);
   stored.moment1 = build_.tensor("moment1." + stored.shape.name, spec);
   stored.moment2 = build_.tensor("moment2." + stored.shape.name, spec);
 }
@@ -307,7 +320,7 @@ Weight Parameters::weight(const Stored& stored, Index layer, Index turn) const {
                                                          : place_of_layer(stored, layer));
   if (training_) {
     made.gradient = build_.at(stored.local, !stored.of_layer()  ? root
-                                            : fresh_gradients()
+                                            : two_turns()
                                                 ? turn
                                                 : place_of_layer(stored, layer));
     made.fresh = fresh_gradients();
@@ -471,13 +484,34 @@ void Parameters::gather(const Some& stored, const std::string& label, Index laye
   }
   const Part before = build_.part();
   build_.part(Part::parameter_gather);
+  const std::vector<TensorRef> shards =
+      casts() ? cast_shards(stored, layer) : refs_of_layer(stored, &Stored::shard, layer);
   build_
-      .collective(Op::all_gather, Stream::data, *shard_group(), label,
-                    refs_of_layer(stored, &Stored::shard, layer),
-                    gathers_late() ? refs_of_layer(stored, &Stored::full, turn)
-                                   : refs(stored, &Stored::full, turn))
+      .collective(Op::all_gather, Stream::data, *shard_group(), label, shards,
+                  gathers_late() ? refs_of_layer(stored, &Stored::full, turn)
+                                 : refs(stored, &Stored::full, turn))
       .dim = cut_;
+  if (casts()) {
+    for (const TensorRef& shard : shards) {
+      build_.release({shard});
+    }
+  }
   build_.part(before);
+}
+
+// This rank's fp32 shards in the compute type.
+std::vector<TensorRef> Parameters::cast_shards(const Some& stored, Index layer) const {
+  std::vector<TensorRef> cast;
+  for (const Stored* each : stored) {
+    TensorSpec spec = shard_spec(*each);
+    spec.category = MemoryCategory::communication;
+    spec.slots = 1;
+    spec.persistent = false;
+    cast.push_back(build_.fresh("cast." + each->shape.name, spec));
+    build_.compute(Op::copy, "cast " + each->shape.name, {build_.at(each->shard, place_of_layer(*each, layer))},
+                   {cast.back()});
+  }
+  return cast;
 }
 
 void Parameters::gather_root() const {
@@ -500,6 +534,9 @@ void Parameters::zero(const Some& stored, Index slot) const {
 
 void Parameters::zero_gradients() const {
   build_.part(Part::forward);
+  if (on_demand_) {
+    return;
+  }
   over_layers("zero gradients", LayerOrder::first_to_last, [&](Index layer) {
     zero(some(Section::layers), layer);
     if (experts_) {
@@ -510,15 +547,15 @@ void Parameters::zero_gradients() const {
   zero(some(Section::top), Index::of(0));
 }
 
-void Parameters::prepare_gradients(Section section, Index turn) const {
+void Parameters::prepare_gradients(Section section, Index layer, Index turn) const {
   if (experts_) {
-    experts_->prepare_gradients(section, turn);
+    experts_->prepare_gradients(section, layer, turn);
   }
   if (!fresh_gradients()) {
     return;
   }
   for (const Stored* stored : some(section)) {
-    const TensorRef local = build_.at(stored->local, turn);
+    const TensorRef local = build_.at(stored->local, two_turns() ? turn : place_of_layer(*stored, layer));
     build_.allocate(local);
     if (is_added_to(stored->shape.name)) {
       build_.compute(Op::zero, "zero gradient of " + stored->shape.name, {}, {local});
@@ -542,7 +579,7 @@ void Parameters::sum_norms_over_tensor(const Some& stored, Index slot) const {
   if (norms.empty()) {
     return;
   }
-  const std::vector<TensorRef> gradients = fresh_gradients()
+  const std::vector<TensorRef> gradients = two_turns()
                                                ? refs(norms, &Stored::local, slot)
                                                : refs_of_layer(norms, &Stored::local, slot);
   build_.collective(Op::all_reduce, Stream::tensor, *group, "sum norm gradients", gradients,
@@ -550,7 +587,7 @@ void Parameters::sum_norms_over_tensor(const Some& stored, Index slot) const {
 }
 
 void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index layer) const {
-  const std::vector<TensorRef> local = fresh_gradients()
+  const std::vector<TensorRef> local = two_turns()
                                            ? refs(stored, &Stored::local, local_slot)
                                            : refs_of_layer(stored, &Stored::local, local_slot);
   const std::vector<TensorRef> sums = refs_of_layer(stored, &Stored::gradient, layer);
@@ -568,7 +605,7 @@ void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index l
   } else if (group) {
     Instruction& sum = build_.collective(Op::reduce_scatter, Stream::data, *group,
                                          "sum and scatter gradients", local, sums);
-    sum.accumulate = fresh_gradients();
+    sum.accumulate = fresh_gradients() && !on_demand_;
     sum.dim = cut_;
   }
 }
@@ -599,6 +636,12 @@ void Parameters::sum_hybrid(GroupId group, const Some& stored, const std::vector
       build_.compute(Op::add, "add gradients", {gradients[i], sums[i]}, {gradients[i]});
       build_.release({sums[i]});
     }
+  }
+}
+
+void Parameters::hold_sums(const Some& stored, Index slot) const {
+  for (const TensorRef& ref : refs_of_layer(stored, &Stored::gradient, slot)) {
+    build_.allocate(ref);
   }
 }
 
@@ -634,10 +677,13 @@ void Parameters::reduce_now(Section section, Index layer, Index turn) const {
   }
   const Part before = build_.part();
   build_.part(Part::gradient_reduction);
-  const Index local_slot = fresh_gradients() ? turn : layer;
+  const Index local_slot = two_turns() ? turn : layer;
+  if (on_demand_ && two_turns()) {
+    hold_sums(stored, layer);
+  }
   sum_norms_over_tensor(stored, local_slot);
   sum_over_replicas(stored, local_slot, layer);
-  if (fresh_gradients()) {
+  if (two_turns()) {
     for (const TensorRef& ref : refs(stored, &Stored::local, local_slot)) {
       build_.release({ref});
     }
@@ -656,7 +702,7 @@ void Parameters::optimize_some(const Some& stored, Index slot) const {
         Op::adam, "adam " + each->shape.name,
         {here(each->master), here(each->gradient), here(each->moment1), here(each->moment2)},
         {here(each->master), here(each->moment1), here(each->moment2)});
-    if (!sharded_copy) {
+    if (!sharded_copy && !updates_in_place()) {
       build_.compute(Op::copy, "update " + each->shape.name, {here(each->master)},
                      {here(each->shard)});
     }

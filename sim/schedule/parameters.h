@@ -61,15 +61,16 @@ class Parameters {
   void zero_gradients() const;
   /// Makes room for the gradients of a section, of one layer in Section::layers (ZeRO 2 and 3,
   /// whose full gradients do not stay). Those of a tied head are the embedding's.
-  void prepare_gradients(Section section, Index turn) const;
+  void prepare_gradients(Section section, Index layer, Index turn) const;
   /// Sums these gradients over replicas, as ZeRO's stage does; `last`: of the step's last
   /// micro-batch.
   void reduce_gradients(Section section, Index layer, Index turn, bool last) const;
   /// One Adam step on what this rank owns, and the updated weights back to everyone.
   void optimize() const;
-  /// True if each micro-batch's gradients are written, not added up (ZeRO 2, 3): they are summed
-  /// over replicas and added to this rank's shard at once.
-  [[nodiscard]] bool fresh_gradients() const { return stage_ >= 2 && shards_ > 1; }
+  /// True if each micro-batch's gradients are written, not added up: under ZeRO 2 and 3, which sum
+  /// them over replicas and add them to this rank's shard at once, and where none are held between
+  /// steps of one micro-batch.
+  [[nodiscard]] bool fresh_gradients() const { return two_turns() || on_demand_; }
 
  private:
   /// `routed`: of the routed experts alone, whose states are shared over Axis::expert_data.
@@ -129,6 +130,20 @@ class Parameters {
                                                      TensorRef Stored::*which, Index layer) const;
   [[nodiscard]] Index place_of_layer(const Stored& stored, Index layer) const;
   [[nodiscard]] std::optional<GroupId> shard_group() const;
+  /// True if full gradients are held for two layers in turn (ZeRO 2, 3).
+  [[nodiscard]] bool two_turns() const { return stage_ >= 2 && shards_ > 1; }
+  /// True if parameters are held in fp32 and cast for each use.
+  [[nodiscard]] bool casts() const {
+    return gathers() && training_ && scenario_.precision.states == States::fp32;
+  }
+  /// True if the optimizer works on the parameters themselves.
+  [[nodiscard]] bool updates_in_place() const {
+    return casts() || (scenario_.precision.states == States::compute &&
+                       (stage_ == 3 || shards_ == 1));
+  }
+  [[nodiscard]] bool decide_on_demand() const;
+  [[nodiscard]] std::vector<TensorRef> cast_shards(const Some& stored, Index layer) const;
+  void hold_sums(const Some& stored, Index slot) const;
   /// True if kernels read weights that were gathered for them.
   [[nodiscard]] bool gathers() const { return stage_ == 3 && shards_ > 1; }
   /// True if this pass gathers: backward finds what forward left where weights are not resharded.
@@ -160,6 +175,7 @@ class Parameters {
   std::unique_ptr<Parameters> experts_;  ///< the routed experts, in models that have them
   mutable LayerRun run_;                 ///< the layers that are being emitted
   bool hybrid_ = false;           ///< several groups hold the same shards (Plan::zero_group)
+  bool on_demand_ = false;        ///< gradients are held from backward to the optimizer only
   std::vector<Stored> stored_;
 };
 

@@ -49,8 +49,8 @@ AttentionGeometry attention_geometry(const Scenario& scenario) {
 }
 
 bool keeps_dropout_masks(const Scenario& scenario) {
-  return scenario.workload.phase == Phase::train && scenario.stack().gpt_dropout &&
-         !scenario.model.gated_mlp;
+  const bool usual = scenario.stack().gpt_dropout && !scenario.model.gated_mlp;
+  return scenario.workload.phase == Phase::train && scenario.workload.dropout.value_or(usual);
 }
 
 TensorSpec Shapes::heads_spec(std::int64_t head_count) const {

@@ -100,9 +100,9 @@ void TrainingStep::micro_batch(Index slot, bool last) {
       [&](Index layer, Index turn, bool below) { forward_layer(layer, turn, below); });
   const Index only = Index::of(0);
   if (tied_) {
-    parameters_.prepare_gradients(Section::bottom, only);  // the head adds to the embedding's
+    parameters_.prepare_gradients(Section::bottom, only, only);  // the head adds to the embedding's
   }
-  parameters_.prepare_gradients(Section::top, only);
+  parameters_.prepare_gradients(Section::top, only, only);
   const TensorRef top = hidden(Index::of(layers_));
   const TensorRef d = loss_and_back(top, slot);
   build_.release({top});
@@ -115,7 +115,7 @@ void TrainingStep::micro_batch(Index slot, bool last) {
     build_.release({mask});
   }
   if (!tied_) {
-    parameters_.prepare_gradients(Section::bottom, only);
+    parameters_.prepare_gradients(Section::bottom, only, only);
   }
   if (has_ends(scenario_.model)) {
     ends_.embed_backward(build_, ends_.ids(build_, "tokens", slot), d);
@@ -196,7 +196,7 @@ void TrainingStep::backward_layer(Index layer, Index turn, TensorRef d, bool las
     build_.release({again});
   }
   build_.part(Part::backward);
-  parameters_.prepare_gradients(Section::layers, turn);
+  parameters_.prepare_gradients(Section::layers, layer, turn);
   const bool attends_again = recomputes && selective_ && !detailed_;
   block_.backward(build_, weights, state, d, attends_again, parameters_.fresh_gradients());
   build_.release({input});

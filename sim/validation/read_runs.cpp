@@ -146,6 +146,23 @@ void read_overlap(const std::string& said, Plan& plan) {
   }
 }
 
+// torchtitan and torchtune cut the tokens in 8. Liger's fused linear cross entropy takes the power of
+// two next to vocabulary / hidden, so that a piece of the logits is as large as the hidden states.
+// What Megatron-LM calls fused is one kernel for its fp32 operators, on all the logits.
+void read_loss(const std::string& loss, MeasuredRun& run) {
+  const auto stack = find_software(run.draft->software);
+  const bool wide_in_place = stack->fp32_logits && !stack->eager_loss;
+  if (loss == "chunked") {
+    run.draft->plan.loss_chunks = 8;
+  } else if (loss == "fused" && !wide_in_place) {
+    std::int64_t pieces = 1;
+    while (pieces * run.draft->model->hidden < run.draft->model->vocab) {
+      pieces *= 2;
+    }
+    run.draft->plan.loss_chunks = pieces;
+  }
+}
+
 void read_software(const Look& look, MeasuredRun& run) {
   const std::string attention = look.text("attention");
   if (contains(attention, "unfused")) {
@@ -173,6 +190,13 @@ void read_software(const Look& look, MeasuredRun& run) {
   if (mode == "pure_bf16" || mode == "bf16_gradients") {
     run.draft->precision.gradients = DataType::bf16;
   }
+  if (contains(attention, "dropout on")) {
+    run.draft->workload.dropout = true;
+  }
+  run.draft->precision.states = mode == "pure_bf16"            ? States::compute
+                                : mode == "fp32_master_shards" ? States::fp32
+                                                               : States::mixed;
+  read_loss(look.text("loss"), run);
 }
 
 // Runs state it among their notes, in these words: it is a setting of the machine, not its wiring.

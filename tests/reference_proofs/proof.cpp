@@ -61,7 +61,7 @@ Array repeated(const Array& x, std::int64_t times) {
 class Proof {
  public:
   Proof(const Scenario& scenario, const Program& program, ExecutionOrder order, std::uint64_t seed)
-      : scenario_(scenario), run_(program), order_(order), seed_(seed) {}
+      : scenario_(scenario), program_(program), run_(program), order_(order), seed_(seed) {}
 
   Verdict verdict() {
     try {
@@ -91,9 +91,14 @@ class Proof {
     }
   }
   void set_weights(const Named& weights, bool training);
+  [[nodiscard]] bool has_tensor(const std::string& name) const {
+    return std::any_of(program_.tensors.begin(), program_.tensors.end(),
+                       [&](const Tensor& tensor) { return tensor.name == name; });
+  }
   void compare_updated(const Named& weights, const Named& expected);
 
   const Scenario& scenario_;
+  const Program& program_;
   ReferenceRun run_;
   ExecutionOrder order_;
   std::uint64_t seed_;
@@ -158,7 +163,9 @@ void Proof::set_weights(const Named& weights, bool training) {
       run_.set_global(name, slot, slots[i]);
       if (training) {
         const Array zeros = Array::filled(slots[i].shape, 0.0);
-        run_.set_global("master." + name, slot, slots[i]);
+        if (has_tensor("master." + name)) {  // else the optimizer works on the weight itself
+          run_.set_global("master." + name, slot, slots[i]);
+        }
         run_.set_global("moment1." + name, slot, zeros);
         run_.set_global("moment2." + name, slot, zeros);
       }

@@ -134,7 +134,38 @@ TEST_CASE("a loss in pieces is the same loss, with the same gradients") {
         scenario.workload.global_batch = 4 * plan.data;
         scenario.software = "megatron";
         require_proven(scenario);
+}
+
+TEST_CASE("losses in pieces, states in one type train the same model") {
+  for (const char* software : {"ideal", "fsdp", "megatron"}) {
+    for (const std::int64_t micro_batches : {1, 2}) {
+      for (const int zero : {0, 1, 2, 3}) {
+        for (const States states : {States::mixed, States::compute, States::fp32}) {
+          Plan plan = with(plan_of(M::ring, 2, 1), zero == 3 ? 2 : 1, zero == 3, 2);
+          plan.zero = zero;
+          Scenario scenario = training(tiny(8, 4), plan, 16, micro_batches);
+          scenario.software = software;
+          scenario.precision.states = states;
+          scenario.plan.loss_chunks = 2 * micro_batches;
+          require_proven(scenario);
+        }
       }
+    }
+  }
+}
+
+}
+
+TEST_CASE("one rank that holds no gradients between steps trains the same model") {
+  for (const bool tied : {false, true}) {
+    for (const std::int64_t chunks : {1, 4}) {
+      Model model = tiny(8, 4);
+      model.tied_embeddings = tied;
+      Scenario scenario = training(model, with(Plan(), 2, true), 16, 1);
+      scenario.software = "fsdp";
+      scenario.precision.states = States::compute;
+      scenario.plan.loss_chunks = chunks;
+      require_proven(scenario);
     }
   }
 }

@@ -14,13 +14,13 @@ using namespace longhaul::test;
 
 namespace {
 
-struct States {
+struct StateBytes {
   std::int64_t parameters = 0, gradients = 0, optimizer = 0;
 };
 
-States states_of(const Scenario& scenario) {
+StateBytes states_of(const Scenario& scenario) {
   const Program program = lower(scenario);
-  States states;
+  StateBytes states;
   for (const Tensor& tensor : program.tensors) {
     const auto bytes = static_cast<std::int64_t>(tensor.slot_bytes().value()) * tensor.slots;
     if (tensor.persistent && !tensor.view) {
@@ -64,7 +64,7 @@ TEST_CASE("every parameter of a model is stored, with its gradient and three opt
   qwen.attention_bias = qwen.qk_norm = true;
   for (const Model& model : {small_llama(), small_gpt(), qwen}) {
     const std::int64_t count = count_parameters(model).total;
-    const States states = states_of(scenario_of(model, Phase::train, plain(1, 1)));
+    const StateBytes states = states_of(scenario_of(model, Phase::train, plain(1, 1)));
     CHECK(states.parameters == 2 * count);
     CHECK(states.gradients == 4 * count);
     CHECK(states.optimizer == 12 * count);
@@ -120,7 +120,7 @@ TEST_CASE("experts are stored once per expert rank, their optimizer states share
   for (const std::int64_t expert : {1, 2, 4}) {
     Plan plan = plain(8, 1);
     plan.expert = expert;
-    const States states = states_of(scenario_of(model, Phase::train, plan));
+    const StateBytes states = states_of(scenario_of(model, Phase::train, plan));
     CHECK(states.parameters == 2 * (rest + routed / expert));
     CHECK(states.gradients == 4 * (rest + routed / expert));
     // However the experts are dealt, 8 ranks hold each of their states once.
