@@ -154,6 +154,10 @@ void Checker::check_support() {
     error("plan.pipeline", "no-schedule", "a pipeline of dense layers and mixtures: " + soon,
           "use pipeline: 1");
   }
+  if (plan_.pipeline > 1 && plan_.recompute_layers > 0) {
+    error("plan.pipeline", "no-schedule", "recompute of some layers with a pipeline: " + soon,
+          "leave out 'recompute_layers'");
+  }
   if (plan_.pipeline > 1 && plan_.zero == 3) {
     error("plan.zero", "no-schedule", "ZeRO 3 with a pipeline: " + soon, "use zero: 1 or 2");
   }

@@ -19,7 +19,7 @@ class TrainingStep {
         layers_(scenario.model.layers),
         full_(scenario.plan.recompute == Recompute::full),
         selective_(scenario.plan.recompute == Recompute::selective),
-        detailed_(is_detailed(scenario.plan.recompute_detail)),
+        detailed_(recomputes_parts(scenario.plan.recompute_detail)),
         recomputing_(scenario.plan.recompute_layers > 0 ? scenario.plan.recompute_layers
                                                         : scenario.model.layers),
         tied_(scenario.model.tied_embeddings) {
@@ -48,9 +48,6 @@ class TrainingStep {
     TensorSpec spec = block_.stream_spec();
     spec.slots = layers_ + 1;
     return build_.tensor("hidden", spec, slot);
-  }
-  static bool is_detailed(RecomputeDetail detail) {
-    return detail != RecomputeDetail::standard && detail != RecomputeDetail::attention_core;
   }
   // Saved activations: a slot per layer, or one for the layer at hand when all is recomputed.
   [[nodiscard]] bool saves_nothing() const { return full_ && !detailed_ && recomputing_ == layers_; }
