@@ -1,5 +1,6 @@
 #include "sim/engine/allocator_replay.h"
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -49,6 +50,8 @@ class Replay {
   void hold(const TensorRef& ref);
   void give_back(const TensorRef& ref);
   void pass_workspace(const Instruction& instruction, std::uint32_t place);
+  [[nodiscard]] bool holds(const Instruction& instruction) const;
+  [[nodiscard]] bool enters(const Instruction& begin) const;
   [[nodiscard]] bool turns_again(LoopId loop, std::int64_t depth);
   [[nodiscard]] AllocatorState state() const;
   std::optional<CachingAllocator::Handle>& held(const TensorRef& ref);
@@ -59,6 +62,7 @@ class Replay {
   CachingAllocator allocator_;
   std::vector<std::uint32_t> places_;          ///< instructions that concern memory, in order
   std::vector<std::size_t> begin_of_;          ///< by loop: index in places_
+  std::vector<std::size_t> end_of_;
   std::vector<std::int64_t> counters_;         ///< by loop
   std::vector<AllocatorState> before_;         ///< by loop: at the end of the turn before
   std::vector<std::size_t> first_slot_;        ///< by tensor
@@ -68,6 +72,7 @@ class Replay {
 // Loops without anything that concerns memory are left out.
 void Replay::find_places() {
   begin_of_.assign(program_.loops.size(), 0);
+  end_of_.assign(program_.loops.size(), 0);
   for (std::size_t place = 0; place < program_.code.size(); ++place) {
     const Op op = program_.code[place].op;
     if (!concerns_memory(op)) {
@@ -79,6 +84,8 @@ void Replay::find_places() {
     }
     if (op == Op::loop_begin) {
       begin_of_[program_.code[place].loop.index] = places_.size();
+    } else if (op == Op::loop_end) {
+      end_of_[program_.code[place].loop.index] = places_.size();
     }
     places_.push_back(static_cast<std::uint32_t>(place));
   }
@@ -93,7 +100,7 @@ void Replay::hold_persistent() {
     if (!tensor.persistent || tensor.view || tensor.in_host_memory || bytes == 0) {
       continue;
     }
-    for (std::int64_t slot = 0; slot < tensor.slots; ++slot) {
+    for (std::int64_t slot = 0; slot < tensor.held_slots(program_.mesh, rank_); ++slot) {
       allocator_.allocate(bytes);
     }
   }
@@ -158,8 +165,9 @@ AllocatorState Replay::state() const {
 // that stand in no other only: the long ones are the micro-batches.
 bool Replay::turns_again(LoopId loop, std::int64_t depth) {
   const std::int64_t turn = ++counters_[loop.index];
-  bool again = turn < program_.loops[loop.index].count;
-  if (again && depth == 0 && program_.loops[loop.index].uniform) {
+  const Loop& turns = program_.loops[loop.index];
+  bool again = turn < turns.turns(program_.mesh, rank_);
+  if (again && depth == 0 && turns.uniform && turns.stage_uniform.empty()) {
     AllocatorState now = state();
     again = turn == 1 || !(now == before_[loop.index]);
     before_[loop.index] = std::move(now);
@@ -170,11 +178,26 @@ bool Replay::turns_again(LoopId loop, std::int64_t depth) {
   return again;
 }
 
+bool Replay::holds(const Instruction& instruction) const {
+  return std::all_of(instruction.when.begin(), instruction.when.end(), [&](const Condition& one) {
+    const std::int64_t value = evaluate(one.value, program_.mesh, rank_, counters_);
+    return value >= one.at_least && value <= one.at_most;
+  });
+}
+
+bool Replay::enters(const Instruction& begin) const {
+  return program_.loops[begin.loop.index].turns(program_.mesh, rank_) > 0 && holds(begin);
+}
+
 AllocatorCounts Replay::run() {
   std::int64_t depth = 0;
   for (std::size_t at = 0; at < places_.size(); ++at) {
     const Instruction& instruction = program_.code[places_[at]];
-    if (instruction.op == Op::loop_begin) {
+    if (instruction.op == Op::loop_begin && !enters(instruction)) {
+      at = end_of_[instruction.loop.index];
+    } else if (instruction.op != Op::loop_end && !holds(instruction)) {
+      continue;
+    } else if (instruction.op == Op::loop_begin) {
       ++depth;
     } else if (instruction.op == Op::loop_end) {
       --depth;

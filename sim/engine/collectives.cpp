@@ -8,7 +8,7 @@ namespace longhaul {
 
 const FoldedTransfer& Machine::plan_for(std::uint32_t communicator, std::uint32_t place,
                                         std::uint32_t member) const {
-  return fold_.transfer(*traffic_.exchange_of[place], communicator, member);
+  return fold_.transfer(traffic_.exchanges_of[place][0], communicator, member);
 }
 
 // A member reaches its collective: it holds its SMs from now on and waits for the others.
@@ -16,6 +16,10 @@ void Machine::post(ActorId actor, std::uint32_t index) {
   ActorState& state = actors_[actor.index];
   Task& task = state.tasks[index];
   const Instruction& instruction = program_.code[task.place];
+  if (instruction.op == Op::exchange) {
+    post_messages(actor, index);
+    return;
+  }
   const std::uint32_t id = fold_.communicator_of(*instruction.group, actor);
   const std::uint32_t member = fold_.member_of(*instruction.group, actor);
   Channel& channel = communicators_[id].channels[static_cast<int>(instruction.stream)];
@@ -70,7 +74,7 @@ void Machine::start_plan(const FoldedTransfer& plan, FlowOwner owner, Occurrence
   }
 }
 
-void Machine::start_flow(const FoldedFlow& flow, Seconds extra, const FlowOwner& owner) {
+FlowId Machine::begin_flow(const FoldedFlow& flow, Seconds extra, const FlowOwner& owner) {
   FlowSpec spec;
   spec.links = flow.links;
   spec.weights = flow.weights;
@@ -85,6 +89,11 @@ void Machine::start_flow(const FoldedFlow& flow, Seconds extra, const FlowOwner&
   }
   owners_[id.index] = owner;
   owners_[id.index].copies = flow.copies;
+  return id;
+}
+
+void Machine::start_flow(const FoldedFlow& flow, Seconds extra, const FlowOwner& owner) {
+  const FlowId id = begin_flow(flow, extra, owner);
   Channel& channel = communicators_[owner.communicator].channels[owner.stream];
   Occurrence& occurrence = channel.queue[owner.sequence - channel.first];
   occurrence.flows.push_back(id);
@@ -119,6 +128,12 @@ void Machine::start_transfers(std::uint32_t communicator, Stream stream, std::ui
 
 void Machine::flow_done(FlowId flow) {
   const FlowOwner owner = owners_[flow.index];
+  if (owner.mailbox) {
+    result_.events += owner.copies;
+    ++result_.simulated_events;
+    message_moved(flow, *owner.mailbox);
+    return;
+  }
   const std::vector<FoldedMember>& members = members_of(owner.communicator);
   Channel& channel = communicators_[owner.communicator].channels[owner.stream];
   Occurrence& occurrence = channel.queue[owner.sequence - channel.first];

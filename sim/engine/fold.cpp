@@ -54,6 +54,11 @@ void Fold::find_communicators(const Symmetry& symmetry) {
     member_of_.emplace_back();
     for (std::uint32_t actor = 0; actor < rank_of_.size(); ++actor) {
       const std::uint32_t original = traffic_.communicator_of[group][rank_of_[actor].index];
+      if (original == Traffic::none) {
+        communicator_of_.back().push_back(none);
+        member_of_.back().push_back(none);
+        continue;
+      }
       const auto found = known.find(symmetry.communicators[original]);
       const std::uint32_t mine = found == known.end() ? add_communicator(original) : found->second;
       known.emplace(symmetry.communicators[original], mine);

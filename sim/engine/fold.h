@@ -61,6 +61,7 @@ class Fold {
   [[nodiscard]] std::size_t actors() const { return rank_of_.size(); }
   /// The rank that an actor is simulated as, and how many it stands for.
   [[nodiscard]] RankId rank_of(ActorId actor) const { return rank_of_[actor.index]; }
+  [[nodiscard]] const std::vector<RankId>& ranks() const { return rank_of_; }  ///< by actor
   [[nodiscard]] std::int64_t size_of(ActorId actor) const { return size_of_[actor.index]; }
   [[nodiscard]] const std::vector<ActorId>& actor_of() const { return actor_of_; }  ///< by rank
   /// Capacities by class of links; `class_of_links()` by LinkId of the cluster (none: unused).

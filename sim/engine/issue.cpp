@@ -15,7 +15,7 @@ constexpr std::size_t live_limit = 1024;
 // Readers of a slot are forgotten once they are done, when there are so many.
 constexpr std::size_t many_readers = 8;
 
-bool in_compute_order(Op op) { return op != Op::release && !is_collective(op); }
+bool in_compute_order(Op op) { return op != Op::release && !is_communication(op); }
 
 }  // namespace
 
@@ -91,6 +91,13 @@ void Machine::issue(ActorId actor) {
   const Instruction& instruction = program_.code[task.place];
   operands_.append(task.place, fold_.rank_of(actor), task.counters, task.uses);
   add_dependences(state, index);
+  if (instruction.op == Op::wait) {
+    // Streams run in order: the last one of the stream is the last to end.
+    const auto& awaited = state.queues[static_cast<int>(instruction.awaited)];
+    if (!awaited.empty()) {
+      wait_for(state, {awaited.back(), state.tasks[awaited.back()].serial}, index);
+    }
+  }
   launch(state, task, instruction);
   if (instruction.op == Op::release && state.last_compute) {
     // Given back once the compute stream is past this point, without holding it up.
@@ -127,10 +134,10 @@ void Machine::launch(ActorState& state, Task& task, const Instruction& instructi
   if (instruction.op == Op::host) {
     state.host_waits = instruction.waits;
     work = instruction.waits ? Seconds() : instruction.host_time;
-  } else if (is_collective(instruction.op)) {
+  } else if (is_communication(instruction.op)) {
     work = host.collective;
   } else if (instruction.op != Op::allocate && instruction.op != Op::release &&
-             !instruction.fused) {
+             instruction.op != Op::wait && !instruction.fused) {
     work = host.launch * instruction.launches;
   }
   state.host = std::max(state.host, earliest_launch()) + SimTime::from(work);
@@ -217,7 +224,7 @@ bool Machine::start_heads(ActorId actor) {
         break;
       }
       moved = true;
-      if (is_collective(program_.code[task.place].op)) {
+      if (is_communication(program_.code[task.place].op)) {
         post(actor, head);
         break;
       }

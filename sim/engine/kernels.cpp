@@ -21,7 +21,7 @@ bool Machine::start_compute(ActorId actor, std::uint32_t index) {
     complete(actor, index);
     return false;
   }
-  if (instruction.op == Op::host && !instruction.waits) {
+  if ((instruction.op == Op::host && !instruction.waits) || instruction.op == Op::wait) {
     complete(actor, index);
     return false;
   }

@@ -11,8 +11,9 @@ std::int64_t Holdings::total() const {
   return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0});
 }
 
-Ledger::Ledger(const Program& program, std::size_t actors, bool record, bool details)
-    : program_(program), holdings_(actors), peaks_(holdings_.size()), record_(record) {
+Ledger::Ledger(const Program& program, const std::vector<RankId>& ranks, bool record,
+               bool details)
+    : program_(program), holdings_(ranks.size()), peaks_(holdings_.size()), record_(record) {
   const auto framework = static_cast<std::int64_t>(program.framework_memory.value());
   for (std::size_t actor = 0; actor < holdings_.size(); ++actor) {
     hold(ActorId(actor), MemoryCategory::framework, framework, SimTime());
@@ -20,7 +21,8 @@ Ledger::Ledger(const Program& program, std::size_t actors, bool record, bool det
     for (std::size_t i = 0; i < program.tensors.size(); ++i) {
       const Tensor& tensor = program.tensors[i];
       if (tensor.persistent && !tensor.view) {
-        change_tensor(ActorId(actor), TensorId(i), tensor.slots, SimTime());
+        change_tensor(ActorId(actor), TensorId(i), tensor.held_slots(program.mesh, ranks[actor]),
+                      SimTime());
       }
     }
   }

@@ -23,8 +23,9 @@ struct Holdings {
 /// so the categories of a peak sum to it exactly.
 class Ledger {
  public:
-  /// `record`: samples of every change; `details`: what each tensor holds.
-  Ledger(const Program& program, std::size_t actors, bool record, bool details);
+  /// `ranks`: the rank that each actor is simulated as; `record`: samples of every change;
+  /// `details`: what each tensor holds.
+  Ledger(const Program& program, const std::vector<RankId>& ranks, bool record, bool details);
   void hold(ActorId actor, MemoryCategory category, std::int64_t bytes, SimTime now);
   /// One slot of a tensor more, or (negative) fewer.
   void change_tensor(ActorId actor, TensorId id, std::int64_t slots, SimTime now);

@@ -26,7 +26,7 @@ Machine::Machine(const Program& program, const Traffic& traffic, const Fold& fol
       options_(options),
       operands_(program),
       pricer_(program, kernels),
-      ledger_(program, fold.actors(), options.record_memory, options.record_details),
+      ledger_(program, fold.ranks(), options.record_memory, options.record_details),
       network_(fold.capacities()),
       loop_begin_(program.loops.size(), 0),
       loop_end_(program.loops.size(), 0),

@@ -2,8 +2,10 @@
 // collectives in progress. Private to sim/engine.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <queue>
 #include <unordered_map>
@@ -112,6 +114,30 @@ struct Communicator {
   Channel channels[stream_count];
 };
 
+/// A message posted by its sender or by its receiver.
+struct Letter {
+  ActorId actor;
+  std::uint32_t task = 0;
+  std::uint32_t exchange = 0;
+  std::uint32_t place = 0;
+};
+
+/// A message on its way.
+struct Delivery {
+  Letter sender;
+  Letter receiver;
+  Blame blame;
+  std::vector<FlowId> flows;  ///< in progress, in start order
+};
+
+/// Messages from one member of a communicator to another on one stream, oldest first: the n-th sent
+/// is the n-th received. One of the first two is empty.
+struct Mailbox {
+  std::deque<Letter> sent;
+  std::deque<Letter> awaited;
+  std::vector<Delivery> moving;
+};
+
 /// Who is told when a flow ends.
 struct FlowOwner {
   std::uint32_t communicator = 0;
@@ -120,6 +146,7 @@ struct FlowOwner {
   std::int64_t copies = 1;              ///< flows that this one stands for
   std::optional<std::uint32_t> sender;  ///< member index (send_receive)
   std::optional<std::uint32_t> receiver;
+  std::optional<std::uint32_t> mailbox;  ///< of a message; then nothing above but `copies` counts
 };
 
 /// The end of a running kernel, valid while the rank's generation is the same.
@@ -193,11 +220,20 @@ class Machine {
   void start_transfers(std::uint32_t communicator, Stream stream, std::uint64_t sequence,
                        std::uint32_t member);
   void start_flow(const FoldedFlow& flow, Seconds extra, const FlowOwner& owner);
+  FlowId begin_flow(const FoldedFlow& flow, Seconds extra, const FlowOwner& owner);
   void start_plan(const FoldedTransfer& plan, FlowOwner owner, Occurrence& occurrence);
   void flow_done(FlowId flow);
   void finish_member(std::uint32_t communicator, Occurrence& occurrence, std::uint32_t member);
   void retire(Channel& channel);
   void add_occurrence(Channel& channel, std::uint32_t place, std::size_t members);
+  // messages.cpp
+  void post_messages(ActorId actor, std::uint32_t index);
+  std::uint32_t mailbox_of(std::uint32_t communicator, Stream stream, std::uint32_t from,
+                           std::uint32_t to);
+  void start_deliveries(std::uint32_t mailbox);
+  void start_delivery(std::uint32_t mailbox, const Letter& sender, const Letter& receiver);
+  void message_moved(FlowId flow, std::uint32_t mailbox);
+  void message_done(const Letter& letter, const Blame& blame);
   [[nodiscard]] const FoldedTransfer& plan_for(std::uint32_t communicator, std::uint32_t place,
                                                std::uint32_t member) const;
   [[nodiscard]] const std::vector<FoldedMember>& members_of(std::uint32_t communicator) const {
@@ -209,6 +245,8 @@ class Machine {
   Snapshot take_snapshot(LoopId loop) const;
   void append_rank(const ActorState& state, LoopId loop, std::vector<std::uint64_t>& out) const;
   void append_channels(std::vector<std::uint64_t>& out) const;
+  void append_messages(std::vector<std::uint64_t>& out) const;
+  [[nodiscard]] std::int64_t turns_ahead(LoopId loop, std::int64_t period) const;
   void skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now);
   void shift_rank(ActorState& state, LoopId loop, std::int64_t turns, SimTime span, SimTime since);
   // the end
@@ -227,6 +265,9 @@ class Machine {
   FlowNetwork network_;
   std::vector<ActorState> actors_;
   std::vector<Communicator> communicators_;
+  std::vector<Mailbox> mailboxes_;
+  /// By communicator, stream, sender and receiver (members): index into mailboxes_.
+  std::map<std::array<std::uint32_t, 4>, std::uint32_t> mailbox_index_;
   std::vector<std::size_t> loop_begin_;  ///< by loop: place
   std::vector<std::size_t> loop_end_;
   std::vector<FlowOwner> owners_;  ///< by FlowId

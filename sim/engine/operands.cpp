@@ -25,7 +25,7 @@ Operands::Operands(const Program& program) : program_(program) {
 void Operands::add(const TensorRef& ref, bool write) {
   Operand operand;
   operand.use = {first_key_[ref.tensor.index], write};
-  if (ref.slot.loop || ref.slot.axis) {
+  if (ref.slot.loop || ref.slot.axis || !ref.slot.lookups.empty()) {
     operand.moving = &ref;
   } else {
     operand.use.key += slot_of(ref, RankId(0), {});

@@ -32,7 +32,8 @@ Cause cause_of_stream(Stream stream) {
   switch (stream) {
     case Stream::tensor: return Cause::tensor_parallel;
     case Stream::data: return Cause::data_parallel;
-    case Stream::pipeline: return Cause::pipeline;
+    case Stream::pipeline:
+    case Stream::pipeline_back: return Cause::pipeline;
     case Stream::copy: return Cause::offload;
     case Stream::expert: return Cause::expert_parallel;
     default: return Cause::other;

@@ -6,6 +6,7 @@
 // the state, but its growth per period is constant, so it is added up; where it changes at all, the
 // last period of a loop is stepped through, which is where a growing peak lies (a shrinking one
 // lies in the first). See docs/decisions/0003-skipping-turns.md.
+#include <algorithm>
 #include <bit>
 
 #include "sim/engine/machine.h"
@@ -41,7 +42,7 @@ void Machine::consider_skipping() {
     if (actors_[0].cursor.counters()[i] == 0) {
       history_[i].clear();
     }
-    if (!all_inside(loop)) {
+    if (actors_[0].cursor.counters()[i] % program_.loops[i].period != 0 || !all_inside(loop)) {
       continue;
     }
     Snapshot now = take_snapshot(loop);
@@ -60,10 +61,18 @@ void Machine::consider_skipping() {
   }
 }
 
-// True if every rank is in the loop, and in the same turn of every loop around it.
+// True if every rank is in the loop where it is uniform, and in the same turn of every loop around
+// it.
 bool Machine::all_inside(LoopId loop) const {
-  for (const ActorState& state : actors_) {
+  for (std::size_t actor = 0; actor < actors_.size(); ++actor) {
+    const ActorState& state = actors_[actor];
     if (state.cursor.done() || !state.cursor.inside(loop)) {
+      return false;
+    }
+    const auto [from, until] = program_.loops[loop.index].uniform_turns(
+        program_.mesh, fold_.rank_of(ActorId(actor)));
+    const std::int64_t turn = state.cursor.counters()[loop.index];
+    if (turn < from || turn >= until) {
       return false;
     }
     for (std::size_t i = 0; i < program_.loops.size(); ++i) {
@@ -86,6 +95,7 @@ Snapshot Machine::take_snapshot(LoopId loop) const {
     snapshot.times.push_back(state.times);
   }
   append_channels(snapshot.state);
+  append_messages(snapshot.state);
   snapshot.holdings = ledger_.holdings();
   const auto bytes = network_.bytes_by_link();
   snapshot.link_bytes.assign(bytes.begin(), bytes.end());
@@ -153,16 +163,39 @@ void Machine::append_channels(std::vector<std::uint64_t>& out) const {
   }
 }
 
+void Machine::append_messages(std::vector<std::uint64_t>& out) const {
+  for (const Mailbox& box : mailboxes_) {
+    out.push_back(box.sent.size());
+    out.push_back(box.awaited.size());
+    out.push_back(box.moving.size());
+    for (const Delivery& delivery : box.moving) {
+      out.push_back(relative(delivery.blame.moving, now_));
+      for (const FlowId flow : delivery.flows) {
+        network_.append_state(flow, now_, out);
+      }
+    }
+  }
+}
+
+// Periods that every rank can leave out without leaving the turns in which the loop is uniform.
+std::int64_t Machine::turns_ahead(LoopId loop, std::int64_t period) const {
+  std::int64_t least = program_.loops[loop.index].count;
+  for (std::size_t actor = 0; actor < actors_.size(); ++actor) {
+    const std::int64_t until =
+        program_.loops[loop.index]
+            .uniform_turns(program_.mesh, fold_.rank_of(ActorId(actor)))
+            .second;
+    least = std::min(least, until - 1 - actors_[actor].cursor.counters()[loop.index]);
+  }
+  return least / period;
+}
+
 void Machine::skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now) {
   const std::int64_t period = now.turn - then.turn;
-  std::int64_t furthest = 0;
-  for (const ActorState& state : actors_) {
-    furthest = std::max(furthest, state.cursor.counters()[loop.index]);
-  }
   check(period > 0, "turns are counted upwards");
   // One whole period is left to step through if memory changes from turn to turn, for its peak.
   const std::int64_t kept = now.holdings == then.holdings ? 0 : 1;
-  const std::int64_t periods = (program_.loops[loop.index].count - 1 - furthest) / period - kept;
+  const std::int64_t periods = turns_ahead(loop, period) - kept;
   if (periods <= 0) {
     return;
   }
@@ -191,6 +224,11 @@ void Machine::skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now)
       for (Occurrence& occurrence : channel.queue) {
         occurrence.blame.moving += span;
       }
+    }
+  }
+  for (Mailbox& box : mailboxes_) {
+    for (Delivery& delivery : box.moving) {
+      delivery.blame.moving += span;
     }
   }
   now_ += span;

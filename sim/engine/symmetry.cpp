@@ -51,6 +51,9 @@ class OwnWork {
   // Slots chosen by a coordinate make other dependences: such ranks stay apart.
   std::vector<Axis> slot_axes() const {
     std::set<Axis> axes;
+    if (program_.mesh.size(Axis::pipeline) > 1) {
+      axes.insert(Axis::pipeline);  // conditions and turns of loops, too
+    }
     for (const Instruction& instruction : program_.code) {
       for (const auto* refs : {&instruction.reads, &instruction.writes}) {
         for (const TensorRef& ref : *refs) {

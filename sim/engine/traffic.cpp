@@ -17,7 +17,7 @@ CollectiveKind kind_of(Op op) {
     case Op::all_to_all: return CollectiveKind::all_to_all;
     default: break;
   }
-  check(op == Op::send_receive, "only collectives have a kind");
+  check(op == Op::send_receive || op == Op::exchange, "only collectives have a kind");
   return CollectiveKind::send;
 }
 
@@ -42,10 +42,11 @@ class Lowering {
     const auto ranks = static_cast<std::size_t>(program_.mesh.ranks());
     for (std::size_t g = 0; g < program_.groups.size(); ++g) {
       const Group& group = program_.groups[g];
-      std::vector<std::uint32_t> communicator(ranks);
+      std::vector<std::uint32_t> communicator(ranks, Traffic::none);
       first_.push_back(static_cast<std::uint32_t>(traffic_.communicators.size()));
       for (std::size_t rank = 0; rank < ranks; ++rank) {
-        if (group_index(program_.mesh, group, RankId(rank)) != 0) {
+        if (!in_group(program_.mesh, group, RankId(rank)) ||
+            group_index(program_.mesh, group, RankId(rank)) != 0) {
           continue;
         }
         CommunicatorSpec made{GroupId(g), group_members(program_.mesh, group, RankId(rank))};
@@ -60,19 +61,33 @@ class Lowering {
   }
 
   void find_exchanges() {
-    traffic_.exchange_of.resize(program_.code.size());
+    traffic_.exchanges_of.resize(program_.code.size());
     for (std::size_t place = 0; place < program_.code.size(); ++place) {
       const Instruction& instruction = program_.code[place];
-      if (!is_collective(instruction.op)) {
+      if (!is_communication(instruction.op)) {
         continue;
       }
       Exchange wanted;
       wanted.group = *instruction.group;
       wanted.kind = kind_of(instruction.op);
-      wanted.bytes = collective_bytes(program_, instruction).value();
-      wanted.shift = wanted.pairwise() ? instruction.shift : 0;
       wanted.first_communicator = first_[wanted.group.index];
-      traffic_.exchange_of[place] = find_or_add(wanted);
+      std::vector<std::uint32_t>& mine = traffic_.exchanges_of[place];
+      if (instruction.op != Op::exchange) {
+        wanted.bytes = collective_bytes(program_, instruction).value();
+        wanted.shift = wanted.pairwise() ? instruction.shift : 0;
+        mine.push_back(find_or_add(wanted));
+        continue;
+      }
+      for (std::size_t i = 0; i < instruction.reads.size(); ++i) {
+        wanted.bytes = bytes_of(program_, instruction.reads[i]).value();
+        wanted.shift = instruction.to[i];
+        mine.push_back(find_or_add(wanted));
+      }
+      for (std::size_t i = 0; i < instruction.writes.size(); ++i) {
+        wanted.bytes = bytes_of(program_, instruction.writes[i]).value();
+        wanted.shift = instruction.from[i];
+        mine.push_back(find_or_add(wanted));
+      }
     }
   }
 
@@ -160,7 +175,9 @@ class Lowering {
       }
       const std::size_t group = instruction.group->index;
       known[group] = true;
-      const CollectiveKind kind = instruction.op == Op::send_receive ? CollectiveKind::send
+      const CollectiveKind kind = instruction.op == Op::send_receive ||
+                                          instruction.op == Op::exchange
+                                      ? CollectiveKind::send
                                   : instruction.op == Op::all_to_all ? CollectiveKind::all_to_all
                                                                      : CollectiveKind::all_gather;
       for (std::uint32_t c = first_[group]; c < first_[group + 1]; ++c) {

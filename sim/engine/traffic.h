@@ -56,9 +56,12 @@ struct Transfer {
 /// The whole of it. Plain data: size is proportional to the flows of one of each collective.
 struct Traffic {
   std::vector<CommunicatorSpec> communicators;
-  std::vector<std::vector<std::uint32_t>> communicator_of;  ///< [group][rank]
+  std::vector<std::vector<std::uint32_t>> communicator_of;  ///< [group][rank]; or none
+  static constexpr std::uint32_t none = UINT32_MAX;
   std::vector<Exchange> exchanges;
-  std::vector<std::optional<std::uint32_t>> exchange_of;  ///< by place in the program
+  /// By place in the program: one of each collective, of an Op::exchange one for each read and
+  /// then for each write: sender and receiver of a message mean the same.
+  std::vector<std::vector<std::uint32_t>> exchanges_of;
   std::vector<Transfer> transfers;
   std::vector<Wire> wires;
   std::vector<LinkId> links;

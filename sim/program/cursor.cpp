@@ -12,6 +12,9 @@ Cursor::Cursor(const Program& program, RankId rank)
       begin_of_(program.loops.size(), 0),
       end_of_(program.loops.size(), 0) {
   check(program.loops.size() <= 64, "a program has at most 64 loops");
+  for (const Loop& loop : program.loops) {
+    turns_.push_back(loop.turns(program.mesh, rank));
+  }
   for (std::size_t place = 0; place < code_size_; ++place) {
     const Instruction& instruction = program.code[place];
     if (instruction.op == Op::loop_begin) {
@@ -38,13 +41,15 @@ std::uint64_t Cursor::settle() {
   std::uint64_t begun = 0;
   while (!done()) {
     const Instruction& mark = program_->code[place_];
-    if (mark.op == Op::loop_begin) {
+    if (mark.op != Op::loop_end && !holds(mark)) {
+      place_ = mark.op == Op::loop_begin ? end_of_[mark.loop.index] + 1 : place_ + 1;
+    } else if (mark.op == Op::loop_begin) {
       counters_[mark.loop.index] = 0;
       begun |= std::uint64_t{1} << mark.loop.index;
       ++place_;
     } else if (mark.op == Op::loop_end) {
       std::int64_t& counter = counters_[mark.loop.index];
-      if (counter + 1 < program_->loops[mark.loop.index].count) {
+      if (counter + 1 < turns_[mark.loop.index]) {
         ++counter;
         begun |= std::uint64_t{1} << mark.loop.index;
         place_ = begin_of_[mark.loop.index] + 1;
@@ -59,6 +64,20 @@ std::uint64_t Cursor::settle() {
   return begun;
 }
 
+// A loop without turns on this rank is not entered.
+bool Cursor::holds(const Instruction& instruction) const {
+  if (instruction.op == Op::loop_begin && turns_[instruction.loop.index] == 0) {
+    return false;
+  }
+  for (const Condition& condition : instruction.when) {
+    const std::int64_t value = evaluate(condition.value, program_->mesh, rank_, counters_);
+    if (value < condition.at_least || value > condition.at_most) {
+      return false;
+    }
+  }
+  return true;
+}
+
 bool Cursor::inside(LoopId loop) const {
   return place_ > begin_of_[loop.index] && place_ < end_of_[loop.index];
 }
@@ -66,7 +85,7 @@ bool Cursor::inside(LoopId loop) const {
 void Cursor::skip(LoopId loop, std::int64_t turns) {
   check(inside(loop), "only a loop that the cursor is in can be skipped");
   counters_[loop.index] += turns;
-  check(counters_[loop.index] < program_->loops[loop.index].count, "skipped beyond the loop");
+  check(counters_[loop.index] < turns_[loop.index], "skipped beyond the loop");
 }
 
 std::int64_t evaluate(const Index& index, const Mesh& mesh, RankId rank,
@@ -77,6 +96,15 @@ std::int64_t evaluate(const Index& index, const Mesh& mesh, RankId rank,
   }
   if (index.axis) {
     value += index.axis_coefficient * mesh.coordinate(rank, *index.axis);
+  }
+  for (const Lookup& lookup : index.lookups) {
+    std::int64_t at = lookup.constant + (lookup.loop ? counters[lookup.loop->index] : 0);
+    if (lookup.axis) {
+      at += lookup.axis_coefficient * mesh.coordinate(rank, *lookup.axis);
+    }
+    check(at >= 0 && at < static_cast<std::int64_t>(lookup.table->size()),
+          "an index must lie in its table");
+    value += (*lookup.table)[static_cast<std::size_t>(at)];
   }
   if (index.modulus > 0) {
     value %= index.modulus;

@@ -10,7 +10,8 @@
 namespace longhaul {
 
 /// A rank's place in the program: the next instruction and the turn of every loop.
-/// loop_begin and loop_end are never seen by callers: start() and advance() step over them.
+/// loop_begin and loop_end are never seen by callers, nor instructions whose conditions do not hold:
+/// start() and advance() step over them.
 class Cursor {
  public:
   Cursor(const Program& program, RankId rank);
@@ -27,6 +28,7 @@ class Cursor {
 
  private:
   std::uint64_t settle();
+  [[nodiscard]] bool holds(const Instruction& instruction) const;
   const Program* program_;
   std::size_t code_size_;
   std::size_t place_ = 0;
@@ -34,6 +36,7 @@ class Cursor {
   std::vector<std::int64_t> counters_;   // by loop; 0 when outside
   std::vector<std::size_t> begin_of_;    // place of each loop's loop_begin
   std::vector<std::size_t> end_of_;
+  std::vector<std::int64_t> turns_;      // by loop, on this rank
 };
 
 /// The value of an Index for a rank with these loop counters.

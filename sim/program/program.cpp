@@ -97,7 +97,18 @@ std::int64_t Mesh::coordinate(RankId rank, Axis axis) const {
   return floor_mod(place / stride_of(*this, axis), size(axis));
 }
 
+bool in_group(const Mesh& mesh, const Group& group, RankId rank) {
+  if (!group.ends) {
+    return true;
+  }
+  const std::int64_t place = mesh.coordinate(rank, group.axes[0]);
+  return place == 0 || place == mesh.size(group.axes[0]) - 1;
+}
+
 std::int64_t group_size(const Mesh& mesh, const Group& group) {
+  if (group.ends) {
+    return std::min<std::int64_t>(2, mesh.size(group.axes[0]));
+  }
   std::int64_t product = 1;
   for (const Axis axis : group.axes) {
     product *= mesh.size(axis);
@@ -106,6 +117,9 @@ std::int64_t group_size(const Mesh& mesh, const Group& group) {
 }
 
 std::int64_t group_index(const Mesh& mesh, const Group& group, RankId rank) {
+  if (group.ends) {
+    return mesh.coordinate(rank, group.axes[0]) > 0 ? 1 : 0;
+  }
   std::int64_t index = 0;
   std::int64_t stride = 1;
   for (const Axis axis : group.axes) {
@@ -129,6 +143,9 @@ std::vector<RankId> group_members(const Mesh& mesh, const Group& group, RankId r
         members.push_back(members[i] + c * stride_of(mesh, axis));
       }
     }
+  }
+  if (group.ends && members.size() > 2) {
+    members = {members.front(), members.back()};
   }
   std::vector<RankId> ids;
   ids.reserve(members.size());
@@ -166,6 +183,39 @@ Bytes Tensor::slot_bytes() const {
   return element_size(type) * static_cast<double>(elements());
 }
 
+std::int64_t Tensor::held_slots(const Mesh& mesh, RankId rank) const {
+  if (stage_slots.empty()) {
+    return slots;
+  }
+  const auto stage = static_cast<std::size_t>(mesh.coordinate(rank, Axis::pipeline));
+  return static_cast<std::int64_t>(stage_slots[stage].size());
+}
+
+std::optional<std::int64_t> Tensor::slot_of_whole(const Mesh& mesh, RankId rank,
+                                                  std::int64_t whole) const {
+  if (stage_slots.empty()) {
+    return whole;
+  }
+  const auto& mine = stage_slots[static_cast<std::size_t>(mesh.coordinate(rank, Axis::pipeline))];
+  const auto found = std::find(mine.begin(), mine.end(), whole);
+  return found == mine.end() ? std::nullopt : std::optional<std::int64_t>(found - mine.begin());
+}
+
+std::int64_t Loop::turns(const Mesh& mesh, RankId rank) const {
+  return stage_counts.empty()
+             ? count
+             : stage_counts[static_cast<std::size_t>(mesh.coordinate(rank, Axis::pipeline))];
+}
+
+std::pair<std::int64_t, std::int64_t> Loop::uniform_turns(const Mesh& mesh, RankId rank) const {
+  if (!uniform) {
+    return {0, 0};
+  }
+  return stage_uniform.empty()
+             ? std::pair<std::int64_t, std::int64_t>{0, turns(mesh, rank)}
+             : stage_uniform[static_cast<std::size_t>(mesh.coordinate(rank, Axis::pipeline))];
+}
+
 const char* name_of(MemoryCategory category) {
   static constexpr const char* names[memory_category_count] = {
       "parameters", "gradients",     "optimizer", "activations",
@@ -184,17 +234,20 @@ const char* name_of(Op op) {
       "attend_backward", "swiglu",        "swiglu_backward", "gelu",
       "gelu_backward",  "route",          "route_backward",  "dispatch",
       "combine",        "embed",          "embed_backward",  "loss_statistics",
-      "loss",           "adam",           "host",            "all_gather",
-      "reduce_scatter", "all_reduce",     "all_to_all",      "send_receive"};
+      "loss",           "adam",           "host",            "wait",
+      "exchange",       "all_gather",     "reduce_scatter",  "all_reduce",
+      "all_to_all",     "send_receive"};
   static_assert(std::size(names) == static_cast<int>(Op::send_receive) + 1);
   return names[static_cast<int>(op)];
 }
 
 bool is_collective(Op op) { return op >= Op::all_gather; }
+bool is_communication(Op op) { return op >= Op::exchange; }
 
 const char* name_of(Stream stream) {
   static constexpr const char* names[stream_count] = {"compute", "context",  "tensor",
-                                                      "data",    "pipeline", "copy", "outer", "expert"};
+                                                      "data",    "pipeline", "copy",
+                                                      "outer",   "expert",   "pipeline_back"};
   return names[static_cast<int>(stream)];
 }
 
@@ -216,6 +269,7 @@ OperandCount operands_of(Op op) {
   switch (op) {
     case Op::loop_begin:
     case Op::host:
+    case Op::wait:
     case Op::loop_end: return {0, 0, 0, 0};
     case Op::allocate:
     case Op::zero: return {0, 0, 1, any};
@@ -242,6 +296,7 @@ OperandCount operands_of(Op op) {
     case Op::loss_statistics: return {2, 2, 1, 1};
     case Op::loss: return {3, 3, 2, 2};
     case Op::adam: return {4, 4, 3, 3};
+    case Op::exchange: return {0, any, 0, any};
     case Op::all_gather:
     case Op::reduce_scatter:
     case Op::all_reduce:
@@ -286,11 +341,15 @@ void check_operands(const Program& program, const Instruction& instruction, std:
   for (const TensorRef& ref : instruction.writes) {
     check_operand(program, instruction, place, ref);
   }
-  if (is_collective(instruction.op)) {
+  if (instruction.op == Op::exchange &&
+      (reads + writes == 0 || instruction.to.size() != reads || instruction.from.size() != writes)) {
+    fail(instruction, place, "needs a partner for every message, and a message");
+  }
+  if (is_communication(instruction.op)) {
     if (!instruction.group || instruction.group->index >= program.groups.size()) {
       fail(instruction, place, "has no group");
     }
-    if (reads != writes) {
+    if (is_collective(instruction.op) && reads != writes) {
       fail(instruction, place, "needs as many reads as writes");
     }
   }

@@ -2,7 +2,8 @@
 // the engine times it, the reference executor computes it, the live executor runs it.
 //
 // One instruction list serves all ranks (SPMD). Where ranks differ, an Index says how: it may
-// depend on the rank's coordinates in the mesh and on loop counters. Loops (layers,
+// depend on the rank's coordinates in the mesh and on loop counters. Where they do different
+// things (the stages of a pipeline), instructions have conditions. Loops (layers,
 // micro-batches, ring steps) stay loops, so a program is small whatever the number of GPUs.
 //
 // Order: instructions are issued in list order; each goes to one stream, streams run in order,
@@ -11,8 +12,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sim/units/data_type.h"
@@ -57,15 +60,28 @@ struct Mesh {
 struct Group {
   std::string name;  ///< "tensor", "ring", "ulysses", "data x context"
   std::vector<Axis> axes;
+  bool ends = false;  ///< of its one axis only the first and the last rank are members
 };
+/// False for the ranks between those of a group of ends: they belong to no communicator of it.
+bool in_group(const Mesh& mesh, const Group& group, RankId rank);
 std::int64_t group_size(const Mesh& mesh, const Group& group);
 std::int64_t group_index(const Mesh& mesh, const Group& group, RankId rank);
 std::vector<RankId> group_members(const Mesh& mesh, const Group& group, RankId rank);
 
 // ---- Indices that depend on rank and loop --------------------------------------------------
 
-/// constant + loop_coefficient * counter(loop) + axis_coefficient * coordinate(axis), modulo
-/// `modulus` (0: not reduced; the result of a reduction is in 0..modulus-1).
+/// An entry of a table: the one at constant + counter(loop) + axis_coefficient * coordinate(axis).
+/// Schedules that are no arithmetic of a counter are tables (which chunk, which micro-batch).
+struct Lookup {
+  std::shared_ptr<const std::vector<std::int64_t>> table;
+  std::int64_t constant = 0;
+  std::optional<LoopId> loop;
+  std::optional<Axis> axis;
+  std::int64_t axis_coefficient = 0;
+};
+
+/// constant + loop_coefficient * counter(loop) + axis_coefficient * coordinate(axis) + lookups,
+/// modulo `modulus` (0: not reduced; the result of a reduction is in 0..modulus-1).
 struct Index {
   std::int64_t constant = 0;
   std::optional<LoopId> loop;
@@ -73,11 +89,19 @@ struct Index {
   std::optional<Axis> axis;
   std::int64_t axis_coefficient = 0;
   std::int64_t modulus = 0;
+  std::vector<Lookup> lookups = {};
 
   static Index of(std::int64_t value) { Index i; i.constant = value; return i; }
   static Index counter(LoopId loop, std::int64_t coefficient = 1, std::int64_t constant = 0,
                        std::int64_t modulus = 0);
   static Index coordinate(Axis axis, std::int64_t constant = 0, std::int64_t modulus = 0);
+};
+
+/// Something that holds of a rank in a turn: at_least <= value <= at_most.
+struct Condition {
+  Index value;
+  std::int64_t at_least = 0;
+  std::int64_t at_most = 0;
 };
 
 // ---- Tensors -----------------------------------------------------------------------------
@@ -117,9 +141,17 @@ struct Tensor {
   /// inside the full gradient buffer). To whoever computes it is a tensor of its own.
   bool view = false;
   Role role = Role::none;
+  /// Persistent, and dealt to the stages of a pipeline: by stage, which slots of the whole model its
+  /// slots 0, 1, ... are; it holds no others. Empty: every rank holds all slots.
+  std::vector<std::vector<std::int64_t>> stage_slots = {};
 
   [[nodiscard]] std::int64_t elements() const;
   [[nodiscard]] Bytes slot_bytes() const;
+  /// Slots that a persistent tensor has on a rank from the start.
+  [[nodiscard]] std::int64_t held_slots(const Mesh& mesh, RankId rank) const;
+  /// The slot of a rank that is slot `whole` of the model; none: another stage holds it.
+  [[nodiscard]] std::optional<std::int64_t> slot_of_whole(const Mesh& mesh, RankId rank,
+                                                          std::int64_t whole) const;
 };
 
 /// A tensor slot, or the part [begin, begin + length) of its dimension `dim`.
@@ -179,6 +211,10 @@ enum class Op {
   adam,              ///< master (fp32), grad, m, v -> master, m, v: one step
   host,              ///< the host works for `host_time`; with `waits` it waits for the compute stream
                      ///< first (a value read back), which stands still meanwhile
+  wait,              ///< the compute stream waits for all that was given to stream `awaited`
+  exchange,          ///< messages sent and received at once: reads x_i go to member me + to[i],
+                     ///< writes y_j come from member me - from[j] (cyclic). Messages from one rank to
+                     ///< another on one stream arrive in the order they are sent
   all_gather,        ///< x_i -> y_i along `dim`
   reduce_scatter,    ///< x_i -> y_i (+) along `dim`, summed
   all_reduce,        ///< x_i -> x_i, summed
@@ -186,12 +222,16 @@ enum class Op {
   send_receive,      ///< x_i -> y_i: x_i to member (me + shift), y_i from member (me - shift)
 };
 const char* name_of(Op op);
-bool is_collective(Op op);  ///< involves other ranks (send_receive included)
+bool is_collective(Op op);     ///< all ranks of a group, each at the same place of the program
+bool is_communication(Op op);  ///< involves other ranks: collectives and exchanges
 
 /// The in-order queues of a rank. `outer` is for what crosses between groups while something else
 /// runs within them: outer rings beside inner ones, sums over groups that share ZeRO's states.
-enum class Stream { compute, context, tensor, data, pipeline, copy, outer, expert };
-constexpr int stream_count = 8;
+/// `pipeline_back` carries gradients beside the activations on `pipeline`.
+enum class Stream {
+  compute, context, tensor, data, pipeline, copy, outer, expert, pipeline_back
+};
+constexpr int stream_count = 9;
 const char* name_of(Stream stream);
 
 /// Why the step spends this time: rows of the step's breakdown.
@@ -223,6 +263,8 @@ struct Instruction {
   Op op = Op::copy;
   Stream stream = Stream::compute;
   Part part = Part::forward;
+  /// Ranks and turns that execute it: all of these hold. Of loop_begin: that enter the loop.
+  std::vector<Condition> when;
   std::string label;                 ///< for people: "qkv projection", "ring exchange"
   std::vector<TensorRef> reads;
   std::vector<TensorRef> writes;
@@ -236,6 +278,9 @@ struct Instruction {
   int dim = 0;                       ///< collectives
   int join_dim = 0;                  ///< all_to_all
   int shift = 1;                     ///< send_receive
+  std::vector<int> to;               ///< exchange, by read
+  std::vector<int> from;             ///< exchange, by write
+  Stream awaited = Stream::pipeline; ///< wait
   double scale = 1.0;                ///< loss
   std::int64_t experts_per_token = 0;  ///< dispatch, combine
   bool full_precision = false;       ///< gemm: in the operands' type, not Program::product_type
@@ -246,13 +291,22 @@ struct Instruction {
   LoopId loop;                       ///< loop_begin, loop_end
 };
 
-/// A loop and how often its body runs (at least once).
+/// A loop and how often its body runs (at least once on some rank).
 struct Loop {
   std::string name;  ///< "layers forward", "ring steps", "micro-batches"
   std::int64_t count = 1;
   /// The body does the same work in every turn (no timing depends on the counter), so the engine
   /// may skip turns once they repeat.
   bool uniform = false;
+  /// Where stages of a pipeline differ, by stage: turns (`count` is then the most of them), and the
+  /// range of turns [first, second) to which `uniform` refers.
+  std::vector<std::int64_t> stage_counts = {};
+  std::vector<std::pair<std::int64_t, std::int64_t>> stage_uniform = {};
+  std::int64_t period = 1;  ///< uniform: turns so far apart do the same work
+
+  [[nodiscard]] std::int64_t turns(const Mesh& mesh, RankId rank) const;
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> uniform_turns(const Mesh& mesh,
+                                                                    RankId rank) const;
 };
 
 /// The host that launches a rank's instructions one after another, ahead of the GPU by no more than

@@ -86,6 +86,12 @@ void Execution::run() {
   if (left_ > 0) {
     report_deadlock();
   }
+  if (!messages_.empty()) {
+    throw ReferenceError("'" + program_.name + "': rank " +
+                         std::to_string(std::get<2>(messages_.begin()->first).index) +
+                         " never receives a message from rank " +
+                         std::to_string(std::get<1>(messages_.begin()->first).index));
+  }
   for (std::size_t rank = 0; rank < memory_.size(); ++rank) {
     located("'" + program_.name + "', rank " + std::to_string(rank) + ":",
             [&] { memory_[rank].check_all_released(); });
@@ -104,6 +110,15 @@ Execution::At Execution::take_next() {
 void Execution::execute(const At& at) {
   if (is_collective(instruction(at).op)) {
     arrive(at);
+    return;
+  }
+  if (instruction(at).op == Op::exchange) {
+    located(describe(at), [&] { post_messages(at); });
+    take_messages(at);
+    return;
+  }
+  if (instruction(at).op == Op::wait) {
+    finish(at);
     return;
   }
   located(describe(at), [&] {
@@ -179,6 +194,41 @@ void Execution::arrive(const At& at) {
   execute_together(in_order);
 }
 
+// Sends without waiting for the receiver: only the engine knows when messages move.
+void Execution::post_messages(const At& at) {
+  const Step& mine = step(at);
+  for (std::size_t i = 0; i < mine.reads.size(); ++i) {
+    const MessageId& id = mine.messages[i];
+    messages_.emplace(id, memory_[at.rank.index].read(mine.reads[i]));
+    const auto receiver = waiting_messages_.find(id);
+    if (receiver != waiting_messages_.end()) {
+      const At other = receiver->second;
+      waiting_messages_.erase(receiver);
+      take_messages(other);
+    }
+  }
+}
+
+// Once all messages that a step receives are there it is done.
+void Execution::take_messages(const At& at) {
+  const Step& mine = step(at);
+  const std::size_t sent = mine.reads.size();
+  for (std::size_t i = 0; i < mine.writes.size(); ++i) {
+    if (messages_.find(mine.messages[sent + i]) == messages_.end()) {
+      waiting_messages_[mine.messages[sent + i]] = at;
+      return;
+    }
+  }
+  located(describe(at), [&] {
+    for (std::size_t i = 0; i < mine.writes.size(); ++i) {
+      const auto found = messages_.find(mine.messages[sent + i]);
+      store(at, i, std::move(found->second));
+      messages_.erase(found);
+    }
+  });
+  finish(at);
+}
+
 void Execution::execute_together(const std::vector<At>& members) {
   located(describe(members[0]), [&] {
     for (std::size_t operand = 0; operand < step(members[0]).reads.size(); ++operand) {
@@ -223,6 +273,10 @@ void Execution::report_deadlock() const {
       text += "\n  " + describe(at) + " waits for others of group '" +
               program_.group(std::get<0>(meeting)).name + "'";
     }
+  }
+  for (const auto& [message, at] : waiting_messages_) {
+    text += "\n  " + describe(at) + " waits for a message from rank " +
+            std::to_string(std::get<1>(message).index);
   }
   throw ReferenceError(text);
 }

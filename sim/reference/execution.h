@@ -40,6 +40,8 @@ class Execution {
   void allocate_or_release(const At& at);
   void arrive(const At& at);
   void execute_together(const std::vector<At>& members);
+  void post_messages(const At& at);
+  void take_messages(const At& at);
   void move_operand(const std::vector<At>& members, std::size_t operand);
   void finish(const At& at);
   Call call_of(const At& at);
@@ -58,6 +60,8 @@ class Execution {
   std::vector<std::vector<std::vector<std::size_t>>> dependents_;  ///< by rank, step
   std::vector<At> ready_;
   std::map<Meeting, std::vector<At>> waiting_;
+  std::map<MessageId, Array> messages_;      ///< sent and not yet received
+  std::map<MessageId, At> waiting_messages_;  ///< who waits for them
   std::size_t left_ = 0;  ///< steps not yet done, all ranks
 };
 

@@ -1,5 +1,6 @@
 #include "sim/reference/memory.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace longhaul {
@@ -10,12 +11,13 @@ constexpr double poison = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 
-RankMemory::RankMemory(const Program& program) : tensors_(&program.tensors) {
+RankMemory::RankMemory(const Program& program, RankId rank) : tensors_(&program.tensors) {
   for (const Tensor& tensor : program.tensors) {
     const auto count = static_cast<std::size_t>(tensor.slots);
     auto& slots = slots_.emplace_back(count);
     if (tensor.persistent) {
-      slots.assign(count, Array::filled(tensor.shape, poison));
+      const auto held = static_cast<std::size_t>(tensor.held_slots(program.mesh, rank));
+      std::fill_n(slots.begin(), held, Array::filled(tensor.shape, poison));
     }
   }
 }

@@ -31,7 +31,7 @@ struct Operand {
 class RankMemory {
  public:
   /// Persistent tensors are held from the start.
-  explicit RankMemory(const Program& program);
+  RankMemory(const Program& program, RankId rank);
   void allocate(const Operand& operand);
   void release(const Operand& operand);
   /// A copy of the operand's elements; an error if any of them is NaN.

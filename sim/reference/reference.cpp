@@ -40,7 +40,7 @@ std::vector<std::int64_t> whole_shape(const Program& program, const Tensor& tens
 
 Operand operand_of(const Program& program, TensorId tensor, std::int64_t slot) {
   const Tensor& declared = program.tensor(tensor);
-  if (slot < 0 || slot >= declared.slots) {
+  if (slot < 0 || (declared.stage_slots.empty() && slot >= declared.slots)) {
     throw ReferenceError("'" + declared.name + "' has no slot " + std::to_string(slot));
   }
   Operand operand;
@@ -89,7 +89,7 @@ void gather_part(const Array& part, const std::vector<std::int64_t>& places, dou
 // Memory keeps a pointer to the tensors: a run is neither copied nor moved (see the header).
 ReferenceRun::ReferenceRun(const Program& program) : program_(complete(program)) {
   for (std::int64_t rank = 0; rank < program_.mesh.ranks(); ++rank) {
-    memory_.emplace_back(program_);
+    memory_.emplace_back(program_, RankId(static_cast<std::size_t>(rank)));
   }
 }
 
@@ -105,13 +105,18 @@ TensorId ReferenceRun::find(const std::string& name) const {
 void ReferenceRun::set_global(const std::string& name, std::int64_t slot, const Array& whole) {
   const TensorId id = find(name);
   const Tensor& tensor = program_.tensor(id);
-  const Operand operand = operand_of(program_, id, slot);
+  Operand operand = operand_of(program_, id, slot);
   const auto wanted = whole_shape(program_, tensor);
   if (!tensor.persistent || whole.shape != wanted) {
     throw ReferenceError("'" + name + "' is persistent and " + print_shape(wanted) +
                          " over all ranks, or cannot be set to " + print_shape(whole.shape));
   }
   for (std::size_t rank = 0; rank < memory_.size(); ++rank) {
+    const auto mine = tensor.slot_of_whole(program_.mesh, RankId(rank), slot);
+    if (!mine) {
+      continue;
+    }
+    operand.slot = *mine;
     Array part = Array::filled(tensor.shape, 0.0);
     const auto places = places_in_whole(program_, tensor, RankId(rank));
     for (std::size_t i = 0; i < places.size(); ++i) {
@@ -129,16 +134,22 @@ void ReferenceRun::run(ExecutionOrder order, std::uint64_t seed) {
 Array ReferenceRun::gather_global(const std::string& name, std::int64_t slot) const {
   const TensorId id = find(name);
   const Tensor& tensor = program_.tensor(id);
-  const Operand operand = operand_of(program_, id, slot);
+  Operand operand = operand_of(program_, id, slot);
   double scale = 0;
-  for (const RankMemory& memory : memory_) {
-    scale = std::max(scale, largest(memory.read(operand)));
+  std::vector<std::optional<Array>> parts;
+  for (std::size_t rank = 0; rank < memory_.size(); ++rank) {
+    const auto mine = tensor.slot_of_whole(program_.mesh, RankId(rank), slot);
+    operand.slot = mine.value_or(0);
+    parts.push_back(mine ? std::optional<Array>(memory_[rank].read(operand)) : std::nullopt);
+    scale = std::max(scale, mine ? largest(*parts.back()) : 0.0);
   }
   Array whole = Array::filled(whole_shape(program_, tensor), 0.0);
   std::vector<bool> filled(whole.values.size(), false);
   for (std::size_t rank = 0; rank < memory_.size(); ++rank) {
-    gather_part(memory_[rank].read(operand), places_in_whole(program_, tensor, RankId(rank)), scale,
-                name, whole, filled);
+    if (parts[rank]) {
+      gather_part(*parts[rank], places_in_whole(program_, tensor, RankId(rank)), scale, name, whole,
+                  filled);
+    }
   }
   if (std::find(filled.begin(), filled.end(), false) != filled.end()) {
     throw ReferenceError("no rank holds some elements of '" + name + "'");

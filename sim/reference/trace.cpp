@@ -38,6 +38,30 @@ Operand resolve(const Program& program, RankId rank, const Cursor& cursor, const
   return operand;
 }
 
+// Messages that a rank has sent or received so far, by way.
+using MessageCounts = std::map<std::tuple<Stream, RankId, RankId>, std::int64_t>;
+
+void number_messages(const Program& program, RankId rank, const Instruction& instruction,
+                     MessageCounts& counts, Step& step) {
+  const Group& group = program.group(*instruction.group);
+  const std::vector<RankId> members = group_members(program.mesh, group, rank);
+  const auto size = static_cast<std::int64_t>(members.size());
+  const std::int64_t me = group_index(program.mesh, group, rank);
+  const auto number = [&](RankId from, RankId to) {
+    std::int64_t& count = counts[{instruction.stream, from, to}];
+    step.messages.emplace_back(instruction.stream, from, to, count++);
+  };
+  const auto member = [&](std::int64_t shift) {
+    return members[static_cast<std::size_t>(((me + shift) % size + size) % size)];
+  };
+  for (const int shift : instruction.to) {
+    number(rank, member(shift));
+  }
+  for (const int shift : instruction.from) {
+    number(member(-shift), rank);
+  }
+}
+
 // What happened to a slot so far.
 struct SlotHistory {
   std::vector<std::size_t> readers;  ///< since the last writer
@@ -51,6 +75,7 @@ std::vector<Step> trace(const Program& program, RankId rank,
                         const std::vector<std::size_t>& left_out) {
   std::vector<Step> steps;
   std::vector<std::int64_t> meetings(program.groups.size(), 0);
+  MessageCounts messages;
   for (Cursor cursor(program, rank); !cursor.done(); cursor.advance()) {
     if (std::find(left_out.begin(), left_out.end(), cursor.place()) != left_out.end()) {
       continue;
@@ -67,6 +92,9 @@ std::vector<Step> trace(const Program& program, RankId rank,
     }
     if (is_collective(instruction.op)) {
       step.meeting = meetings[instruction.group->index]++;
+    }
+    if (instruction.op == Op::exchange) {
+      number_messages(program, rank, instruction, messages, step);
     }
     steps.push_back(std::move(step));
   }

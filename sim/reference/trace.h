@@ -2,12 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <tuple>
 #include <vector>
 
 #include "sim/program/program.h"
 #include "sim/reference/memory.h"
 
 namespace longhaul {
+
+/// Stream, sender, receiver, and how many came before on this way.
+using MessageId = std::tuple<Stream, RankId, RankId, std::int64_t>;
 
 /// One executed instruction of one rank.
 struct Step {
@@ -16,6 +20,7 @@ struct Step {
   std::vector<Operand> reads;
   std::vector<Operand> writes;
   std::int64_t meeting = 0;        ///< collectives: how many this rank had in the group before
+  std::vector<MessageId> messages;  ///< exchanges: of each read, then of each write
   std::vector<std::size_t> after;  ///< steps of this rank that must be done before
 };
 

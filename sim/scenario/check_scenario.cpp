@@ -81,6 +81,7 @@ class Checker {
   void check_sequence();
   void check_batch();
   void check_phase();
+  void check_pipeline();
 
   const ScenarioDraft& draft_;
   Diagnostics& diagnostics_;
@@ -144,12 +145,21 @@ void Checker::check_support() {
     error("workload.cached_tokens", "no-schedule", "tokens that are already cached: " + soon,
           "leave out 'cached_tokens'");
   }
-  if (plan_.pipeline > 1) {
-    error("plan.pipeline", "no-schedule", "pipeline parallelism: " + soon, "use pipeline: 1");
+  if (plan_.pipeline > 1 && workload_.phase != Phase::train) {
+    error("plan.pipeline", "no-schedule", "pipelines outside training: " + soon,
+          "use pipeline: 1");
   }
-  if (plan_.virtual_pipeline > 1) {
-    error("plan.virtual_pipeline", "no-schedule", "interleaved pipelines: " + soon,
-          "use virtual_pipeline: 1");
+  const std::int64_t mixtures = draft_.model ? expert_layers(model()) : 0;
+  if (plan_.pipeline > 1 && mixtures > 0 && mixtures < model().layers) {
+    error("plan.pipeline", "no-schedule", "a pipeline of dense layers and mixtures: " + soon,
+          "use pipeline: 1");
+  }
+  if (plan_.pipeline > 1 && plan_.recompute_layers > 0) {
+    error("plan.pipeline", "no-schedule", "recompute of some layers with a pipeline: " + soon,
+          "leave out 'recompute_layers'");
+  }
+  if (plan_.pipeline > 1 && plan_.zero == 3) {
+    error("plan.zero", "no-schedule", "ZeRO 3 with a pipeline: " + soon, "use zero: 1 or 2");
   }
   if (!plan_.offload.empty()) {
     error("plan.offload", "no-schedule", "offload to host memory: " + soon, "use offload: []");
@@ -617,6 +627,40 @@ void Checker::check_batch() {
   }
 }
 
+// Layers deal evenly to the stages and their chunks, micro-batches to the interleaved schedule.
+void Checker::check_pipeline() {
+  const std::int64_t parts = product({plan_.pipeline, plan_.virtual_pipeline});
+  const std::int64_t layers = model().layers + (plan_.uneven_stages ? 2 : 0);
+  if (plan_.virtual_pipeline > 1 && plan_.pipeline == 1) {
+    error("plan.virtual_pipeline", "not-used",
+          fmt::format("virtual_pipeline {} is given without a pipeline", plan_.virtual_pipeline),
+          "write pipeline: 4, or leave out 'virtual_pipeline'");
+    return;
+  }
+  if (plan_.uneven_stages && (plan_.pipeline < 2 || plan_.virtual_pipeline > 1)) {
+    error("plan.uneven_stages", "not-used",
+          "stages of unequal size need a pipeline, and one that is not interleaved",
+          "leave out 'uneven_stages'");
+    return;
+  }
+  if (layers % parts != 0 || layers / parts < (plan_.uneven_stages ? 2 : 1)) {
+    error(plan_.virtual_pipeline > 1 ? "plan.virtual_pipeline" : "plan.pipeline", "not-divisible",
+          fmt::format("{} layers{} do not divide by pipeline {} x virtual_pipeline {}",
+                      model().layers, plan_.uneven_stages ? " and 2 for embedding and head" : "",
+                      plan_.pipeline, plan_.virtual_pipeline),
+          "choose stages and chunks that divide the layers, or uneven_stages: true");
+  }
+  const std::int64_t sequences = product({workload_.micro_batch, plan_.data});
+  if (plan_.virtual_pipeline > 1 && workload_.global_batch % sequences == 0 &&
+      workload_.global_batch / sequences % plan_.pipeline != 0) {
+    error("plan.virtual_pipeline", "not-divisible",
+          fmt::format("{} micro-batches do not divide by pipeline {}, as the interleaved schedule "
+                      "needs",
+                      workload_.global_batch / sequences, plan_.pipeline),
+          "choose a global batch with a multiple of 'pipeline' micro-batches");
+  }
+}
+
 void Checker::check_phase() {
   if (draft_.has("workload.pass") && workload_.phase != Phase::attention) {
     error("workload.pass", "not-used", "'pass' is for phase attention only",
@@ -657,6 +701,7 @@ std::optional<Scenario> Checker::run() {
       check_experts();
       check_recompute();
       check_batch();
+      check_pipeline();
     }
   }
   if (broken_) {

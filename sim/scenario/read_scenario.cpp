@@ -257,6 +257,7 @@ void ScenarioReader::read_plan(const YamlValue& map) {
   }
   plan.pipeline = reader.integer("pipeline", degree_range, plan.pipeline);
   plan.virtual_pipeline = reader.integer("virtual_pipeline", degree_range, plan.virtual_pipeline);
+  plan.uneven_stages = reader.boolean("uneven_stages", plan.uneven_stages);
   read_data(reader);
   plan.zero = static_cast<int>(reader.integer("zero", {0, 3}, plan.zero));
   plan.shard_over_context = reader.boolean("shard_over_context", plan.shard_over_context);

@@ -71,6 +71,8 @@ struct Plan {
   ContextPlan context;
   std::int64_t pipeline = 1;
   std::int64_t virtual_pipeline = 1;
+  /// The first and the last stage hold a layer less than the others.
+  bool uneven_stages = false;
   std::int64_t data = 1;           ///< replicas
   int zero = 1;                    ///< ZeRO stage; 3 = FSDP full shard
   std::int64_t expert = 1;         ///< ranks that a layer's experts are dealt to

@@ -30,6 +30,7 @@ TensorRef ProgramBuilder::tensor(const std::string& name, const TensorSpec& spec
   made.persistent = spec.persistent;
   made.role = spec.role;
   made.view = spec.view;
+  made.stage_slots = spec.stage_slots;
   check(!made.view || made.persistent, "only persistent tensors are views");
   ref.tensor = TensorId(program_.tensors.size());
   program_.tensors.push_back(std::move(made));
@@ -65,8 +66,9 @@ void ProgramBuilder::host(const std::string& label, double seconds, bool waits) 
   }
 }
 
-std::optional<GroupId> ProgramBuilder::group(const std::string& name, std::vector<Axis> axes) {
-  Group wanted{name, std::move(axes)};
+std::optional<GroupId> ProgramBuilder::group(const std::string& name, std::vector<Axis> axes,
+                                             bool ends) {
+  Group wanted{name, std::move(axes), ends};
   if (group_size(program_.mesh, wanted) <= 1) {
     return std::nullopt;
   }
@@ -81,7 +83,11 @@ std::optional<GroupId> ProgramBuilder::group(const std::string& name, std::vecto
 
 LoopId ProgramBuilder::begin_loop(const std::string& name, std::int64_t count, bool uniform) {
   const LoopId loop(program_.loops.size());
-  program_.loops.push_back({name, count, uniform});
+  Loop made;
+  made.name = name;
+  made.count = count;
+  made.uniform = uniform;
+  program_.loops.push_back(std::move(made));
   compute(Op::loop_begin, name, {}, {}).loop = loop;
   return loop;
 }
@@ -98,6 +104,9 @@ Instruction& ProgramBuilder::compute(Op op, const std::string& label, std::vecto
   instruction.label = label;
   instruction.reads = std::move(reads);
   instruction.writes = std::move(writes);
+  if (op != Op::loop_end) {
+    instruction.when = when_;
+  }
   program_.code.push_back(std::move(instruction));
   return program_.code.back();
 }

@@ -21,6 +21,7 @@ struct TensorSpec {
   bool persistent = false;
   Role role = Role::none;
   bool view = false;
+  std::vector<std::vector<std::int64_t>> stage_slots = {};
 };
 
 /// Builds one program. Declaring a name twice gives the same tensor, so a piece of schedule can be
@@ -46,11 +47,16 @@ class ProgramBuilder {
   }
 
   // ---- groups: nothing when the group has one member
-  std::optional<GroupId> group(const std::string& name, std::vector<Axis> axes);
+  std::optional<GroupId> group(const std::string& name, std::vector<Axis> axes,
+                               bool ends = false);
 
   // ---- loops
   LoopId begin_loop(const std::string& name, std::int64_t count, bool uniform);
   void end_loop(LoopId loop);
+
+  // ---- conditions: what is emitted between these is executed where the condition holds
+  void begin_when(Condition condition) { when_.push_back(std::move(condition)); }
+  void end_when() { when_.pop_back(); }
 
   // ---- instructions; every one belongs to the part set last
   void part(Part part) { part_ = part; }
@@ -69,6 +75,7 @@ class ProgramBuilder {
   Program program_;
   std::map<std::string, TensorId> by_name_;
   Part part_ = Part::forward;
+  std::vector<Condition> when_;
 };
 
 }  // namespace longhaul

@@ -10,6 +10,8 @@ TensorRef ModelEnds::ids(ProgramBuilder& build, const std::string& name, Index s
   spec.slots = scenario_.workload.phase == Phase::train ? scenario_.micro_batches() : 1;
   spec.persistent = true;
   spec.role = Role::input;
+  const bool first = name == "tokens";
+  spec.stage_slots = Stages(scenario_).on(first, !first, spec.slots);
   return build.tensor(name, spec, slot);
 }
 
@@ -20,6 +22,8 @@ TensorRef ModelEnds::outside(ProgramBuilder& build, const std::string& name, Rol
   spec.persistent = true;
   spec.view = true;
   spec.role = role;
+  const bool first = name == "x" || name == "dx";
+  spec.stage_slots = Stages(scenario_).on(first, !first, spec.slots);
   return build.tensor(name, spec, slot);
 }
 
@@ -180,7 +184,7 @@ void ModelEnds::loss_of_tokens(ProgramBuilder& build, TensorRef tokens, TensorRe
 }
 
 TensorRef ModelEnds::loss_and_back(ProgramBuilder& build, TensorRef hidden,
-                                   TensorRef labels) const {
+                                   TensorRef labels, Index slot) const {
   const Weight norm = parameters_.root("norm_final");
   const TensorRef normed = build.fresh("normed_final", block_.stream_spec());
   build.compute(Op::norm, "final norm", {hidden, norm.value}, {normed});
@@ -207,7 +211,7 @@ TensorRef ModelEnds::loss_and_back(ProgramBuilder& build, TensorRef hidden,
     build.end_loop(loop);
   }
   const TensorRef d_norm = block_.sum_over_tensor(build, "d_normed_final", partial);
-  const TensorRef d = build.fresh("d_hidden", block_.stream_spec());
+  const TensorRef d = build.fresh("d_hidden", block_.stream_spec(), slot);
   build.compute(Op::norm_backward, "final norm backward", {hidden, norm.value, d_norm},
                 {d, norm.gradient});
   block_.drop_gathered(build, tokens, normed);

@@ -24,7 +24,9 @@ class ModelEnds {
   /// Final norm and head; only the last token's logits for a prefill.
   void logits_only(ProgramBuilder& build, TensorRef hidden) const;
   /// Final norm, head, loss, and back: allocates and returns the gradient of `hidden`.
-  TensorRef loss_and_back(ProgramBuilder& build, TensorRef hidden, TensorRef labels) const;
+  /// in slot `slot` of "d_hidden".
+  TensorRef loss_and_back(ProgramBuilder& build, TensorRef hidden, TensorRef labels,
+                          Index slot = Index::of(0)) const;
 
  private:
   TensorRef outside(ProgramBuilder& build, const std::string& name, Role role, Index slot) const;

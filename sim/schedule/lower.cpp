@@ -28,7 +28,9 @@ namespace {
 
 Program lower_phase(const Scenario& scenario) {
   switch (scenario.workload.phase) {
-    case Phase::train: return lower_training_step(scenario);
+    case Phase::train:
+      return scenario.plan.pipeline > 1 ? lower_pipeline_step(scenario)
+                                        : lower_training_step(scenario);
     case Phase::forward:
     case Phase::prefill: return lower_forward_step(scenario);
     case Phase::attention: return lower_attention_step(scenario);
@@ -41,7 +43,8 @@ Program lower_phase(const Scenario& scenario) {
 }  // namespace
 
 Program lower(const Scenario& scenario) {
-  check(scenario.plan.pipeline == 1, "check_scenario refuses pipelines, which have no schedule");
+  check(scenario.plan.pipeline == 1 || scenario.workload.phase == Phase::train,
+        "check_scenario refuses pipelines of other phases, which have no schedule");
   check(scenario.plan.offload.empty(), "check_scenario refuses offload, which has no schedule");
   Program program = lower_phase(scenario);
   program.product_type = scenario.precision.compute;

@@ -63,6 +63,7 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
                        bool training, bool routed)
     : build_(build),
       scenario_(scenario),
+      stages_(scenario),
       shapes_(shapes),
       training_(training),
       routed_(routed),
@@ -124,7 +125,7 @@ void Parameters::store_layers() {
 bool Parameters::decide_on_demand() const {
   const std::int64_t replicas = scenario_.plan.data * shapes_.ring * shapes_.ulysses;
   return training_ && scenario_.stack().gradients_on_demand && scenario_.micro_batches() == 1 &&
-         !hybrid_ && !has_experts(scenario_.model) && (two_turns() || replicas == 1);
+         !hybrid_ && scenario_.plan.pipeline == 1 && !has_experts(scenario_.model) && (two_turns() || replicas == 1);
 }
 
 void Parameters::store_all() {
@@ -161,9 +162,21 @@ TensorSpec Parameters::full_spec(const Stored& stored) const {
   const bool small = !training_ && stored.of_layer() && scenario_.precision.compute == DataType::fp8;
   spec.type = small ? DataType::fp8 : shapes_.type;
   spec.slots = stored.of_layer() ? layers_of(stored.shape.kind) : 1;
+  spec.stage_slots = holders(stored);
   spec.persistent = true;
   spec.category = MemoryCategory::parameters;
   return spec;
+}
+
+// Stages of a pipeline that hold a weight. The head of tied embeddings is a copy of them.
+std::vector<std::vector<std::int64_t>> Parameters::holders(const Stored& stored) const {
+  const bool copied = scenario_.model.tied_embeddings && stored.shape.name == "embedding";
+  switch (stored.section) {
+    case Section::layers: return stages_.layers();
+    case Section::bottom: return stages_.on(true, copied, 1);
+    case Section::top: break;
+  }
+  return stages_.on(false, true, 1);
 }
 
 // This rank's part: the first dimension (of experts the second) cut over the shard group. Where that does not divide, a
@@ -250,6 +263,9 @@ void Parameters::store_optimizer(Stored& stored) {
 }
 
 std::int64_t Parameters::layers_of(LayerKind kind) const {
+  if (!stages_.one()) {
+    return stages_.most_layers();  // all of one kind
+  }
   const std::int64_t mixtures = expert_layers(scenario_.model);
   switch (kind) {
     case LayerKind::dense: return scenario_.model.layers - mixtures;
@@ -411,6 +427,10 @@ void Parameters::over_layers(const std::string& name, LayerOrder order,
                              const std::function<void(Index)>& body) const {
   const bool up = order == LayerOrder::first_to_last;
   std::vector<LayerRun> runs = layer_runs(scenario_.model);
+  if (!stages_.one()) {
+    over_stage_layers(name, runs[0], body);
+    return;
+  }
   if (!up) {
     std::reverse(runs.begin(), runs.end());
   }
@@ -420,6 +440,72 @@ void Parameters::over_layers(const std::string& name, LayerOrder order,
     body(Index::counter(loop, up ? 1 : -1, up ? run.first : run.first + run.count - 1));
     build_.end_loop(loop);
   }
+}
+
+// A stage's layers are of one kind; their order matters to nothing but a little overlap.
+void Parameters::over_stage_layers(const std::string& name, const LayerRun& run,
+                                   const std::function<void(Index)>& body) const {
+  set_run(run);
+  const LoopId loop = build_.begin_loop(name, stages_.most_layers(), true);
+  build_.program().loops[loop.index].stage_counts = stages_.uneven_counts();
+  body(Index::counter(loop));
+  build_.end_loop(loop);
+}
+
+// What is outside the layers, where it is: at the bottom, on top, and the copy of tied embeddings.
+void Parameters::on_stage(const Condition& where, const std::function<void()>& act) const {
+  if (!stages_.one()) {
+    build_.begin_when(where);
+  }
+  act();
+  if (!stages_.one()) {
+    build_.end_when();
+  }
+}
+
+void Parameters::at_bottom(const std::function<void(const Some&)>& act) const {
+  on_stage(stages_.first(), [&] { act(some(Section::bottom)); });
+}
+
+void Parameters::on_top(const std::function<void(const Some&)>& act) const {
+  on_stage(stages_.last(), [&] {
+    act(some(Section::top));
+    if (!copy().empty()) {
+      act(copy());
+    }
+  });
+}
+
+// The weight that the last stage of a pipeline holds besides those on top.
+Parameters::Some Parameters::copy() const {
+  Some found;
+  for (const Stored& stored : stored_) {
+    if (!stages_.one() && scenario_.model.tied_embeddings && stored.shape.name == "embedding") {
+      found.push_back(&stored);
+    }
+  }
+  return found;
+}
+
+void Parameters::prepare_copy() const { prepare_some(copy(), Index::of(0), Index::of(0)); }
+
+void Parameters::reduce_copy(bool last) const {
+  if (fresh_gradients() || (last && overlaps_)) {
+    reduce_some(copy(), Index::of(0), Index::of(0));
+  }
+}
+
+void Parameters::sum_copies() const {
+  if (copy().empty()) {
+    return;
+  }
+  build_.part(Part::gradient_reduction);
+  const GroupId ends = *build_.group("embeddings", {Axis::pipeline}, true);
+  const std::vector<TensorRef> gradients = refs(copy(), &Stored::gradient, Index::of(0));
+  build_.begin_when(stages_.either_end());
+  build_.collective(Op::all_reduce, Stream::pipeline, ends, "sum gradients of tied embeddings",
+                    gradients, gradients);
+  build_.end_when();
 }
 
 void Parameters::gather_layer(Index layer, Index turn) const {
@@ -543,19 +629,24 @@ void Parameters::zero_gradients() const {
       experts_->zero(experts_->some(Section::layers), layer);
     }
   });
-  zero(some(Section::bottom), Index::of(0));
-  zero(some(Section::top), Index::of(0));
+  at_bottom([&](const Some& stored) { zero(stored, Index::of(0)); });
+  on_top([&](const Some& stored) { zero(stored, Index::of(0)); });
 }
 
 void Parameters::prepare_gradients(Section section, Index layer, Index turn) const {
   if (experts_) {
     experts_->prepare_gradients(section, layer, turn);
   }
+  prepare_some(some(section), layer, turn);
+}
+
+void Parameters::prepare_some(const Some& all, Index layer, Index turn) const {
   if (!fresh_gradients()) {
     return;
   }
-  for (const Stored* stored : some(section)) {
-    const TensorRef local = build_.at(stored->local, two_turns() ? turn : place_of_layer(*stored, layer));
+  for (const Stored* stored : all) {
+    const TensorRef local =
+        build_.at(stored->local, two_turns() ? turn : place_of_layer(*stored, layer));
     build_.allocate(local);
     if (is_added_to(stored->shape.name)) {
       build_.compute(Op::zero, "zero gradient of " + stored->shape.name, {}, {local});
@@ -660,18 +751,21 @@ void Parameters::reduce_rest() const {
     return;
   }
   const Index only = Index::of(0);
-  reduce_now(Section::top, only, only);
+  on_top([&](const Some& stored) { reduce_some(stored, only, only); });
   over_layers("reduce gradients", LayerOrder::last_to_first, [&](Index layer) {
     reduce_now(Section::layers, layer, only);
     if (experts_) {
       experts_->reduce_now(Section::layers, layer, only);
     }
   });
-  reduce_now(Section::bottom, only, only);
+  at_bottom([&](const Some& stored) { reduce_some(stored, only, only); });
 }
 
 void Parameters::reduce_now(Section section, Index layer, Index turn) const {
-  const Some stored = some(section);
+  reduce_some(some(section), layer, turn);
+}
+
+void Parameters::reduce_some(const Some& stored, Index layer, Index turn) const {
   if (stored.empty()) {
     return;
   }
@@ -740,21 +834,22 @@ void Parameters::gather_updated_weights() const {
     return;
   }
   const std::string label = "gather updated weights";
-  gather(some(Section::bottom), label, Index::of(0), Index::of(0));
+  at_bottom([&](const Some& stored) { gather(stored, label, Index::of(0), Index::of(0)); });
   over_layers(label, LayerOrder::first_to_last, [&](Index layer) {
     gather(some(Section::layers), label, layer, layer);
     if (experts_ && experts_->gathers_late()) {
       experts_->gather(experts_->some(Section::layers), label, layer, layer);
     }
   });
-  gather(some(Section::top), label, Index::of(0), Index::of(0));
+  on_top([&](const Some& stored) { gather(stored, label, Index::of(0), Index::of(0)); });
 }
 
 void Parameters::optimize() const {
   reduce_rest();
+  sum_copies();
   build_.part(Part::optimizer);
-  optimize_some(some(Section::bottom), Index::of(0));
-  optimize_some(some(Section::top), Index::of(0));
+  at_bottom([&](const Some& stored) { optimize_some(stored, Index::of(0)); });
+  on_top([&](const Some& stored) { optimize_some(stored, Index::of(0)); });
   over_layers("optimizer", LayerOrder::first_to_last, [&](Index layer) {
     optimize_some(some(Section::layers), layer);
     if (experts_) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/schedule/stages.h"
 #include "sim/schedule/transformer_block.h"
 
 namespace longhaul {
@@ -65,6 +66,9 @@ class Parameters {
   /// Sums these gradients over replicas, as ZeRO's stage does; `last`: of the step's last
   /// micro-batch.
   void reduce_gradients(Section section, Index layer, Index turn, bool last) const;
+  /// The same of the head's copy of tied embeddings, which the last stage of a pipeline holds.
+  void prepare_copy() const;
+  void reduce_copy(bool last) const;
   /// One Adam step on what this rank owns, and the updated weights back to everyone.
   void optimize() const;
   /// True if each micro-batch's gradients are written, not added up: under ZeRO 2 and 3, which sum
@@ -114,6 +118,16 @@ class Parameters {
   void gather_layer(Index layer, Index turn) const;
   void gather(const Some& stored, const std::string& label, Index layer, Index turn) const;
   void zero(const Some& stored, Index slot) const;
+  [[nodiscard]] Some copy() const;
+  [[nodiscard]] std::vector<std::vector<std::int64_t>> holders(const Stored& stored) const;
+  void prepare_some(const Some& stored, Index layer, Index turn) const;
+  void reduce_some(const Some& stored, Index layer, Index turn) const;
+  void sum_copies() const;
+  void on_stage(const Condition& where, const std::function<void()>& act) const;
+  void at_bottom(const std::function<void(const Some&)>& act) const;
+  void on_top(const std::function<void(const Some&)>& act) const;
+  void over_stage_layers(const std::string& name, const LayerRun& run,
+                         const std::function<void(Index)>& body) const;
   void sum_over_replicas(const Some& stored, Index local_slot, Index layer) const;
   void sum_hybrid(GroupId group, const Some& stored, const std::vector<TensorRef>& local,
                   const std::vector<TensorRef>& gradients) const;
@@ -160,6 +174,7 @@ class Parameters {
 
   ProgramBuilder& build_;
   const Scenario& scenario_;
+  Stages stages_;
   Shapes shapes_;
   bool training_;
   int stage_ = 0;

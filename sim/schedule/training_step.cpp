@@ -19,7 +19,7 @@ class TrainingStep {
         layers_(scenario.model.layers),
         full_(scenario.plan.recompute == Recompute::full),
         selective_(scenario.plan.recompute == Recompute::selective),
-        detailed_(is_detailed(scenario.plan.recompute_detail)),
+        detailed_(recomputes_parts(scenario.plan.recompute_detail)),
         recomputing_(scenario.plan.recompute_layers > 0 ? scenario.plan.recompute_layers
                                                         : scenario.model.layers),
         tied_(scenario.model.tied_embeddings) {
@@ -48,9 +48,6 @@ class TrainingStep {
     TensorSpec spec = block_.stream_spec();
     spec.slots = layers_ + 1;
     return build_.tensor("hidden", spec, slot);
-  }
-  static bool is_detailed(RecomputeDetail detail) {
-    return detail != RecomputeDetail::standard && detail != RecomputeDetail::attention_core;
   }
   // Saved activations: a slot per layer, or one for the layer at hand when all is recomputed.
   [[nodiscard]] bool saves_nothing() const { return full_ && !detailed_ && recomputing_ == layers_; }
@@ -159,34 +156,11 @@ void TrainingStep::forward_layer(Index layer, Index turn, bool recomputes) {
   }
 }
 
-// The same tensors at another slot.
-LayerState moved(const ProgramBuilder& build, LayerState state, TensorRef input, Index slot) {
-  const auto move = [&](TensorRef& ref) {
-    if (build.of(ref).slots > 1) {
-      ref.slot = slot;
-    }
-  };
-  for (TensorRef* ref : {&state.norm_attention, &state.attention.q, &state.attention.k,
-                         &state.attention.v, &state.attention.o, &state.attention.lse, &state.o,
-                         &state.middle, &state.norm_mlp, &state.up, &state.activation,
-                         &state.attention_mask, &state.mlp_mask, &state.experts.logits,
-                         &state.experts.input, &state.experts.weights, &state.experts.up,
-                         &state.experts.activation, &state.experts.shared_up,
-                         &state.experts.shared_activation}) {
-    move(*ref);
-  }
-  for (TensorRef& scores : state.attention.scores) {
-    move(scores);
-  }
-  state.input = input;
-  return state;
-}
-
 void TrainingStep::backward_layer(Index layer, Index turn, TensorRef d, bool last,
                                   bool recomputes) {
   const LayerWeights weights = parameters_.layer(layer, turn);
   const TensorRef input = hidden(layer);
-  LayerState state = moved(build_, saved_[weights.mixture ? 1 : 0], input, layer);
+  LayerState state = at_slot(build_, saved_[weights.mixture ? 1 : 0], input, layer);
   build_.part(Part::recompute);
   if (recomputes && detailed_) {
     block_.restore_details(build_, weights, state, saved_slots(), saved_slot(layer));

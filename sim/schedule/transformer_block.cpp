@@ -430,4 +430,26 @@ void TransformerBlock::attention_backward(ProgramBuilder& build, const LayerWeig
   build.release({d_norm});
 }
 
+LayerState at_slot(const ProgramBuilder& build, LayerState state, TensorRef input, Index slot) {
+  const auto move = [&](TensorRef& ref) {
+    if (build.of(ref).slots > 1) {
+      ref.slot = slot;
+    }
+  };
+  for (TensorRef* ref : {&state.norm_attention, &state.attention.q, &state.attention.k,
+                         &state.attention.v, &state.attention.o, &state.attention.lse, &state.o,
+                         &state.middle, &state.norm_mlp, &state.up, &state.activation,
+                         &state.attention_mask, &state.mlp_mask, &state.experts.logits,
+                         &state.experts.input, &state.experts.weights, &state.experts.up,
+                         &state.experts.activation, &state.experts.shared_up,
+                         &state.experts.shared_activation}) {
+    move(*ref);
+  }
+  for (TensorRef& scores : state.attention.scores) {
+    move(scores);
+  }
+  state.input = input;
+  return state;
+}
+
 }  // namespace longhaul

@@ -43,6 +43,14 @@ struct LayerState {
   TensorRef attention_mask, mlp_mask;  ///< of dropout, a byte per element (drops() only)
 };
 
+/// True if parts of a layer are recomputed, as sim/schedule/recompute.cpp does.
+inline bool recomputes_parts(RecomputeDetail detail) {
+  return detail != RecomputeDetail::standard && detail != RecomputeDetail::attention_core;
+}
+
+/// The same tensors at another slot, where they have several; `input` apart.
+LayerState at_slot(const ProgramBuilder& build, LayerState state, TensorRef input, Index slot);
+
 /// Emits layers. Holds no state of its own besides sizes.
 class TransformerBlock {
  public:

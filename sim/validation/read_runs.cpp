@@ -114,8 +114,10 @@ void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
           .value_or(Recompute::none);
   read_recompute_detail(look.text("recompute_detail"), run.draft->model->layers, plan);
   run.recompute_unknown = look.text("recompute") == "unknown";
-  if (plan.pipeline > 1) {
-    run.skip_reason = "pipeline parallelism has no schedule yet";
+  plan.uneven_stages = look.flag("uneven_stages");
+  const std::string schedule = look.text("schedule", "1f1b");
+  if (plan.pipeline > 1 && schedule != "1f1b" && schedule != "interleaved") {
+    run.skip_reason = "pipeline schedule '" + schedule + "' is not modelled";
   } else if (look.text("recompute_detail") == "unknown_fraction") {
     run.skip_reason = "how many layers recompute is not known";
   } else if (look.text("recompute_detail") == "keep_attention_output_part") {

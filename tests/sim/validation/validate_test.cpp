@@ -90,9 +90,9 @@ TEST_CASE("a rate of unknown convention is not scored, and says so") {
 
 TEST_CASE("what has no schedule yet is skipped with its reason") {
   std::string plan = plain_plan;
-  plan.replace(plan.find("pipeline: 1"), 11, "pipeline: 4");
+  plan.replace(plan.find("pipeline: 1"), 11, "pipeline: 4, schedule: zb_h1");
   const MeasuredRun run = only_run(run_text(plan, "{step_time: 2 s}"));
-  CHECK(run.skip_reason == "pipeline parallelism has no schedule yet");
+  CHECK(run.skip_reason == "pipeline schedule 'zb_h1' is not modelled");
 }
 
 TEST_CASE("a file of another format is refused at its place") {

@@ -1,0 +1,581 @@
+// A training step over a pipeline of stages: 1F1B and its interleaved form as Megatron-LM runs them
+// (arXiv 2104.04473; megatron/core/pipeline_parallel/schedules.py). docs/models/pipeline.md.
+//
+// All stages run one loop of turns: the forward pass of turn t and the backward pass that is due w
+// turns later, where w, the stage's warm-up, is smaller towards the end of the pipeline. Warm-up and
+// cool-down are the turns without a backward or a forward pass. The passes are numbered: interleaved,
+// a stage's pass k is of chunk (k / p) mod v, which runs groups of p micro-batches.
+#include <algorithm>
+#include <functional>
+
+#include "sim/schedule/head.h"
+#include "sim/schedule/steps.h"
+
+namespace longhaul {
+
+namespace {
+
+constexpr std::int64_t unbounded = std::int64_t{1} << 40;
+
+/// What the passes of a stage are about, by their number.
+class Passes {
+ public:
+  Passes(std::int64_t stages, std::int64_t chunks, std::int64_t micro_batches)
+      : p_(stages), v_(chunks), m_(micro_batches) {}
+  [[nodiscard]] std::int64_t count() const { return m_ * v_; }
+  [[nodiscard]] std::int64_t micro_batch(std::int64_t k) const {
+    return k / (p_ * v_) * p_ + k % p_;
+  }
+  [[nodiscard]] std::int64_t forward_chunk(std::int64_t k) const { return k / p_ % v_; }
+  [[nodiscard]] std::int64_t backward_chunk(std::int64_t k) const { return v_ - 1 - k / p_ % v_; }
+  /// The forward pass that backward pass k undoes.
+  [[nodiscard]] std::int64_t undone(std::int64_t k) const {
+    return k / (p_ * v_) * (p_ * v_) + backward_chunk(k) * p_ + k % p_;
+  }
+  /// Turns from a forward pass to the backward pass of the same number: slope and start of
+  /// warm_up(stage) = start - slope * stage.
+  [[nodiscard]] std::int64_t slope() const { return v_ == 1 ? 1 : 2; }
+  [[nodiscard]] std::int64_t start() const { return slope() * (p_ - 1) + (v_ - 1) * p_; }
+  [[nodiscard]] std::int64_t warm_up(std::int64_t stage) const { return start() - slope() * stage; }
+  /// Forward passes that wait for their backward pass, or receive their input, lie within so many
+  /// consecutive numbers: a group may be open while the warm-up is filled.
+  [[nodiscard]] std::int64_t window() const {
+    // At least two slots, so that tensors of one slot are those that all passes share.
+    const std::int64_t open = start() + 2 + (v_ == 1 ? 0 : p_ * v_);
+    return std::max<std::int64_t>(2, std::min(count(), open));
+  }
+
+ private:
+  std::int64_t p_, v_, m_;
+};
+
+class PipelineStep {
+ public:
+  explicit PipelineStep(const Scenario& scenario);
+  Program program();
+
+ private:
+  // Indices of a turn's forward pass f and of its backward pass b, `ahead` passes further.
+  [[nodiscard]] Index forward_pass(std::int64_t ahead = 0) const;
+  [[nodiscard]] Index backward_pass(std::int64_t ahead = 0) const;
+  template <class Entry>
+  [[nodiscard]] Index of_forward(std::int64_t ahead, const Entry& entry) const;
+  template <class Entry>
+  [[nodiscard]] Index of_backward(std::int64_t ahead, const Entry& entry) const;
+  [[nodiscard]] Index forward_part(std::int64_t ahead = 0) const;
+  [[nodiscard]] Index backward_part(std::int64_t ahead = 0) const;
+
+  [[nodiscard]] TensorRef hidden(Index slot);
+  [[nodiscard]] TensorRef input_of_forward(std::int64_t ahead = 0);
+  [[nodiscard]] TensorRef top_of_forward();
+  [[nodiscard]] TensorRef top_of_backward();
+  [[nodiscard]] TensorRef gradient(std::int64_t ahead = 0);
+  [[nodiscard]] TensorRef dropout_mask(Index slot);
+  [[nodiscard]] Index top(Index slot, std::int64_t below) const;
+
+  void begin_turns();
+  template <class Body>
+  void when(std::initializer_list<Condition> conditions, const Body& body);
+  void exchange(Stream stream, const std::string& label, std::optional<TensorRef> sent, int to,
+                std::optional<TensorRef> received, int from);
+  void wait(Stream stream);
+
+  void forward();
+  void forward_pass_of_stage();
+  void forward_layer(Index layer);
+  void backward();
+  void backward_pass_of_stage();
+  void head_and_loss();
+  void leave_model();
+  void reduce_when_last(const std::function<void(bool)>& reduce);
+
+  void receive_first_inputs();
+  void pass_on_activations();
+  void pass_on_interleaved_activations();
+  void receive_first_gradient();
+  void pass_on_gradients();
+  void pass_on_interleaved_gradients();
+
+  // Saved activations: slots for every pass and layer, or one for the layer that is recomputed.
+  [[nodiscard]] bool saves_nothing() const { return full_ && !detailed_; }
+  [[nodiscard]] std::int64_t saved_slots() const {
+    return saves_nothing() ? 1 : passes_.window() * chunk_layers_;
+  }
+
+  const Scenario& scenario_;
+  ProgramBuilder build_;
+  TransformerBlock block_;
+  Parameters parameters_;
+  ModelEnds ends_;
+  Stages stages_;
+  std::int64_t p_, v_, m_;
+  Passes passes_;
+  std::int64_t chunk_layers_;
+  bool full_, selective_, detailed_, tied_, whole_model_;
+  GroupId row_;
+  LoopId turns_;
+  LayerState saved_;  ///< where the forward loop left the activations
+};
+
+PipelineStep::PipelineStep(const Scenario& scenario)
+    : scenario_(scenario),
+      build_("training step"),
+      block_((build_.program().mesh = mesh_of(scenario), scenario)),
+      parameters_(build_, scenario, block_.shapes(), true),
+      ends_(scenario, block_, parameters_),
+      stages_(scenario),
+      p_(scenario.plan.pipeline),
+      v_(scenario.plan.virtual_pipeline),
+      m_(scenario.micro_batches()),
+      passes_(p_, v_, m_),
+      chunk_layers_(stages_.most_layers() / v_),
+      full_(scenario.plan.recompute == Recompute::full),
+      selective_(scenario.plan.recompute == Recompute::selective),
+      detailed_(recomputes_parts(scenario.plan.recompute_detail)),
+      tied_(scenario.model.tied_embeddings),
+      whole_model_(has_ends(scenario.model)),
+      row_(*build_.group("pipeline", {Axis::pipeline})) {
+  build_.program().attention = attention_geometry(scenario);
+}
+
+Program PipelineStep::program() {
+  parameters_.zero_gradients();
+  parameters_.gather_updated_weights();
+  begin_turns();
+  when({{forward_pass(), 0, passes_.count() - 1}}, [&] { forward(); });
+  when({{backward_pass(), -1, -1}, {Index::coordinate(Axis::pipeline), 0, p_ - 2}},
+       [&] { receive_first_gradient(); });
+  when({{backward_pass(), 0, unbounded}}, [&] { backward(); });
+  build_.end_loop(turns_);
+  parameters_.optimize();
+  if (whole_model_) {
+    build_.host("end of step", scenario_.stack().number(SoftwareNumber::host_step), true);
+  }
+  return build_.finish();
+}
+
+// Between warm-up and cool-down all turns do the same, interleaved after every round of chunks; the
+// last turns differ, because they receive nothing more and sum the gradients over replicas.
+void PipelineStep::begin_turns() {
+  turns_ = build_.begin_loop("turns", passes_.count() + passes_.warm_up(0), true);
+  Loop& loop = build_.program().loops[turns_.index];
+  loop.period = v_ == 1 ? 1 : p_ * v_;
+  for (std::int64_t stage = 0; stage < p_; ++stage) {
+    const std::int64_t warm_up = passes_.warm_up(stage);
+    const std::int64_t reduces = passes_.count() + warm_up - (v_ == 1 ? 1 : p_ * v_);
+    loop.stage_counts.push_back(passes_.count() + warm_up);
+    loop.stage_uniform.emplace_back(warm_up + 1, std::min(passes_.count() - 1, reduces));
+  }
+}
+
+Index PipelineStep::forward_pass(std::int64_t ahead) const {
+  return Index::counter(turns_, 1, ahead);
+}
+
+Index PipelineStep::backward_pass(std::int64_t ahead) const {
+  Index pass = Index::counter(turns_, 1, ahead - passes_.start());
+  pass.axis = Axis::pipeline;
+  pass.axis_coefficient = passes_.slope();
+  return pass;
+}
+
+// Looks up what `entry` says of pass f + ahead.
+template <class Entry>
+Index PipelineStep::of_forward(std::int64_t ahead, const Entry& entry) const {
+  std::vector<std::int64_t> table;
+  for (std::int64_t k = 0; k < passes_.count(); ++k) {
+    table.push_back(entry(k));
+  }
+  Lookup lookup;
+  lookup.table = std::make_shared<const std::vector<std::int64_t>>(std::move(table));
+  lookup.constant = ahead;
+  lookup.loop = turns_;
+  Index index;
+  index.lookups.push_back(std::move(lookup));
+  return index;
+}
+
+template <class Entry>
+Index PipelineStep::of_backward(std::int64_t ahead, const Entry& entry) const {
+  Index index = of_forward(ahead - passes_.start(), entry);
+  index.lookups[0].axis = Axis::pipeline;
+  index.lookups[0].axis_coefficient = passes_.slope();
+  return index;
+}
+
+// Which part of the model a pass is on, counted through all stages and chunks.
+Index PipelineStep::forward_part(std::int64_t ahead) const {
+  Index part = of_forward(ahead, [&](std::int64_t k) { return passes_.forward_chunk(k) * p_; });
+  part.axis = Axis::pipeline;
+  part.axis_coefficient = 1;
+  return part;
+}
+
+Index PipelineStep::backward_part(std::int64_t ahead) const {
+  Index part = of_backward(ahead, [&](std::int64_t k) { return passes_.backward_chunk(k) * p_; });
+  part.axis = Axis::pipeline;
+  part.axis_coefficient = 1;
+  return part;
+}
+
+TensorRef PipelineStep::hidden(Index slot) {
+  TensorSpec spec = block_.stream_spec();
+  spec.slots = passes_.window() * (chunk_layers_ + 1);
+  return build_.tensor("hidden", spec, slot);
+}
+
+// The residual streams of a pass lie in consecutive slots, its input in the first.
+TensorRef PipelineStep::input_of_forward(std::int64_t ahead) {
+  return hidden(of_forward(ahead, [&](std::int64_t k) {
+    return k % passes_.window() * (chunk_layers_ + 1);
+  }));
+}
+
+// `slot` and as many further as the stage's chunk has layers, less `below`.
+Index PipelineStep::top(Index slot, std::int64_t below) const {
+  const std::vector<std::int64_t> counts = stages_.uneven_counts();
+  slot.constant -= below;
+  if (counts.empty()) {
+    slot.constant += chunk_layers_;
+    return slot;
+  }
+  Lookup lookup;
+  lookup.table = std::make_shared<const std::vector<std::int64_t>>(counts);
+  lookup.axis = Axis::pipeline;
+  lookup.axis_coefficient = 1;
+  slot.lookups.push_back(std::move(lookup));
+  return slot;
+}
+
+TensorRef PipelineStep::top_of_forward() { return hidden(top(input_of_forward().slot, 0)); }
+
+TensorRef PipelineStep::top_of_backward() {
+  return hidden(top(of_backward(0, [&](std::int64_t k) {
+                      return passes_.undone(k) % passes_.window() * (chunk_layers_ + 1);
+                    }),
+                    0));
+}
+
+// The gradient of the residual stream; two, as the next one comes in while one goes out.
+TensorRef PipelineStep::gradient(std::int64_t ahead) {
+  TensorSpec spec = block_.stream_spec();
+  spec.slots = 2;
+  Index slot = backward_pass(ahead);
+  slot.modulus = 2;
+  return build_.tensor("d_hidden", spec, slot);
+}
+
+TensorRef PipelineStep::dropout_mask(Index slot) {
+  TensorSpec spec = block_.mask_spec();
+  spec.slots = passes_.window();
+  return build_.tensor("embedding_dropout_mask", spec, slot);
+}
+
+template <class Body>
+void PipelineStep::when(std::initializer_list<Condition> conditions, const Body& body) {
+  for (const Condition& condition : conditions) {
+    build_.begin_when(condition);
+  }
+  body();
+  for (std::size_t i = 0; i < conditions.size(); ++i) {
+    build_.end_when();
+  }
+}
+
+// Emits an exchange; what is received is allocated, what is sent released once it is away.
+void PipelineStep::exchange(Stream stream, const std::string& label, std::optional<TensorRef> sent,
+                            int to, std::optional<TensorRef> received, int from) {
+  std::vector<TensorRef> reads, writes;
+  if (received) {
+    build_.allocate(*received);
+    writes.push_back(*received);
+  }
+  if (sent) {
+    reads.push_back(*sent);
+  }
+  Instruction& made = build_.collective(Op::exchange, stream, row_, label, reads, writes);
+  made.to.assign(reads.size(), to);
+  made.from.assign(writes.size(), from);
+  if (v_ == 1) {
+    wait(stream);
+  }
+  if (sent) {
+    build_.release({*sent});
+  }
+}
+
+void PipelineStep::wait(Stream stream) {
+  build_.compute(Op::wait, "wait for pipeline neighbours", {}, {}).awaited = stream;
+}
+
+void PipelineStep::forward() {
+  if (whole_model_) {
+    build_.host("training loop", scenario_.stack().number(SoftwareNumber::host_micro_batch), false);
+  }
+  build_.part(Part::forward);
+  receive_first_inputs();
+  if (v_ > 1) {
+    wait(Stream::pipeline);
+  }
+  forward_pass_of_stage();
+  v_ == 1 ? pass_on_activations() : pass_on_interleaved_activations();
+}
+
+void PipelineStep::forward_pass_of_stage() {
+  when({{forward_part(), 0, 0}}, [&] {
+    const TensorRef input = input_of_forward();
+    build_.allocate(input);
+    const Index micro_batch = of_forward(0, [&](std::int64_t k) { return passes_.micro_batch(k); });
+    if (whole_model_) {
+      ends_.embed(build_, ends_.ids(build_, "tokens", micro_batch), input);
+    } else {
+      ends_.come_in(build_, "x", input, micro_batch);
+    }
+    if (block_.drops() && whole_model_) {
+      Index slot = forward_pass();
+      slot.modulus = passes_.window();
+      build_.allocate(dropout_mask(slot));
+    }
+  });
+  const LoopId loop = build_.begin_loop("layers forward", chunk_layers_, true);
+  build_.program().loops[loop.index].stage_counts = stages_.uneven_counts();
+  forward_layer(Index::counter(loop));
+  build_.end_loop(loop);
+}
+
+// Of the stage's chunk, counted from its first.
+void PipelineStep::forward_layer(Index layer) {
+  const auto plus = [&](Index slot) {
+    slot.constant += layer.constant;
+    slot.loop = layer.loop;
+    slot.loop_coefficient = layer.loop_coefficient;
+    return slot;
+  };
+  const TensorRef input = hidden(plus(input_of_forward().slot));
+  TensorRef output = input;
+  output.slot.constant += 1;
+  build_.allocate(output);
+  const Index weight =
+      plus(of_forward(0, [&](std::int64_t k) { return passes_.forward_chunk(k) * chunk_layers_; }));
+  const Index kept = plus(
+      of_forward(0, [&](std::int64_t k) { return k % passes_.window() * chunk_layers_; }));
+  const Index slot = saves_nothing() ? Index::of(0) : kept;
+  saved_ = block_.forward(build_, parameters_.layer(weight, Index::of(0)), input, output,
+                          saved_slots(), slot, weight);
+  if (detailed_) {
+    block_.drop_details(build_, saved_, saved_slots(), slot);
+  } else if (full_) {
+    block_.release_state(build_, saved_);
+  } else if (selective_) {
+    block_.forget_attention(build_, saved_);
+  }
+}
+
+void PipelineStep::backward() {
+  build_.part(Part::backward);
+  if (v_ == 1) {
+    when({{forward_pass(), m_, unbounded}, {Index::coordinate(Axis::pipeline), 0, p_ - 2}}, [&] {
+      exchange(Stream::pipeline, "receive gradient", std::nullopt, 0, gradient(), -1);
+    });
+  } else {
+    wait(Stream::pipeline_back);
+  }
+  head_and_loss();
+  backward_pass_of_stage();
+  leave_model();
+  v_ == 1 ? pass_on_gradients() : pass_on_interleaved_gradients();
+}
+
+// ZeRO 0 and 1 sum gradients over replicas in the last micro-batch of each chunk, as Megatron-LM
+// does when it overlaps the sums with the backward pass.
+void PipelineStep::reduce_when_last(const std::function<void(bool)>& reduce) {
+  if (parameters_.fresh_gradients()) {
+    reduce(false);
+    return;
+  }
+  const Index last =
+      of_backward(0, [&](std::int64_t k) { return passes_.micro_batch(k) == m_ - 1 ? 1 : 0; });
+  when({{last, 1, 1}}, [&] { reduce(true); });
+}
+
+// The forward pass on the last part of the model was the one just before.
+void PipelineStep::head_and_loss() {
+  when({{backward_part(), p_ * v_ - 1, p_ * v_ - 1}}, [&] {
+    build_.part(Part::forward);
+    const Index micro_batch =
+        of_backward(0, [&](std::int64_t k) { return passes_.micro_batch(k); });
+    const TensorRef output = top_of_backward();
+    const TensorRef d = gradient();
+    if (tied_) {
+      parameters_.prepare_copy();
+    }
+    parameters_.prepare_gradients(Section::top, Index::of(0), Index::of(0));
+    if (whole_model_) {
+      ends_.loss_and_back(build_, output, ends_.ids(build_, "labels", micro_batch), d.slot);
+    } else {
+      ends_.go_out(build_, "y", output, micro_batch);
+      build_.part(Part::backward);
+      build_.allocate(d);
+      ends_.come_in(build_, "dy", d, micro_batch);
+    }
+    build_.release({output});
+    reduce_when_last([&](bool last) {
+      parameters_.reduce_gradients(Section::top, Index::of(0), Index::of(0), last);
+      parameters_.reduce_copy(last);
+    });
+    build_.part(Part::backward);
+  });
+}
+
+void PipelineStep::backward_pass_of_stage() {
+  const LoopId loop = build_.begin_loop("layers backward", chunk_layers_, true);
+  build_.program().loops[loop.index].stage_counts = stages_.uneven_counts();
+  const auto down_from = [&](Index base) {
+    base = top(base, 1);
+    base.loop = loop;
+    base.loop_coefficient = -1;
+    return base;
+  };
+  const Index weight = down_from(of_backward(
+      0, [&](std::int64_t k) { return passes_.backward_chunk(k) * chunk_layers_; }));
+  const Index turn = Index::counter(loop, 1, 0, 2);
+  const TensorRef input = hidden(down_from(of_backward(0, [&](std::int64_t k) {
+    return passes_.undone(k) % passes_.window() * (chunk_layers_ + 1);
+  })));
+  const Index slot = down_from(of_backward(0, [&](std::int64_t k) {
+    return passes_.undone(k) % passes_.window() * chunk_layers_;
+  }));
+  const LayerWeights weights = parameters_.layer(weight, turn);
+  LayerState state = at_slot(build_, saved_, input, slot);
+  build_.part(Part::recompute);
+  if (detailed_) {
+    block_.restore_details(build_, weights, state, saved_slots(), slot);
+  } else if (full_) {
+    const TensorRef again = build_.fresh("recomputed_output", block_.stream_spec());
+    state = block_.forward(build_, weights, input, again, 1, Index::of(0), weight);
+    build_.release({again});
+  }
+  build_.part(Part::backward);
+  parameters_.prepare_gradients(Section::layers, weight, turn);
+  block_.backward(build_, weights, state, gradient(), selective_ && !detailed_,
+                  parameters_.fresh_gradients());
+  build_.release({input});
+  reduce_when_last([&](bool last) {
+    parameters_.reduce_gradients(Section::layers, weight, turn, last);
+  });
+  build_.end_loop(loop);
+}
+
+// The gradient of the model's input.
+void PipelineStep::leave_model() {
+  when({{backward_part(), 0, 0}}, [&] {
+    build_.part(Part::backward);
+    const Index micro_batch =
+        of_backward(0, [&](std::int64_t k) { return passes_.micro_batch(k); });
+    if (block_.drops() && whole_model_) {
+      build_.release({dropout_mask(of_backward(
+          0, [&](std::int64_t k) { return passes_.undone(k) % passes_.window(); }))});
+    }
+    parameters_.prepare_gradients(Section::bottom, Index::of(0), Index::of(0));
+    if (whole_model_) {
+      ends_.embed_backward(build_, ends_.ids(build_, "tokens", micro_batch), gradient());
+    } else {
+      ends_.go_out(build_, "dx", gradient(), micro_batch);
+    }
+    build_.release({gradient()});
+    reduce_when_last([&](bool last) {
+      parameters_.reduce_gradients(Section::bottom, Index::of(0), Index::of(0), last);
+    });
+  });
+  build_.part(Part::backward);
+}
+
+// 1F1B: before each forward pass of the warm-up, and the first after it. Interleaved: before the
+// first of all; each pass then receives the next one's input.
+void PipelineStep::receive_first_inputs() {
+  const Condition early =
+      v_ == 1 ? Condition{backward_pass(), -unbounded, 0} : Condition{forward_pass(), 0, 0};
+  when({early, {Index::coordinate(Axis::pipeline), 1, p_ - 1}}, [&] {
+    exchange(Stream::pipeline, "receive activation", std::nullopt, 0, input_of_forward(), 1);
+  });
+}
+
+// Megatron-LM's send_forward in the warm-up, then send_forward_recv_backward; both wait.
+void PipelineStep::pass_on_activations() {
+  const Condition not_last{Index::coordinate(Axis::pipeline), 0, p_ - 2};
+  when({not_last, {backward_pass(), -unbounded, -1}}, [&] {
+    exchange(Stream::pipeline, "send activation", top_of_forward(), 1, std::nullopt, 0);
+  });
+  when({not_last, {backward_pass(), 0, unbounded}}, [&] {
+    exchange(Stream::pipeline, "send activation, receive gradient", top_of_forward(), 1, gradient(),
+             -1);
+  });
+}
+
+// send_backward_recv_forward while there is a forward pass to come, then send_backward; both wait.
+void PipelineStep::pass_on_gradients() {
+  const Condition not_first{Index::coordinate(Axis::pipeline), 1, p_ - 1};
+  when({not_first, {forward_pass(), 0, m_ - 2}}, [&] {
+    exchange(Stream::pipeline, "send gradient, receive activation", gradient(), -1,
+             input_of_forward(1), 1);
+  });
+  when({not_first, {forward_pass(), m_ - 1, unbounded}}, [&] {
+    exchange(Stream::pipeline, "send gradient", gradient(), -1, std::nullopt, 0);
+  });
+}
+
+// send_forward_recv_forward, which goes on beside the backward pass: the next forward pass waits.
+// The last part of the model sends nothing, the first receives nothing.
+void PipelineStep::pass_on_interleaved_activations() {
+  const std::int64_t last = passes_.count() - 1;
+  const Condition sends{forward_part(), 0, p_ * v_ - 2};
+  const Condition more{forward_pass(), 0, last - 1};
+  const Condition receives{forward_part(1), 1, unbounded};
+  when({sends, more, receives}, [&] {
+    exchange(Stream::pipeline, "send and receive activations", top_of_forward(), 1,
+             input_of_forward(1), 1);
+  });
+  when({sends, more, {forward_part(1), 0, 0}}, [&] {
+    exchange(Stream::pipeline, "send activation", top_of_forward(), 1, std::nullopt, 0);
+  });
+  when({sends, {forward_pass(), last, last}}, [&] {
+    exchange(Stream::pipeline, "send activation", top_of_forward(), 1, std::nullopt, 0);
+  });
+  when({{forward_part(), p_ * v_ - 1, p_ * v_ - 1}, more, receives}, [&] {
+    exchange(Stream::pipeline, "receive activation", std::nullopt, 0, input_of_forward(1), 1);
+  });
+}
+
+// Interleaved: of the first backward pass, posted when the warm-up ends.
+void PipelineStep::receive_first_gradient() {
+  if (v_ > 1) {
+    build_.part(Part::backward);
+    exchange(Stream::pipeline_back, "receive gradient", std::nullopt, 0, gradient(1), -1);
+  }
+}
+
+void PipelineStep::pass_on_interleaved_gradients() {
+  const std::int64_t last = passes_.count() - 1;
+  const Condition sends{backward_part(), 1, unbounded};
+  const Condition more{backward_pass(), 0, last - 1};
+  const Condition receives{backward_part(1), 0, p_ * v_ - 2};
+  const Stream back = Stream::pipeline_back;
+  when({sends, more, receives}, [&] {
+    exchange(back, "send and receive gradients", gradient(), -1, gradient(1), -1);
+  });
+  when({sends, more, {backward_part(1), p_ * v_ - 1, p_ * v_ - 1}}, [&] {
+    exchange(back, "send gradient", gradient(), -1, std::nullopt, 0);
+  });
+  when({sends, {backward_pass(), last, last}}, [&] {
+    exchange(back, "send gradient", gradient(), -1, std::nullopt, 0);
+  });
+  when({{backward_part(), 0, 0}, more, receives}, [&] {
+    exchange(back, "receive gradient", std::nullopt, 0, gradient(1), -1);
+  });
+}
+
+}  // namespace
+
+Program lower_pipeline_step(const Scenario& scenario) { return PipelineStep(scenario).program(); }
+
+}  // namespace longhaul

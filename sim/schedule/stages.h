@@ -1,0 +1,45 @@
+// Which layers each stage of a pipeline holds.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "sim/schedule/builder.h"
+#include "sim/scenario/scenario.h"
+
+namespace longhaul {
+
+/// Layers dealt to stages. Interleaved, a stage holds several chunks of consecutive layers: chunk c
+/// of stage r is part c * stages + r of the model.
+class Stages {
+ public:
+  explicit Stages(const Scenario& scenario);
+  [[nodiscard]] std::int64_t count() const { return count_; }
+  [[nodiscard]] bool one() const { return count_ == 1; }
+  /// Layers of a stage, chunks together, at most.
+  [[nodiscard]] std::int64_t most_layers() const { return most_; }
+  /// By stage: the layers it holds, in the order of their slots. Empty without a pipeline.
+  [[nodiscard]] const std::vector<std::vector<std::int64_t>>& layers() const { return layers_; }
+  /// By stage: how many. Empty where all have as many.
+  [[nodiscard]] std::vector<std::int64_t> uneven_counts() const;
+  /// stage_slots of a tensor with `slots` slots on the first (or last, or both) of the stages.
+  [[nodiscard]] std::vector<std::vector<std::int64_t>> on(bool first, bool last,
+                                                          std::int64_t slots) const;
+  /// The rank belongs to the first stage, the last one.
+  [[nodiscard]] Condition first() const { return at(0); }
+  [[nodiscard]] Condition last() const { return at(count_ - 1); }
+  [[nodiscard]] Condition either_end() const {
+    // Of 0 .. n - 1 only these two are 0 modulo n - 1 (of two, both are).
+    return {Index::coordinate(Axis::pipeline, 0, count_ - 1), 0, 0};
+  }
+
+ private:
+  [[nodiscard]] static Condition at(std::int64_t stage) {
+    return {Index::coordinate(Axis::pipeline), stage, stage};
+  }
+  std::int64_t count_ = 1;
+  std::int64_t most_ = 0;
+  std::vector<std::vector<std::int64_t>> layers_;
+};
+
+}  // namespace longhaul

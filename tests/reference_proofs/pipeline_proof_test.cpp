@@ -1,0 +1,139 @@
+// A pipeline of stages trains the model that one stage trains.
+#include <catch2/catch.hpp>
+
+#include "sim/schedule/lower.h"
+#include "tests/reference_proofs/proof.h"
+#include "tests/sim/schedule/small_scenarios.h"
+
+using namespace longhaul;
+using namespace longhaul::test;
+
+namespace {
+
+using M = ContextMethod;
+
+Model tiny(std::int64_t layers) {
+  Model model = small_llama(8, 4);
+  model.layers = layers;
+  model.hidden = 16;
+  model.ffn = 24;
+  model.vocab = 24;
+  return model;
+}
+
+Plan pipelined(Plan plan, std::int64_t stages, std::int64_t chunks, int zero = 0) {
+  plan.pipeline = stages;
+  plan.virtual_pipeline = chunks;
+  plan.zero = zero;
+  return plan;
+}
+
+Scenario training(const Model& model, const Plan& plan, std::int64_t micro_batches) {
+  Scenario scenario = scenario_of(model, Phase::train, plan);
+  scenario.workload.sequence_length = 16;
+  scenario.workload.micro_batch = 1;
+  scenario.workload.global_batch = plan.data * micro_batches;
+  return scenario;
+}
+
+void require_proven(const Scenario& scenario, ExecutionOrder order = ExecutionOrder::program,
+                    std::uint64_t seed = 0) {
+  const Verdict verdict = prove(scenario, order, seed);
+  INFO(describe(scenario));
+  INFO("pipeline " << scenario.plan.pipeline << " x " << scenario.plan.virtual_pipeline);
+  INFO(verdict.why << ": " << verdict.error);
+  REQUIRE(is_proven(verdict));
+}
+
+}  // namespace
+
+TEST_CASE("two and four stages train the model of one, with few and many micro-batches") {
+  for (const std::int64_t stages : {2, 4}) {
+    for (const std::int64_t micro_batches : {1, 2, 3, 5, 8}) {
+      require_proven(training(tiny(4), pipelined(Plan(), stages, 1), micro_batches));
+    }
+  }
+}
+
+TEST_CASE("interleaved stages train the model of one") {
+  for (const std::int64_t stages : {2, 4}) {
+    for (const std::int64_t rounds : {1, 2, 3}) {
+      require_proven(training(tiny(8), pipelined(Plan(), stages, 2), stages * rounds));
+    }
+  }
+  require_proven(training(tiny(8), pipelined(Plan(), 2, 4), 4));
+  require_proven(training(tiny(12), pipelined(Plan(), 2, 3), 6));
+}
+
+TEST_CASE("a pipeline computes the same in any order that its dependences allow") {
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    require_proven(training(tiny(4), pipelined(Plan(), 4, 1), 6), ExecutionOrder::any_legal, seed);
+    require_proven(training(tiny(4), pipelined(Plan(), 2, 2), 4), ExecutionOrder::any_legal, seed);
+  }
+}
+
+TEST_CASE("stages go with tensor, context and data parallelism, ZeRO and recompute") {
+  for (const std::int64_t chunks : {1, 2}) {
+    for (const int zero : {0, 1, 2}) {
+      for (Plan plan : {Plan(), plan_of(M::ring, 2, 1), plan_of(M::ulysses, 1, 2)}) {
+        plan.data = 2;
+        require_proven(training(tiny(4), pipelined(plan, 2, chunks, zero), 4));
+        plan.data = 1;
+        plan.tensor = 2;
+        plan.sequence_parallel = true;
+        require_proven(training(tiny(4), pipelined(plan, 2, chunks, zero), 2));
+      }
+    }
+    for (const Recompute recompute : {Recompute::selective, Recompute::full}) {
+      Plan plan = plan_of(M::ring, 2, 1);
+      plan.recompute = recompute;
+      require_proven(training(tiny(4), pipelined(plan, 2, chunks), 4));
+    }
+  }
+}
+
+TEST_CASE("tied embeddings on the first and the last stage learn from both") {
+  for (const std::int64_t stages : {2, 4}) {
+    for (const int zero : {0, 1, 2}) {
+      Model model = tiny(4);
+      model.tied_embeddings = true;
+      Plan plan;
+      plan.data = 2;
+      require_proven(training(model, pipelined(plan, stages, 1, zero), 4));
+      plan.tensor = 2;
+      plan.data = 1;
+      require_proven(training(model, pipelined(plan, stages, 1, zero), 4));
+    }
+  }
+}
+
+TEST_CASE("the first and the last stage may hold a layer less") {
+  Plan plan = pipelined(Plan(), 4, 1);
+  plan.uneven_stages = true;
+  require_proven(training(tiny(6), plan, 6));
+  plan.recompute = Recompute::full;
+  require_proven(training(tiny(6), plan, 3));
+}
+
+TEST_CASE("layers alone, given their input and output gradient, are the same in stages") {
+  for (const std::int64_t chunks : {1, 2}) {
+    Model block = tiny(4);
+    block.vocab = 0;
+    require_proven(training(block, pipelined(Plan(), 2, chunks), 4));
+  }
+}
+
+TEST_CASE("a stage that leaves out a message is found out") {
+  const Scenario scenario = training(tiny(4), pipelined(Plan(), 2, 1), 4);
+  const Program program = lower(scenario);
+  std::int64_t broken = 0;
+  for (std::size_t place = 0; place < program.code.size(); ++place) {
+    if (program.code[place].op == Op::exchange) {
+      Program without = program;
+      without.code.erase(without.code.begin() + static_cast<std::ptrdiff_t>(place));
+      CHECK(!is_proven(prove(scenario, without)));
+      ++broken;
+    }
+  }
+  CHECK(broken >= 5);
+}
