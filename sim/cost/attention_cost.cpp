@@ -165,8 +165,11 @@ double attention_mechanism(const Device& device, const AttentionCurve& curve, bo
   const std::int64_t columns = given.backward ? curve.rows : curve.columns;
   // One step: rows x columns scores, 2 (backward: 5) products of 2 FLOP per element and head_dim,
   // and beta/16 cycles per score for exponentials and everything else.
-  const double products = (given.backward ? 10.0 : 4.0) * static_cast<double>(given.head_dim) /
-                          sm_rate(device, given.type);
+  // Of the five two are as wide as the values (dO V^T, P^T dO), of the two one (P V).
+  const std::int64_t value_dim = given.value_dim > 0 ? given.value_dim : given.head_dim;
+  const std::int64_t channels = given.backward ? 6 * given.head_dim + 4 * value_dim
+                                               : 2 * given.head_dim + 2 * value_dim;
+  const double products = static_cast<double>(channels) / sm_rate(device, given.type);
   const double others = curve.beta / 16.0 / device.boost_clock.value();
   const double step = static_cast<double>(rows * columns) * (products + others);
   const std::vector<double> tiles = tiles_of(shape, curve, step, rows, columns);

@@ -29,7 +29,8 @@ struct AttentionShape {
   std::int64_t keys = 0;
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
-  std::int64_t head_dim = 0;
+  std::int64_t head_dim = 0;   ///< of queries and keys
+  std::int64_t value_dim = 0;  ///< of values and outputs; 0: head_dim
   Band band;
   bool backward = false;
   KernelType type = KernelType::bf16;

@@ -140,6 +140,7 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
     shape.heads = q.shape[2];
     shape.kv_heads = k.shape[2];
     shape.head_dim = q.shape[3];
+    shape.value_dim = program_.tensor(instruction.reads[2].tensor).shape[3];
     shape.band = call.band;
     shape.backward = instruction.op == Op::attend_backward;
     shape.type = kernel_type(q.type);

@@ -229,7 +229,8 @@ const char* name_of(Op op) {
       "zero",           "copy",           "add",             "gemm",
       "grouped_gemm",
       "norm",           "norm_backward",  "rope",            "rope_backward",
-      "split_qkv",      "merge_qkv",      "repeat_heads",    "sum_heads",
+      "split_qkv",      "merge_qkv",      "split_columns",   "join_columns",
+      "repeat_heads",   "sum_heads",
       "reorder",        "attend",         "merge_attention", "attention_delta",
       "attend_backward", "swiglu",        "swiglu_backward", "gelu",
       "gelu_backward",  "route",          "route_backward",  "dispatch",
@@ -279,6 +280,8 @@ OperandCount operands_of(Op op) {
     case Op::grouped_gemm:
     case Op::norm: return {2, 2, 1, 1};
     case Op::norm_backward: return {3, 3, 2, 2};
+    case Op::split_columns: return {1, 1, 2, 2};
+    case Op::join_columns: return {2, 2, 1, 1};
     case Op::split_qkv: return {1, 1, 3, 3};
     case Op::merge_qkv: return {3, 3, 1, 1};
     case Op::attend: return {3, 3, 2, 2};

@@ -184,6 +184,8 @@ enum class Op {
   rope_backward,     ///< dy -> dx: the inverse rotation; dx may be dy
   split_qkv,         ///< qkv[b,s,g,(h/g+2),d] -> q[b,s,h,d], k[b,s,g,d], v[b,s,g,d]
   merge_qkv,         ///< dq, dk, dv -> dqkv: the inverse
+  split_columns,     ///< x[r,a+b] -> y[r,a], z[r/n,b]: rows of x that share one of z are summed in it
+  join_columns,      ///< y[r,a], z[r/n,b] -> x[r,a+b]: the transpose; n rows of y share one of z
   repeat_heads,      ///< x[b,s,g,d] -> y[b,s,g*n,d]: each head n times
   sum_heads,         ///< dy[b,s,g*n,d] -> dx[b,s,g,d]: its transpose
   reorder,           ///< x -> y: gathered shards of dim 1 into natural order (all-gather CP);

@@ -19,9 +19,9 @@ constexpr double nothing = -std::numeric_limits<double>::infinity();
 using Row = Eigen::Map<Eigen::VectorXd>;
 using ConstRow = Eigen::Map<const Eigen::VectorXd>;
 
-// q[b, s, h, d] against k, v[b, s', g, d].
+// q[b, s, h, d] against k[b, s', g, d] and v[b, s', g, value_d].
 struct Heads {
-  std::int64_t batch, queries, heads, d, keys, kv_heads;
+  std::int64_t batch, queries, heads, d, keys, kv_heads, value_d;
 
   Heads(const Array& q, const Array& k, const Array& v)
       : batch(q.size(0)),
@@ -29,9 +29,10 @@ struct Heads {
         heads(q.size(2)),
         d(q.size(3)),
         keys(k.size(1)),
-        kv_heads(k.size(2)) {
-    const bool fits =
-        k.size(0) == batch && k.size(3) == d && v.shape == k.shape && heads % kv_heads == 0;
+        kv_heads(k.size(2)),
+        value_d(v.size(3)) {
+    const bool fits = k.size(0) == batch && k.size(3) == d && v.size(0) == batch &&
+                      v.size(1) == keys && v.size(2) == kv_heads && heads % kv_heads == 0;
     if (!fits) {
       throw ReferenceError("attends to keys " + print_shape(k.shape) + " with queries " +
                            print_shape(q.shape));
@@ -44,6 +45,13 @@ struct Heads {
   /// The key row that query head h attends to.
   [[nodiscard]] std::int64_t key(std::int64_t b, std::int64_t j, std::int64_t h) const {
     return ((b * keys + j) * kv_heads + h / (heads / kv_heads)) * d;
+  }
+  /// Where rows of outputs and values begin.
+  [[nodiscard]] std::int64_t output(std::int64_t b, std::int64_t i, std::int64_t h) const {
+    return query(b, i, h) / d * value_d;
+  }
+  [[nodiscard]] std::int64_t value(std::int64_t b, std::int64_t j, std::int64_t h) const {
+    return key(b, j, h) / d * value_d;
   }
   [[nodiscard]] std::size_t statistic(std::int64_t b, std::int64_t h, std::int64_t i) const {
     return static_cast<std::size_t>((b * heads + h) * queries + i);
@@ -101,7 +109,7 @@ double attend_row(const Call& call, const Heads& heads, std::int64_t b, std::int
   for (std::size_t n = 0; n < keys.size(); ++n) {
     const double p = std::exp(scores[n] - top);
     sum += p;
-    o += p * row(call.reads[2], heads.key(b, keys[n], h), heads.d);
+    o += p * row(call.reads[2], heads.value(b, keys[n], h), heads.value_d);
   }
   o /= sum;
   return top + std::log(sum);
@@ -143,18 +151,20 @@ void attend_row_backward(Call& call, const Heads& heads, std::int64_t b, std::in
   const std::int64_t d = heads.d;
   const std::int64_t at = heads.query(b, i, h);
   const ConstRow q = row(std::as_const(call.reads[0]), at, d);
-  const ConstRow d_o = row(std::as_const(call.reads[3]), at, d);
+  const std::int64_t value_d = heads.value_d;
+  const ConstRow d_o = row(std::as_const(call.reads[3]), heads.output(b, i, h), value_d);
   const double lse = call.reads[4].values[heads.statistic(b, h, i)];
   const double delta = call.reads[5].values[heads.statistic(b, h, i)];
   for (const std::int64_t j : keys) {
     const std::int64_t key = heads.key(b, j, h);
     const ConstRow k = row(std::as_const(call.reads[1]), key, d);
-    const ConstRow v = row(std::as_const(call.reads[2]), key, d);
+    const std::int64_t value = heads.value(b, j, h);
+    const ConstRow v = row(std::as_const(call.reads[2]), value, value_d);
     const double p = std::exp(heads.scale() * q.dot(k) - lse);
     const double ds = p * (d_o.dot(v) - delta) * heads.scale();
     row(call.writes[0], at, d) += ds * k;
     row(call.writes[1], key, d) += ds * q;
-    row(call.writes[2], key, d) += p * d_o;
+    row(call.writes[2], value, value_d) += p * d_o;
   }
 }
 
@@ -172,14 +182,16 @@ void compute_attend(Call& call) {
   const Heads heads(call.reads[0], call.reads[1], call.reads[2]);
   need_statistics(heads, call.writes[1]);
   const auto seen = seen_keys(call, heads);
-  Array o = Array::filled(call.reads[0].shape, 0.0);
+  Array o = Array::filled(call.writes[0].shape, 0.0);
+  need(o.elements() == heads.batch * heads.queries * heads.heads * heads.value_d,
+       "writes outputs as wide as the values");
   Array lse = Array::filled(call.writes[1].shape, nothing);
   for (std::int64_t b = 0; b < heads.batch; ++b) {
     for (std::int64_t h = 0; h < heads.heads; ++h) {
       for (std::int64_t i = 0; i < heads.queries; ++i) {
         lse.values[heads.statistic(b, h, i)] =
             attend_row(call, heads, b, h, i, seen[static_cast<std::size_t>(i)],
-                       row(o, heads.query(b, i, h), heads.d));
+                       row(o, heads.output(b, i, h), heads.value_d));
       }
     }
   }

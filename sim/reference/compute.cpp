@@ -44,6 +44,8 @@ void compute(Call& call) {
     case Op::rope_backward: return compute_rope(call, true);
     case Op::split_qkv: return compute_split_qkv(call);
     case Op::merge_qkv: return compute_merge_qkv(call);
+    case Op::split_columns: return compute_split_columns(call);
+    case Op::join_columns: return compute_join_columns(call);
     case Op::repeat_heads: return compute_repeat_heads(call);
     case Op::sum_heads: return compute_sum_heads(call);
     case Op::reorder: return compute_reorder(call);

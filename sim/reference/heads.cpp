@@ -33,6 +33,22 @@ QkvShape qkv_shape(const Array& qkv, const Array& q, const Array& k, const Array
   return shape;
 }
 
+// x[rows, a + b] beside y[rows, a] and z[rows / sharing, b].
+struct Columns {
+  std::int64_t a, b, rows, sharing;
+};
+
+Columns columns_of(const Array& x, const Array& y, const Array& z) {
+  Columns s{y.size(-1), z.size(-1), 0, 0};
+  s.rows = y.elements() / s.a;
+  const std::int64_t rows_of_z = z.elements() / s.b;
+  need(x.size(-1) == s.a + s.b && x.elements() == s.rows * (s.a + s.b) && rows_of_z > 0 &&
+           s.rows % rows_of_z == 0,
+       "splits or joins columns whose sizes do not fit");
+  s.sharing = s.rows / rows_of_z;
+  return s;
+}
+
 }  // namespace
 
 // Su et al. 2021 (arXiv 2104.09864) as Llama pairs dimensions: j with j + d/2, angle
@@ -80,6 +96,28 @@ void compute_merge_qkv(Call& call) {
     move(call.reads[0], row * s.per_group * s.d, call.writes[0], to, s.per_group * s.d);
     move(call.reads[1], row * s.d, call.writes[0], to + s.per_group * s.d, s.d);
     move(call.reads[2], row * s.d, call.writes[0], to + (s.per_group + 1) * s.d, s.d);
+  }
+}
+
+void compute_split_columns(Call& call) {
+  const Array& x = call.reads[0];
+  Array& y = call.writes[0];
+  Array& z = call.writes[1];
+  const Columns s = columns_of(x, y, z);
+  for (std::int64_t row = 0; row < s.rows; ++row) {
+    move(x, row * (s.a + s.b), y, row * s.a, s.a);
+    for (std::int64_t i = 0; i < s.b; ++i) {
+      z.values[static_cast<std::size_t>(row / s.sharing * s.b + i)] +=
+          x.values[static_cast<std::size_t>(row * (s.a + s.b) + s.a + i)];
+    }
+  }
+}
+
+void compute_join_columns(Call& call) {
+  const Columns s = columns_of(call.writes[0], call.reads[0], call.reads[1]);
+  for (std::int64_t row = 0; row < s.rows; ++row) {
+    move(call.reads[0], row * s.a, call.writes[0], row * (s.a + s.b), s.a);
+    move(call.reads[1], row / s.sharing * s.b, call.writes[0], row * (s.a + s.b) + s.a, s.b);
   }
 }
 

@@ -57,6 +57,8 @@ void compute_adam(Call& call);
 void compute_rope(Call& call, bool inverse);
 void compute_split_qkv(Call& call);
 void compute_merge_qkv(Call& call);
+void compute_split_columns(Call& call);
+void compute_join_columns(Call& call);
 void compute_repeat_heads(Call& call);
 void compute_sum_heads(Call& call);
 void compute_reorder(Call& call);

@@ -173,8 +173,9 @@ void Checker::check_support() {
 
 void Checker::check_model() {
   const std::string soon = "longhaul has no schedule for it yet";
-  if (has_latent_attention(model())) {
-    error("model", "no-schedule", "latent attention: " + soon, "use a model without");
+  if (has_latent_attention(model()) && workload_.phase == Phase::prefill) {
+    error("workload.phase", "no-schedule", "the cache of latent attention: " + soon,
+          "use phase forward or train");
   }
 }
 
@@ -393,10 +394,11 @@ void Checker::check_recompute() {
           "recompute: full recomputes more than the attention core",
           "write recompute: selective");
   }
-  if (has_experts(model()) && detailed &&
+  if ((has_experts(model()) || has_latent_attention(model())) && detailed &&
       plan_.recompute_detail != RecomputeDetail::attention_core) {
     error("plan.recompute_detail", "no-schedule",
-          "longhaul has no schedule yet that recomputes parts of a layer with experts",
+          "longhaul has no schedule yet that recomputes parts of a layer with experts or latent "
+          "attention",
           "use recompute: selective or full");
   }
   if (plan_.recompute_layers > model().layers) {

@@ -29,8 +29,8 @@ class AllGatherAttention : public AttentionCore {
     rows.type = DataType::fp32;
     rows.category = MemoryCategory::workspace;
     const TensorRef delta = build.fresh("delta", rows);
-    const TensorRef dk_all = build.fresh("gathered_dk", gathered(natural()));
-    const TensorRef dv_all = build.fresh("gathered_dv", gathered(natural()));
+    const TensorRef dk_all = build.fresh("gathered_dk", gathered(natural(), shapes_.head_dim));
+    const TensorRef dv_all = build.fresh("gathered_dv", gathered(natural(), shapes_.value_dim));
     build.compute(Op::attention_delta, "attention delta", {state.o, d_o}, {delta});
     build
         .compute(Op::attend_backward, "attention to all keys backward",
@@ -48,8 +48,8 @@ class AllGatherAttention : public AttentionCore {
     return {Index::coordinate(Axis::ring), std::nullopt};
   }
   [[nodiscard]] static std::vector<Shard> natural() { return {}; }
-  [[nodiscard]] TensorSpec gathered(std::vector<Shard> tokens) const {
-    TensorSpec spec = shapes_.core_spec(shapes_.core_kv_heads());
+  [[nodiscard]] TensorSpec gathered(std::vector<Shard> tokens, std::int64_t channels) const {
+    TensorSpec spec = shapes_.core_spec(shapes_.core_kv_heads(), channels);
     spec.shape[1] *= shapes_.ring;
     spec.shards[1] = std::move(tokens);
     spec.category = MemoryCategory::kv_buffers;
@@ -58,8 +58,8 @@ class AllGatherAttention : public AttentionCore {
   // Keys and values of all ranks; shards of a zigzag order are put into natural order.
   Pair gather(ProgramBuilder& build, const AttentionState& state) const {
     const GroupId group = *build.group("ring", {Axis::ring});
-    const Pair shards{build.fresh("gathered_k", gathered(natural())),
-                      build.fresh("gathered_v", gathered(natural()))};
+    const Pair shards{build.fresh("gathered_k", gathered(natural(), shapes_.head_dim)),
+                      build.fresh("gathered_v", gathered(natural(), shapes_.value_dim))};
     build
         .collective(Op::all_gather, Stream::context, group, "gather keys and values",
                     {state.k, state.v}, {shards.k, shards.v})
@@ -67,8 +67,8 @@ class AllGatherAttention : public AttentionCore {
     if (!reorders_) {
       return shards;
     }
-    const Pair ordered{build.fresh("ordered_k", gathered(natural())),
-                       build.fresh("ordered_v", gathered(natural()))};
+    const Pair ordered{build.fresh("ordered_k", gathered(natural(), shapes_.head_dim)),
+                       build.fresh("ordered_v", gathered(natural(), shapes_.value_dim))};
     build.compute(Op::reorder, "keys into natural order", {shards.k}, {ordered.k});
     build.compute(Op::reorder, "values into natural order", {shards.v}, {ordered.v});
     build.release({shards.k, shards.v});
@@ -85,8 +85,8 @@ class AllGatherAttention : public AttentionCore {
       build.release({dk_all, dv_all});
       return;
     }
-    const Pair shards{build.fresh("scattered_dk", gathered(natural())),
-                      build.fresh("scattered_dv", gathered(natural()))};
+    const Pair shards{build.fresh("scattered_dk", gathered(natural(), shapes_.head_dim)),
+                      build.fresh("scattered_dv", gathered(natural(), shapes_.value_dim))};
     build.compute(Op::reorder, "key gradients into shards", {dk_all}, {shards.k}).inverse = true;
     build.compute(Op::reorder, "value gradients into shards", {dv_all}, {shards.v}).inverse = true;
     build.release({dk_all, dv_all});

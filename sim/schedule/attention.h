@@ -16,6 +16,7 @@ struct Shapes {
   std::int64_t heads = 0;   ///< query heads after tensor parallelism
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
+  std::int64_t value_dim = 0;  ///< of values and outputs: head_dim but for latent attention
   std::int64_t ring = 1;
   std::int64_t ulysses = 1;
   std::int64_t tensor = 1;
@@ -26,10 +27,10 @@ struct Shapes {
   std::vector<Shard> head_shards;          ///< of the head dimension
   std::vector<Shard> ulysses_head_shards;  ///< of the head dimension after the all-to-all
 
-  /// [batch, tokens, heads, head_dim] as a rank holds it before any exchange.
-  [[nodiscard]] TensorSpec heads_spec(std::int64_t head_count) const;
+  /// [batch, tokens, heads, channels (0: head_dim)] as a rank holds it before any exchange.
+  [[nodiscard]] TensorSpec heads_spec(std::int64_t head_count, std::int64_t channels = 0) const;
   /// The same after Ulysses' all-to-all: ring-local tokens, fewer heads.
-  [[nodiscard]] TensorSpec core_spec(std::int64_t head_count) const;
+  [[nodiscard]] TensorSpec core_spec(std::int64_t head_count, std::int64_t channels = 0) const;
   [[nodiscard]] std::int64_t core_tokens() const { return tokens * ulysses; }
   [[nodiscard]] std::int64_t core_heads() const { return heads / ulysses; }
   /// Key/value heads of a rank after the all-to-all; replicated when they run out.

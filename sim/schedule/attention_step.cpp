@@ -22,10 +22,12 @@ Program lower_attention_step(const Scenario& scenario) {
   build.program().attention = attention_geometry(scenario);
   const TensorSpec query = shapes.heads_spec(shapes.heads);
   const TensorSpec key = shapes.heads_spec(shapes.kv_heads);
+  const TensorSpec output = shapes.heads_spec(shapes.heads, shapes.value_dim);
+  const TensorSpec value = shapes.heads_spec(shapes.kv_heads, shapes.value_dim);
   const TensorRef q = held(build, "q", query, Role::input);
   const TensorRef k = held(build, "k", key, Role::input);
-  const TensorRef v = held(build, "v", key, Role::input);
-  const TensorRef o = held(build, "o", query, Role::output);
+  const TensorRef v = held(build, "v", value, Role::input);
+  const TensorRef o = held(build, "o", output, Role::output);
   const Pass pass = scenario.workload.pass;
   AttentionState state;
   if (pass == Pass::backward) {
@@ -36,9 +38,9 @@ Program lower_attention_step(const Scenario& scenario) {
   }
   if (pass != Pass::forward) {
     build.part(Part::backward);
-    const TensorRef d_o = held(build, "do", query, Role::input);
+    const TensorRef d_o = held(build, "do", output, Role::input);
     attention.backward(build, state, d_o, held(build, "dq", query, Role::output),
-                       held(build, "dk", key, Role::output), held(build, "dv", key, Role::output));
+                       held(build, "dk", key, Role::output), held(build, "dv", value, Role::output));
   }
   attention.forget(build, state);
   if (attention.exchanges()) {

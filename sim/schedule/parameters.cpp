@@ -31,6 +31,11 @@ std::int64_t product(const std::vector<std::int64_t>& shape) {
 
 bool is_norm(const std::string& name) { return name.starts_with("norm_"); }
 
+// Weights that every tensor rank holds and multiplies with its own tokens.
+bool is_whole_on_tensor_ranks(const std::string& name) {
+  return name == "w_router" || name == "w_q_down" || name == "w_kv_down";
+}
+
 // Gradients that kernels only ever add to, so fresh ones must start at zero: norms, lookups, and
 // what no kernel of the program writes.
 bool is_added_to(const std::string& name) {
@@ -346,6 +351,20 @@ Weight Parameters::weight(const Stored& stored, Index layer, Index turn) const {
 
 namespace {
 
+// A weight of latent attention; true if it is one.
+bool assign_latent_weight(LatentWeights& weights, const std::string& name, const Weight& weight) {
+  const std::pair<const char*, Weight*> places[] = {
+      {"w_q_down", &weights.q_down},   {"norm_q", &weights.norm_q},   {"w_q_up", &weights.q_up},
+      {"w_kv_down", &weights.kv_down}, {"norm_kv", &weights.norm_kv}, {"w_kv_up", &weights.kv_up}};
+  for (const auto& [known, place] : places) {
+    if (name == known) {
+      *place = weight;
+      return true;
+    }
+  }
+  return false;
+}
+
 // A weight of a mixture; biases have no place.
 void assign_expert_weight(MixtureWeights& weights, const std::string& name, const Weight& weight) {
   if (name == "w_router") {
@@ -384,7 +403,7 @@ LayerWeights Parameters::layer(Index layer, Index turn) const {
       weights.up = made;
     } else if (name == "w_down") {
       weights.down = made;
-    } else {
+    } else if (!assign_latent_weight(weights.latent, name, made)) {
       assign_expert_weight(weights.experts, name, made);
     }
   }
@@ -663,7 +682,7 @@ void Parameters::sum_norms_over_tensor(const Some& stored, Index slot) const {
   }
   Some norms;
   for (const Stored* each : stored) {
-    if (is_norm(each->shape.name) || each->shape.name == "w_router") {
+    if (is_norm(each->shape.name) || is_whole_on_tensor_ranks(each->shape.name)) {
       norms.push_back(each);
     }
   }

@@ -24,7 +24,9 @@ class RingAttention : public AttentionCore {
     TensorRef dq, dk, dv;
   };
   [[nodiscard]] TensorSpec queries(MemoryCategory category, DataType type) const;
+  [[nodiscard]] TensorSpec outputs(MemoryCategory category, DataType type) const;
   [[nodiscard]] TensorSpec keys(MemoryCategory category, DataType type) const;
+  [[nodiscard]] TensorSpec values(MemoryCategory category, DataType type) const;
   [[nodiscard]] TensorSpec rows(MemoryCategory category) const;
   [[nodiscard]] std::vector<Traveller> pair(const AttentionState& state) const;
   void attend_and_merge(ProgramBuilder& build, const AttentionState& state, TensorRef o,
@@ -53,6 +55,19 @@ TensorSpec RingAttention::keys(MemoryCategory category, DataType type) const {
   return spec;
 }
 
+// Where latent attention's values are not as wide as its keys.
+TensorSpec RingAttention::outputs(MemoryCategory category, DataType type) const {
+  TensorSpec spec = queries(category, type);
+  spec.shape[3] = shapes_.value_dim;
+  return spec;
+}
+
+TensorSpec RingAttention::values(MemoryCategory category, DataType type) const {
+  TensorSpec spec = keys(category, type);
+  spec.shape[3] = shapes_.value_dim;
+  return spec;
+}
+
 TensorSpec RingAttention::rows(MemoryCategory category) const {
   TensorSpec spec;
   spec.shape = {shapes_.batch, shapes_.core_heads(), shapes_.core_tokens()};
@@ -63,8 +78,8 @@ TensorSpec RingAttention::rows(MemoryCategory category) const {
 }
 
 std::vector<Traveller> RingAttention::pair(const AttentionState& state) const {
-  const TensorSpec spec = keys(MemoryCategory::kv_buffers, shapes_.type);
-  return {{state.k, "ring_k", spec}, {state.v, "ring_v", spec}};
+  return {{state.k, "ring_k", keys(MemoryCategory::kv_buffers, shapes_.type)},
+          {state.v, "ring_v", values(MemoryCategory::kv_buffers, shapes_.type)}};
 }
 
 void RingAttention::attend_and_merge(ProgramBuilder& build, const AttentionState& state,
@@ -76,7 +91,7 @@ void RingAttention::attend_and_merge(ProgramBuilder& build, const AttentionState
     return;
   }
   const TensorRef o_block =
-      build.tensor("ring_o_block", queries(MemoryCategory::workspace, shapes_.type));
+      build.tensor("ring_o_block", outputs(MemoryCategory::workspace, shapes_.type));
   const TensorRef lse_block = build.tensor("ring_lse_block", rows(MemoryCategory::workspace));
   build.compute(Op::attend, "ring attention", operands, {o_block, lse_block}).block = block;
   Instruction& merge = build.compute(Op::merge_attention, "combine partial attention",
@@ -87,9 +102,9 @@ void RingAttention::attend_and_merge(ProgramBuilder& build, const AttentionState
 
 void RingAttention::forward(ProgramBuilder& build, const AttentionState& state) const {
   const TensorRef o_block =
-      build.fresh("ring_o_block", queries(MemoryCategory::workspace, shapes_.type));
+      build.fresh("ring_o_block", outputs(MemoryCategory::workspace, shapes_.type));
   const TensorRef lse_block = build.fresh("ring_lse_block", rows(MemoryCategory::workspace));
-  const TensorRef o = build.fresh("ring_o", queries(MemoryCategory::workspace, DataType::fp32));
+  const TensorRef o = build.fresh("ring_o", outputs(MemoryCategory::workspace, DataType::fp32));
   tour_->around(build, pair(state),
                 [&](const Stop& stop) { attend_and_merge(build, state, o, stop); });
   build.compute(Op::copy, "attention output to compute type", {o}, {state.o});
@@ -114,12 +129,14 @@ void RingAttention::keys_travel(ProgramBuilder& build, const AttentionState& sta
   const TensorRef dq = build.fresh("ring_dq", queries(MemoryCategory::workspace, DataType::fp32));
   const TensorSpec block = keys(MemoryCategory::workspace, shapes_.type);
   const TensorRef dk_block = build.fresh("ring_dk_block", block);
-  const TensorRef dv_block = build.fresh("ring_dv_block", block);
+  const TensorRef dv_block =
+      build.fresh("ring_dv_block", values(MemoryCategory::workspace, shapes_.type));
   const TensorSpec sum = keys(MemoryCategory::kv_buffers, shapes_.travelling);
+  const TensorSpec value_sum = values(MemoryCategory::kv_buffers, shapes_.travelling);
   tour_->there_and_back(
       build, pair(state),
       {{to.dk, "ring_dk", sum, "key gradient to compute type"},
-       {to.dv, "ring_dv", sum, "value gradient to compute type"}},
+       {to.dv, "ring_dv", value_sum, "value gradient to compute type"}},
       [&](const Stop& stop) {
         const TensorRef dk = stop.begins ? stop.sums[0] : dk_block;
         const TensorRef dv = stop.begins ? stop.sums[1] : dv_block;
@@ -143,9 +160,11 @@ void RingAttention::queries_travel(ProgramBuilder& build, const AttentionState& 
   const TensorSpec kept = keys(MemoryCategory::workspace, DataType::fp32);
   const TensorSpec block = keys(MemoryCategory::workspace, shapes_.type);
   const TensorRef dk_sum = build.fresh("ring_dk_kept", kept);
-  const TensorRef dv_sum = build.fresh("ring_dv_kept", kept);
+  const TensorRef dv_sum =
+      build.fresh("ring_dv_kept", values(MemoryCategory::workspace, DataType::fp32));
   const TensorRef dk_block = build.fresh("ring_dk_block", block);
-  const TensorRef dv_block = build.fresh("ring_dv_block", block);
+  const TensorRef dv_block =
+      build.fresh("ring_dv_block", values(MemoryCategory::workspace, shapes_.type));
   const TensorRef dq_block =
       build.fresh("ring_dq_block", queries(MemoryCategory::workspace, shapes_.type));
   const TensorSpec moving = queries(MemoryCategory::kv_buffers, shapes_.type);
@@ -154,7 +173,7 @@ void RingAttention::queries_travel(ProgramBuilder& build, const AttentionState& 
   tour_->there_and_back(
       build,
       {{state.q, "ring_q", moving},
-       {d_o, "ring_do", moving},
+       {d_o, "ring_do", outputs(MemoryCategory::kv_buffers, shapes_.type)},
        {state.lse, "ring_lse", statistics},
        {delta, "ring_delta", statistics}},
       {{to.dq, "ring_dq_sum", sum, "query gradient to compute type"}},

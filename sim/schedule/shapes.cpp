@@ -18,6 +18,7 @@ Shapes::Shapes(const Scenario& scenario)
       heads(scenario.model.heads / scenario.plan.tensor),
       kv_heads(scenario.model.kv_heads / scenario.plan.tensor),
       head_dim(scenario.model.head_dim),
+      value_dim(longhaul::value_dim(scenario.model)),
       ring(scenario.plan.context.ring),
       ulysses(scenario.plan.context.ulysses),
       tensor(scenario.plan.tensor),
@@ -53,16 +54,16 @@ bool keeps_dropout_masks(const Scenario& scenario) {
   return scenario.workload.phase == Phase::train && scenario.workload.dropout.value_or(usual);
 }
 
-TensorSpec Shapes::heads_spec(std::int64_t head_count) const {
+TensorSpec Shapes::heads_spec(std::int64_t head_count, std::int64_t channels) const {
   TensorSpec spec;
-  spec.shape = {batch, tokens, head_count, head_dim};
+  spec.shape = {batch, tokens, head_count, channels > 0 ? channels : head_dim};
   spec.shards = {{{Axis::data, SequenceOrder::contiguous}}, token_shards, head_shards, {}};
   spec.type = type;
   return spec;
 }
 
-TensorSpec Shapes::core_spec(std::int64_t head_count) const {
-  TensorSpec spec = heads_spec(head_count);
+TensorSpec Shapes::core_spec(std::int64_t head_count, std::int64_t channels) const {
+  TensorSpec spec = heads_spec(head_count, channels);
   spec.shape[1] = core_tokens();
   spec.shards[1] = ring_shards;
   spec.shards[2] = ulysses_head_shards;

@@ -18,15 +18,20 @@ std::vector<WeightShape> attention_weight_shapes(const Model& model, const Shape
   const auto split = tensor_shards(shapes);
   const std::int64_t norm_extra = model.norm == Norm::layer_norm ? m : 0;
   const std::int64_t qkv_bias = model.attention_bias ? (shapes.heads + 2 * shapes.kv_heads) * d : 0;
-  return {
-      {"norm_attention", {m}, {{}}, norm_extra},
-      {"w_qkv",
-       {m, shapes.kv_heads, group, d},
-       {{}, split, {}, {}},
-       qkv_bias + (model.qk_norm ? 2 * d : 0)},
-      {"w_o", {shapes.heads, d, m}, {split, {}, {}}, model.output_bias ? m : 0},
-      {"norm_mlp", {m}, {{}}, norm_extra},
-  };
+  std::vector<WeightShape> all{{"norm_attention", {m}, {{}}, norm_extra}};
+  if (has_latent_attention(model)) {
+    const std::vector<WeightShape> latent = latent_weight_shapes(model, shapes);
+    all.insert(all.end(), latent.begin(), latent.end());
+  } else {
+    all.push_back({"w_qkv",
+                   {m, shapes.kv_heads, group, d},
+                   {{}, split, {}, {}},
+                   qkv_bias + (model.qk_norm ? 2 * d : 0)});
+  }
+  all.push_back({"w_o", {shapes.heads, shapes.value_dim, m}, {split, {}, {}},
+                 model.output_bias ? m : 0});
+  all.push_back({"norm_mlp", {m}, {{}}, norm_extra});
+  return all;
 }
 
 std::vector<WeightShape> mlp_weight_shapes(const Model& model, const Shapes& shapes) {
@@ -71,6 +76,7 @@ TransformerBlock::TransformerBlock(const Scenario& scenario)
     : scenario_(scenario),
       shapes_(scenario),
       attention_(scenario, shapes_),
+      latent_(scenario, shapes_),
       mixture_(scenario, shapes_),
       sequence_parallel_(scenario.plan.sequence_parallel && scenario.plan.tensor > 1),
       drops_(keeps_dropout_masks(scenario)) {}
@@ -188,7 +194,8 @@ void TransformerBlock::attention_forward(ProgramBuilder& build, const LayerWeigh
   norm_input(build, weights, state, slots, slot);
   const auto [q, k, v] = project_heads(build, weights, state, slots, slot);
   fill_cache(build, k, v, layer);
-  state.o = build.fresh("o", kept(shapes_.heads_spec(shapes_.heads), slots), slot);
+  const TensorSpec outputs = shapes_.heads_spec(shapes_.heads, shapes_.value_dim);
+  state.o = build.fresh("o", kept(outputs, slots), slot);
   state.attention = attention_.forward(build, q, k, v, state.o, slots, slot);
   project_output(build, weights, state, slots, slot);
 }
@@ -203,26 +210,17 @@ void TransformerBlock::norm_input(ProgramBuilder& build, const LayerWeights& wei
 // q, k, v of this rank's tokens, rotated.
 std::array<TensorRef, 3> TransformerBlock::project_heads(ProgramBuilder& build,
                                                          const LayerWeights& weights,
-                                                         const LayerState& state,
-                                                         std::int64_t slots, Index slot) const {
-  const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
-  const TensorRef qkv = build.fresh("qkv", qkv_spec());
-  build.gemm("qkv projection", tokens, weights.qkv.value, qkv);
-  drop_gathered(build, tokens, state.norm_attention);
+                                                         LayerState& state, std::int64_t slots,
+                                                         Index slot) const {
   const std::int64_t own_slots = attention_.exchanges() ? 1 : slots;
   const Index own_slot = attention_.exchanges() ? Index::of(0) : slot;
   const TensorRef q =
       build.fresh("q", kept(shapes_.heads_spec(shapes_.heads), own_slots), own_slot);
   const TensorRef k =
       build.fresh("k", kept(shapes_.heads_spec(shapes_.kv_heads), own_slots), own_slot);
-  const TensorRef v =
-      build.fresh("v", kept(shapes_.heads_spec(shapes_.kv_heads), own_slots), own_slot);
-  build.compute(Op::split_qkv, "split q, k, v", {qkv}, {q, k, v});
-  build.release({qkv});
-  if (scenario_.model.positions == PositionEmbedding::rope) {
-    build.compute(Op::rope, "rotary embedding of q", {q}, {q});
-    build.compute(Op::rope, "rotary embedding of k", {k}, {k});
-  }
+  const TensorSpec values = shapes_.heads_spec(shapes_.kv_heads, shapes_.value_dim);
+  const TensorRef v = build.fresh("v", kept(values, own_slots), own_slot);
+  qkv_forward(build, weights, state, {q, k, v}, slots, slot);
   return {q, k, v};
 }
 
@@ -238,6 +236,27 @@ void TransformerBlock::project_output(ProgramBuilder& build, const LayerWeights&
   state.middle = build.fresh("middle", kept(stream_spec(), slots), slot);
   build.compute(Op::add, "attention residual", {state.input, sum}, {state.middle});
   build.release({sum});
+}
+
+// q, k, v, rotated, from the normed input.
+void TransformerBlock::qkv_forward(ProgramBuilder& build, const LayerWeights& weights,
+                                   LayerState& state, const QkvTensors& heads, std::int64_t slots,
+                                   Index slot) const {
+  if (has_latent_attention(scenario_.model)) {
+    latent_.forward(build, *this, weights.latent, state.norm_attention, heads, state.latent, slots,
+                    slot);
+    return;
+  }
+  const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
+  const TensorRef qkv = build.fresh("qkv", qkv_spec());
+  build.gemm("qkv projection", tokens, weights.qkv.value, qkv);
+  drop_gathered(build, tokens, state.norm_attention);
+  build.compute(Op::split_qkv, "split q, k, v", {qkv}, {heads.q, heads.k, heads.v});
+  build.release({qkv});
+  if (scenario_.model.positions == PositionEmbedding::rope) {
+    build.compute(Op::rope, "rotary embedding of q", {heads.q}, {heads.q});
+    build.compute(Op::rope, "rotary embedding of k", {heads.k}, {heads.k});
+  }
 }
 
 // A prefill keeps every layer's keys and values.
@@ -305,6 +324,9 @@ void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& st
     mixture_.release(build, state.experts);
   } else {
     build.release({state.activation, state.up});
+  }
+  if (has_latent_attention(scenario_.model)) {
+    latent_.release(build, state.latent);
   }
   build.release({state.norm_mlp, state.middle, state.attention.lse,
                  state.attention.q, state.attention.k, state.attention.v, state.o,
@@ -375,12 +397,13 @@ void TransformerBlock::mixture_backward(ProgramBuilder& build, const LayerWeight
   build.release({d_norm, state.middle});
 }
 
-// From the gradient of o to that of the fused qkv projection's output.
-TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerState& state,
-                                         TensorRef d_o) const {
+// From the gradient of o to those of q, k and v.
+QkvTensors TransformerBlock::heads_backward(ProgramBuilder& build, const LayerState& state,
+                                            TensorRef d_o) const {
   const TensorRef dq = build.fresh("dq", shapes_.heads_spec(shapes_.heads));
   const TensorRef dk = build.fresh("dk", shapes_.heads_spec(shapes_.kv_heads));
-  const TensorRef dv = build.fresh("dv", shapes_.heads_spec(shapes_.kv_heads));
+  const TensorRef dv =
+      build.fresh("dv", shapes_.heads_spec(shapes_.kv_heads, shapes_.value_dim));
   attention_.backward(build, state.attention, d_o, dq, dk, dv);
   build.release(
       {d_o, state.attention.q, state.attention.k, state.attention.v, state.attention.lse});
@@ -388,14 +411,33 @@ TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerState
   if (attention_.exchanges()) {
     build.release({state.attention.o});
   }
+  return {dq, dk, dv};
+}
+
+// From these, which it gives back, to that of the normed input, in the residual stream's layout.
+TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerWeights& weights,
+                                         const LayerState& state, const QkvTensors& gradients,
+                                         bool fresh) const {
+  if (has_latent_attention(scenario_.model)) {
+    return latent_.backward(build, *this, weights.latent, state.latent, state.norm_attention,
+                            gradients);
+  }
   if (scenario_.model.positions == PositionEmbedding::rope) {
-    build.compute(Op::rope_backward, "rotary embedding of dq", {dq}, {dq});
-    build.compute(Op::rope_backward, "rotary embedding of dk", {dk}, {dk});
+    build.compute(Op::rope_backward, "rotary embedding of dq", {gradients.q}, {gradients.q});
+    build.compute(Op::rope_backward, "rotary embedding of dk", {gradients.k}, {gradients.k});
   }
   const TensorRef d_qkv = build.fresh("d_qkv", qkv_spec());
-  build.compute(Op::merge_qkv, "join dq, dk, dv", {dq, dk, dv}, {d_qkv});
-  build.release({dq, dk, dv});
-  return d_qkv;
+  build.compute(Op::merge_qkv, "join dq, dk, dv", {gradients.q, gradients.k, gradients.v},
+                {d_qkv});
+  build.release({gradients.q, gradients.k, gradients.v});
+  const TensorRef partial = build.fresh("d_normed_attention", gathered_spec());
+  const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
+  build.gemm("qkv projection dgrad", d_qkv, weights.qkv.value, partial, false, true);
+  const TensorRef d_norm = sum_over_tensor(build, "d_normed_attention", partial);
+  build.gemm("qkv projection wgrad", tokens, d_qkv, weights.qkv.gradient, true, false, !fresh);
+  drop_gathered(build, tokens, state.norm_attention);
+  build.release({d_qkv});
+  return d_norm;
 }
 
 void TransformerBlock::attention_backward(ProgramBuilder& build, const LayerWeights& weights,
@@ -408,20 +450,16 @@ void TransformerBlock::attention_backward(ProgramBuilder& build, const LayerWeig
     build.part(before);
   }
   const TensorRef d_all = gather_tokens(build, "d_attention", d);
-  const TensorRef d_o = build.fresh("d_o", shapes_.heads_spec(shapes_.heads));
+  const TensorRef d_o =
+      build.fresh("d_o", shapes_.heads_spec(shapes_.heads, shapes_.value_dim));
   build.gemm("output projection dgrad", d_all, weights.output.value, d_o, false, true);
   build.gemm("output projection wgrad", state.o, d_all, weights.output.gradient, true, false,
              !fresh);
   drop_gathered(build, d_all, d);
-  const TensorRef d_qkv = qkv_backward(build, state, d_o);
+  const QkvTensors gradients = heads_backward(build, state, d_o);
   build.release({state.o});
-  const TensorRef partial = build.fresh("d_normed_attention", gathered_spec());
-  const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
-  build.gemm("qkv projection dgrad", d_qkv, weights.qkv.value, partial, false, true);
-  const TensorRef d_norm = sum_over_tensor(build, "d_normed_attention", partial);
-  build.gemm("qkv projection wgrad", tokens, d_qkv, weights.qkv.gradient, true, false, !fresh);
-  drop_gathered(build, tokens, state.norm_attention);
-  build.release({d_qkv, state.norm_attention});
+  const TensorRef d_norm = qkv_backward(build, weights, state, gradients, fresh);
+  build.release({state.norm_attention});
   build
       .compute(Op::norm_backward, "attention norm backward",
                {state.input, weights.norm_attention.value, d_norm},
@@ -440,6 +478,8 @@ LayerState at_slot(const ProgramBuilder& build, LayerState state, TensorRef inpu
                          &state.attention.v, &state.attention.o, &state.attention.lse, &state.o,
                          &state.middle, &state.norm_mlp, &state.up, &state.activation,
                          &state.attention_mask, &state.mlp_mask, &state.experts.logits,
+                         &state.latent.q_raw, &state.latent.q_latent, &state.latent.kv_raw,
+                         &state.latent.kv_latent,
                          &state.experts.input, &state.experts.weights, &state.experts.up,
                          &state.experts.activation, &state.experts.shared_up,
                          &state.experts.shared_activation}) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sim/schedule/attention.h"
+#include "sim/schedule/latent.h"
 #include "sim/schedule/mixture.h"
 #include "sim/schedule/weights.h"
 
@@ -21,6 +22,7 @@ inline bool has_ends(const Model& model) { return model.vocab > 0; }
 /// `down` are those of a dense layer, `experts` those of one with experts (`mixture`).
 struct LayerWeights {
   Weight norm_attention, qkv, output, norm_mlp, up, down;
+  LatentWeights latent;  ///< in place of qkv where the model has latent attention
   bool mixture = false;
   MixtureWeights experts;
 };
@@ -32,6 +34,7 @@ std::vector<WeightShape> layer_weight_shapes(const Scenario& scenario, const Sha
 struct LayerState {
   TensorRef input;           ///< [b, s, m], the residual stream
   TensorRef norm_attention;  ///< input of the qkv projection
+  LatentState latent;        ///< where the model has latent attention
   AttentionState attention;
   TensorRef o;           ///< input of the output projection
   TensorRef middle;      ///< residual stream after attention
@@ -108,7 +111,7 @@ class TransformerBlock {
   void norm_input(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
                   std::int64_t slots, Index slot) const;
   std::array<TensorRef, 3> project_heads(ProgramBuilder& build, const LayerWeights& weights,
-                                         const LayerState& state, std::int64_t slots,
+                                         LayerState& state, std::int64_t slots,
                                          Index slot) const;
   void project_output(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
                       std::int64_t slots, Index slot) const;
@@ -129,7 +132,11 @@ class TransformerBlock {
                         const LayerState& state, TensorRef d) const;
   void attention_backward(ProgramBuilder& build, const LayerWeights& weights,
                           const LayerState& state, TensorRef d, bool selective, bool fresh) const;
-  TensorRef qkv_backward(ProgramBuilder& build, const LayerState& state, TensorRef d_o) const;
+  void qkv_forward(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
+                   const QkvTensors& heads, std::int64_t slots, Index slot) const;
+  TensorRef qkv_backward(ProgramBuilder& build, const LayerWeights& weights,
+                         const LayerState& state, const QkvTensors& gradients, bool fresh) const;
+  QkvTensors heads_backward(ProgramBuilder& build, const LayerState& state, TensorRef d_o) const;
   [[nodiscard]] TensorSpec kept(TensorSpec spec, std::int64_t slots) const;
   [[nodiscard]] TensorSpec qkv_spec() const;
   [[nodiscard]] TensorSpec up_spec() const;
@@ -138,6 +145,7 @@ class TransformerBlock {
   const Scenario& scenario_;
   Shapes shapes_;
   ContextAttention attention_;
+  LatentProjections latent_;
   Mixture mixture_;
   bool sequence_parallel_;
   bool drops_;

@@ -54,7 +54,8 @@ void ContextAttention::drop_scores(ProgramBuilder& build, const AttentionState& 
 // `from` with its key/value heads repeated so that every rank of the exchange gets one.
 TensorRef ContextAttention::replicated(ProgramBuilder& build, const std::string& name,
                                        TensorRef from) const {
-  TensorSpec spec = shapes_.heads_spec(shapes_.kv_heads * shapes_.replication());
+  TensorSpec spec =
+      shapes_.heads_spec(shapes_.kv_heads * shapes_.replication(), build.of(from).shape[3]);
   spec.category = MemoryCategory::communication;
   const TensorRef made = build.fresh(name + "_replicated", spec);
   build.compute(Op::repeat_heads, "replicate " + name + " heads", {from}, {made});
@@ -64,7 +65,7 @@ TensorRef ContextAttention::replicated(ProgramBuilder& build, const std::string&
 TensorRef ContextAttention::exchanged(ProgramBuilder& build, const std::string& name,
                                       TensorRef from, std::int64_t head_count, std::int64_t slots,
                                       Index slot) const {
-  TensorSpec spec = shapes_.core_spec(head_count);
+  TensorSpec spec = shapes_.core_spec(head_count, build.of(from).shape[3]);
   spec.slots = slots;
   const TensorRef to = build.fresh(name + "_exchanged", spec, slot);
   Instruction& exchange =
@@ -109,7 +110,7 @@ AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, Ten
   AttentionState state = exchange_in(build, q, k, v, slots, slot);
   state.o = o;
   if (exchanges()) {
-    TensorSpec out = shapes_.core_spec(shapes_.core_heads());
+    TensorSpec out = shapes_.core_spec(shapes_.core_heads(), shapes_.value_dim);
     out.slots = slots;
     state.o = build.fresh("o_exchanged", out, slot);
   }
@@ -144,16 +145,16 @@ void ContextAttention::recompute(ProgramBuilder& build, const AttentionState& st
 AttentionState ContextAttention::given(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v,
                                        TensorRef o) const {
   AttentionState state{q, k, v, o, {}, {}};
-  const auto held = [&](const std::string& name, std::int64_t heads) {
-    TensorSpec spec = shapes_.core_spec(heads);
+  const auto held = [&](const std::string& name, std::int64_t heads, std::int64_t channels) {
+    TensorSpec spec = shapes_.core_spec(heads, channels);
     spec.persistent = true;
     return build.tensor(name + "_exchanged", spec);
   };
   if (exchanges()) {
-    state.q = held("q", shapes_.core_heads());
-    state.k = held("k", shapes_.core_kv_heads());
-    state.v = held("v", shapes_.core_kv_heads());
-    state.o = held("o", shapes_.core_heads());
+    state.q = held("q", shapes_.core_heads(), shapes_.head_dim);
+    state.k = held("k", shapes_.core_kv_heads(), shapes_.head_dim);
+    state.v = held("v", shapes_.core_kv_heads(), shapes_.value_dim);
+    state.o = held("o", shapes_.core_heads(), shapes_.value_dim);
   }
   TensorSpec rows = statistics_spec(1);
   rows.persistent = true;
@@ -179,7 +180,8 @@ void ContextAttention::gradient_home(ProgramBuilder& build, const std::string& n
     exchange_back(build, "all-to-all " + name, from, to);
     return;
   }
-  TensorSpec spec = shapes_.heads_spec(shapes_.kv_heads * shapes_.replication());
+  TensorSpec spec =
+      shapes_.heads_spec(shapes_.kv_heads * shapes_.replication(), build.of(to).shape[3]);
   spec.category = MemoryCategory::communication;
   const TensorRef replicas = build.fresh(name + "_replicated", spec);
   exchange_back(build, "all-to-all " + name, from, replicas);
@@ -196,7 +198,8 @@ void ContextAttention::backward(ProgramBuilder& build, const AttentionState& sta
   const TensorRef d_o_core = exchanged(build, "do", d_o, shapes_.core_heads(), 1, Index::of(0));
   const TensorRef dq_core = build.fresh("dq_exchanged", shapes_.core_spec(shapes_.core_heads()));
   const TensorRef dk_core = build.fresh("dk_exchanged", shapes_.core_spec(shapes_.core_kv_heads()));
-  const TensorRef dv_core = build.fresh("dv_exchanged", shapes_.core_spec(shapes_.core_kv_heads()));
+  const TensorRef dv_core = build.fresh(
+      "dv_exchanged", shapes_.core_spec(shapes_.core_kv_heads(), shapes_.value_dim));
   core_->backward(build, state, d_o_core, dq_core, dk_core, dv_core);
   gradient_home(build, "dq", dq_core, dq);
   gradient_home(build, "dk", dk_core, dk);

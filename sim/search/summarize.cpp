@@ -26,7 +26,8 @@ double pairs_of(const MaskSpec& mask, std::int64_t length) {
 // Forward attention FLOPs of one sequence in one layer: 2 products of 2 FLOP per pair and head
 // element.
 double attention_flops(const Scenario& scenario) {
-  return 4.0 * static_cast<double>(scenario.model.heads * scenario.model.head_dim) *
+  const Model& model = scenario.model;
+  return 2.0 * static_cast<double>(model.heads * (model.head_dim + value_dim(model))) *
          pairs_of(scenario.workload.mask, scenario.workload.sequence_length);
 }
 
@@ -49,9 +50,9 @@ double matrix_flops(const Scenario& scenario) {
                              ? head_of_a_token * static_cast<double>(length - 1)
                              : 0.0;
   return whole - unasked -
-         4.0 *
+         2.0 *
              static_cast<double>(scenario.model.layers * scenario.model.heads *
-                                 scenario.model.head_dim) *
+                                 (scenario.model.head_dim + value_dim(scenario.model))) *
              square;
 }
 

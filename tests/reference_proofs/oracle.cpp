@@ -40,12 +40,14 @@ Real attend_to_all(const Reals& q, const Reals& k, const Reals& v, std::int64_t 
     score = exp(score - Real(top));
     sum = sum + score;
   }
-  for (std::int64_t i = 0; i < d; ++i) {
+  const std::int64_t value_d =
+      static_cast<std::int64_t>(v.size()) * d / static_cast<std::int64_t>(k.size());
+  for (std::int64_t i = 0; i < value_d; ++i) {
     Real mixed;
     for (std::size_t n = 0; n < key_rows.size(); ++n) {
-      mixed = mixed + scores[n] / sum * v[at(key_rows[n] * d + i)];
+      mixed = mixed + scores[n] / sum * v[at(key_rows[n] * value_d + i)];
     }
-    o[at(query_row * d + i)] = mixed;
+    o[at(query_row * value_d + i)] = mixed;
   }
   return log(sum) + Real(top);
 }
@@ -55,7 +57,7 @@ void attend_sequence(const Reals& q, const Reals& k, const Reals& v, std::int64_
                      std::int64_t kv_heads, std::int64_t d, const MaskSpec& mask, Reals& o,
                      Reals& lse) {
   const std::int64_t tokens = static_cast<std::int64_t>(q.size()) / (heads * d);
-  o.assign(q.size(), Real());
+  o.assign(q.size() * v.size() / k.size(), Real());
   lse.assign(at(heads * tokens), Real());
   for (std::int64_t h = 0; h < heads; ++h) {
     const std::int64_t kv_head = h * kv_heads / heads;
@@ -198,6 +200,7 @@ class Unsharded {
 
  private:
   Reals attention(const Reals& x, std::int64_t layer);
+  Reals latent_attention(const Reals& x, std::int64_t layer);
   Reals mlp(const Reals& x, std::int64_t layer);
   Reals mixture(const Reals& x, std::int64_t layer);
   // Weights of one kind of layers are numbered among those layers.
@@ -214,7 +217,55 @@ class Unsharded {
   std::map<std::string, std::vector<Reals>> weights_;
 };
 
+// Latent vectors from x, normed; per head a query of n + r channels, a key of n of its own and r
+// that all heads share, a value. The r channels are rotated.
+Reals Unsharded::latent_attention(const Reals& x, std::int64_t layer) {
+  const LatentAttention& latent = model_.latent;
+  const std::int64_t n = latent.nope_dim, r = latent.rope_dim, v_dim = latent.value_dim;
+  const std::int64_t h = model_.heads, m = model_.hidden, rank = latent.kv_rank;
+  Reals from = x;
+  if (latent.q_rank > 0) {
+    from = rms_norm(times(x, weight("w_q_down", layer), m), weight("norm_q", layer));
+  }
+  const Reals q_flat =
+      times(from, weight("w_q_up", layer), latent.q_rank > 0 ? latent.q_rank : m);
+  const Reals down = times(x, weight("w_kv_down", layer), m);
+  const std::int64_t length = static_cast<std::int64_t>(x.size()) / m;
+  Reals c, k_rope, q_rope;
+  for (std::int64_t s = 0; s < length; ++s) {
+    for (std::int64_t i = 0; i < rank + r; ++i) {
+      (i < rank ? c : k_rope).push_back(down[at(s * (rank + r) + i)]);
+    }
+  }
+  for (std::size_t i = 0; i < q_flat.size(); ++i) {
+    if (static_cast<std::int64_t>(i) % (n + r) >= n) {
+      q_rope.push_back(q_flat[i]);
+    }
+  }
+  rotate(k_rope, 1, r);
+  rotate(q_rope, h, r);
+  const Reals kv = times(rms_norm(c, weight("norm_kv", layer)), weight("w_kv_up", layer), rank);
+  Reals q, k, v;
+  for (std::int64_t row = 0; row < length * h; ++row) {
+    for (std::int64_t i = 0; i < n + r; ++i) {
+      q.push_back(i < n ? q_flat[at(row * (n + r) + i)] : q_rope[at(row * r + i - n)]);
+      k.push_back(i < n ? kv[at(row * (n + v_dim) + i)] : k_rope[at(row / h * r + i - n)]);
+    }
+    for (std::int64_t i = 0; i < v_dim; ++i) {
+      v.push_back(kv[at(row * (n + v_dim) + n + i)]);
+    }
+  }
+  Reals o, lse;
+  attend_sequence(q, k, v, h, h, n + r, mask_, o, lse);
+  keys.push_back(k);
+  values.push_back(v);
+  return times(o, weight("w_o", layer), h * v_dim);
+}
+
 Reals Unsharded::attention(const Reals& x, std::int64_t layer) {
+  if (has_latent_attention(model_)) {
+    return latent_attention(x, layer);
+  }
   const std::int64_t d = model_.head_dim, g = model_.kv_heads, h = model_.heads;
   const std::int64_t group = h / g + 2;
   const Reals qkv = times(x, weight("w_qkv", layer), model_.hidden);
@@ -407,8 +458,21 @@ Named random_weights(const Model& model, std::uint64_t seed) {
       weights[name].push_back(random_array(std::move(shape), ++seed, size, offset));
     };
     add("norm_attention", {m}, 0.3, 1);
-    add("w_qkv", {m, model.kv_heads, model.heads / model.kv_heads + 2, d}, 0.4);
-    add("w_o", {model.heads, d, m}, 0.3);
+    const LatentAttention& latent = model.latent;
+    if (has_latent_attention(model)) {
+      const std::int64_t from = latent.q_rank > 0 ? latent.q_rank : m;
+      if (latent.q_rank > 0) {
+        add("w_q_down", {m, latent.q_rank}, 0.4);
+        add("norm_q", {latent.q_rank}, 0.3, 1);
+      }
+      add("w_q_up", {from, model.heads, d}, 0.4);
+      add("w_kv_down", {m, latent.kv_rank + latent.rope_dim}, 0.4);
+      add("norm_kv", {latent.kv_rank}, 0.3, 1);
+      add("w_kv_up", {latent.kv_rank, model.heads, latent.nope_dim + latent.value_dim}, 0.4);
+    } else {
+      add("w_qkv", {m, model.kv_heads, model.heads / model.kv_heads + 2, d}, 0.4);
+    }
+    add("w_o", {model.heads, value_dim(model), m}, 0.3);
     add("norm_mlp", {m}, 0.3, 1);
     if (is_expert_layer(model, layer)) {
       const Experts& experts = model.experts;

@@ -161,6 +161,17 @@ TEST_CASE("swiglu with weights multiplies rows, and its backward gives the slope
   check_close(back[1], slopes(w, dy, [&](const Array& at) { return y(x, at); }), slope_tolerance);
 }
 
+TEST_CASE("columns split and join; rows that share a row of the second part add up in it") {
+  // Two rows that share one: [1 2 | 3] and [4 5 | 6].
+  const Array x = array_of({1, 2, 3}, {1, 2, 3, 4, 5, 6});
+  const auto parts = OneOp{Op::split_columns, {x}, {{1, 2, 2}, {1, 1, 1}}}.run();
+  check_close(parts[0], array_of({1, 2, 2}, {1, 2, 4, 5}));
+  check_close(parts[1], array_of({1, 1, 1}, {9}));
+  const Array joined = OneOp{Op::join_columns, {parts[0], parts[1]}, {{1, 2, 3}}}.run()[0];
+  check_close(joined, array_of({1, 2, 3}, {1, 2, 9, 4, 5, 9}));
+  CHECK_THROWS_AS((OneOp{Op::join_columns, {x, x}, {{1, 2, 5}}}.run()), BugError);
+}
+
 TEST_CASE("a grouped product is a product for each group, transposes and sums included") {
   const Array a = numbers({2, 3, 4}, 1), b = numbers({2, 4, 5}, 2);
   const Array c = OneOp{Op::grouped_gemm, {a, b}, {{2, 3, 5}}}.run()[0];

@@ -75,6 +75,15 @@ TEST_CASE("experts are cut like everything else unless the plan says otherwise")
             .workload.expert_capacity == 1.25);
 }
 
+TEST_CASE("latent attention runs in every phase that needs no cache of it") {
+  const std::string plan = "expert: 8, context: {method: ring, ring: 8}";
+  accepted(on(8, "sequence_length: 4k", plan, "deepseek-v2-lite"));
+  accepted(on(8, "sequence_length: 4k, phase: forward", plan, "deepseek-v2-lite"));
+  accepted(on(8, "sequence_length: 4k, phase: attention", "context: {method: ring, ring: 8}",
+              "deepseek-v2-lite"));
+  CHECK(refused(on(8, "sequence_length: 4k, phase: prefill", plan, "deepseek-v2-lite")));
+}
+
 TEST_CASE("the scenario of the formats page is read key by key") {
   // Every key that can be predicted, with a value that is not its default.
   const Scenario s = accepted(R"(

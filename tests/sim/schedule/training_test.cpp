@@ -62,7 +62,11 @@ TEST_CASE("every parameter of a model is stored, with its gradient and three opt
   // bf16 weights, fp32 gradients, fp32 master weights and two moments: 2 + 4 + 12 bytes each.
   Model qwen = small_llama();
   qwen.attention_bias = qwen.qk_norm = true;
-  for (const Model& model : {small_llama(), small_gpt(), qwen}) {
+  Model deepseek = small_llama(8, 8);
+  deepseek.latent = {12, 8, 4, 2, 4};
+  deepseek.head_dim = 6;
+  deepseek.experts = {4, 2, 12, 24, true, 1, 1, Router::sigmoid, true};
+  for (const Model& model : {small_llama(), small_gpt(), qwen, deepseek}) {
     const std::int64_t count = count_parameters(model).total;
     const StateBytes states = states_of(scenario_of(model, Phase::train, plain(1, 1)));
     CHECK(states.parameters == 2 * count);
