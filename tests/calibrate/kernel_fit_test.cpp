@@ -68,7 +68,8 @@ std::vector<AttentionRow> attention_rows(const Device& device, const AttentionCu
     for (std::int64_t length = 512; length <= 16384; length *= 2) {
       for (const std::int64_t batch : {1, 4}) {
         AttentionRow row;
-        row.shape = {batch, length, length, heads, heads, 128, {{}, 0}, false, KernelType::bf16};
+        row.shape = {batch, length, length, heads, heads, 128, 0, {{}, 0}, false,
+                     KernelType::bf16};
         row.seconds = attention_mechanism(device, truth, false, 0.85, row.shape);
         rows.push_back(row);
       }

@@ -134,6 +134,9 @@ TEST_CASE("a loss in pieces is the same loss, with the same gradients") {
         scenario.workload.global_batch = 4 * plan.data;
         scenario.software = "megatron";
         require_proven(scenario);
+      }
+    }
+  }
 }
 
 TEST_CASE("losses in pieces, states in one type train the same model") {
@@ -152,8 +155,6 @@ TEST_CASE("losses in pieces, states in one type train the same model") {
       }
     }
   }
-}
-
 }
 
 TEST_CASE("one rank that holds no gradients between steps trains the same model") {
