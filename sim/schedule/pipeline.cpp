@@ -310,7 +310,8 @@ void PipelineStep::wait(Stream stream) {
 
 void PipelineStep::forward() {
   if (whole_model_) {
-    build_.host("training loop", scenario_.stack().number(SoftwareNumber::host_micro_batch), false);
+    const double seconds = scenario_.stack().number(SoftwareNumber::host_micro_batch);
+    build_.host("training loop", seconds / static_cast<double>(v_), false);
   }
   build_.part(Part::forward);
   receive_first_inputs();

@@ -176,6 +176,9 @@ void read_software(const Look& look, MeasuredRun& run) {
     run.draft->attention_kernel = "fa2";
   } else if (contains(attention, "cuDNN") || contains(attention, "TE ")) {
     run.draft->attention_kernel = "cudnn";
+  } else if (contains(attention, "attn_impl=flash")) {
+    // llm-foundry's switch; its benchmarks of 2023 ran with flash-attn 1.0.9 (its setup.py, v0.3).
+    run.draft->attention_kernel = "fa1";
   } else if (contains(attention, "FA2") || contains(attention, "Flash") ||
              contains(attention, "flash")) {
     run.draft->attention_kernel = "fa2";
