@@ -2,7 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "sim/schedule/lower.h"
-#include "tests/reference_proofs/proof.h"
+#include "tests/reference_proofs/proven.h"
 #include "tests/sim/schedule/small_scenarios.h"
 
 using namespace longhaul;
@@ -28,19 +28,7 @@ Model mixture(std::int64_t shared_ffn = 0) {
 
 Scenario training(const Model& model, const Plan& plan, std::int64_t micro_batches = 1,
                   std::int64_t length = 16) {
-  Scenario scenario = scenario_of(model, Phase::train, plan);
-  scenario.workload.sequence_length = length;
-  scenario.workload.micro_batch = 1;
-  scenario.workload.global_batch = plan.data * micro_batches;
-  return scenario;
-}
-
-void require_proven(const Scenario& scenario, ExecutionOrder order = ExecutionOrder::program,
-                    std::uint64_t seed = 0) {
-  const Verdict verdict = prove(scenario, order, seed);
-  INFO(describe(scenario));
-  INFO(verdict.why << ": " << verdict.error);
-  REQUIRE(is_proven(verdict));
+  return short_training(model, plan, length, micro_batches);
 }
 
 Plan dealt(Plan plan, std::int64_t expert, std::int64_t data = 1) {

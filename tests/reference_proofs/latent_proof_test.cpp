@@ -2,7 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "sim/schedule/lower.h"
-#include "tests/reference_proofs/proof.h"
+#include "tests/reference_proofs/proven.h"
 #include "tests/sim/schedule/small_scenarios.h"
 
 using namespace longhaul;
@@ -26,14 +26,7 @@ Model latent(std::int64_t q_rank) {
 
 void require_proven(const Model& model, const Plan& plan, std::int64_t micro_batches = 1,
                     ExecutionOrder order = ExecutionOrder::program, std::uint64_t seed = 0) {
-  Scenario scenario = scenario_of(model, Phase::train, plan);
-  scenario.workload.sequence_length = 16;
-  scenario.workload.micro_batch = 1;
-  scenario.workload.global_batch = plan.data * micro_batches;
-  const Verdict verdict = prove(scenario, order, seed);
-  INFO(describe(scenario));
-  INFO(verdict.why << ": " << verdict.error);
-  REQUIRE(is_proven(verdict));
+  test::require_proven(short_training(model, plan, 16, micro_batches), order, seed);
 }
 
 Plan over(Plan plan, std::int64_t tensor, bool sequence_parallel, std::int64_t data = 1) {

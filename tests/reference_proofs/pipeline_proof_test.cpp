@@ -2,7 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "sim/schedule/lower.h"
-#include "tests/reference_proofs/proof.h"
+#include "tests/reference_proofs/proven.h"
 #include "tests/sim/schedule/small_scenarios.h"
 
 using namespace longhaul;
@@ -29,20 +29,7 @@ Plan pipelined(Plan plan, std::int64_t stages, std::int64_t chunks, int zero = 0
 }
 
 Scenario training(const Model& model, const Plan& plan, std::int64_t micro_batches) {
-  Scenario scenario = scenario_of(model, Phase::train, plan);
-  scenario.workload.sequence_length = 16;
-  scenario.workload.micro_batch = 1;
-  scenario.workload.global_batch = plan.data * micro_batches;
-  return scenario;
-}
-
-void require_proven(const Scenario& scenario, ExecutionOrder order = ExecutionOrder::program,
-                    std::uint64_t seed = 0) {
-  const Verdict verdict = prove(scenario, order, seed);
-  INFO(describe(scenario));
-  INFO("pipeline " << scenario.plan.pipeline << " x " << scenario.plan.virtual_pipeline);
-  INFO(verdict.why << ": " << verdict.error);
-  REQUIRE(is_proven(verdict));
+  return short_training(model, plan, 16, micro_batches);
 }
 
 }  // namespace
