@@ -213,6 +213,9 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_habit(root, "overlap_parameter_gather", profile.overlap_parameter_gather, diagnostics);
   read_habit(root, "reshard_after_forward", profile.reshard_after_forward, diagnostics);
   read_count(root, "prefetch", profile.prefetch, diagnostics);
+  read_count(root, "gather_copies", profile.gather_copies, diagnostics);
+  read_count(root, "gradient_copies", profile.gradient_copies, diagnostics);
+  read_habit(root, "fp32_gradient_sums", profile.fp32_gradient_sums, diagnostics);
   read_habit(root, "synchronous_offload", profile.synchronous_offload, diagnostics);
   read_habit(root, "late_gradient_offload", profile.late_gradient_offload, diagnostics);
   read_habit(root, "sums_unshared_gradients", profile.sums_unshared_gradients, diagnostics);

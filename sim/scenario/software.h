@@ -80,6 +80,9 @@ struct SoftwareProfile {
   bool overlap_parameter_gather = true;     ///< ZeRO 1: behind the next forward pass
   bool reshard_after_forward = true;        ///< FSDP: gathered weights are dropped after forward
   std::int64_t prefetch = 1;                ///< ZeRO 3: layers whose weights are gathered ahead
+  std::int64_t gather_copies = 0;           ///< ZeRO 3: passes over gathered weights before their use
+  std::int64_t gradient_copies = 0;         ///< ZeRO 2, 3: over fresh gradients before their sum
+  bool fp32_gradient_sums = false;          ///< ZeRO 2, 3: and their sum over replicas is in fp32
   bool synchronous_offload = false;         ///< nothing is computed while layer inputs are copied
   bool late_gradient_offload = false;       ///< gradients leave for the host with the optimizer's step
   bool sums_unshared_gradients = true;      ///< ZeRO 0: replicas sum their gradients

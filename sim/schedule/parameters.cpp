@@ -558,6 +558,30 @@ void Parameters::gather_layer(Index layer, Index turn) const {
   }
 }
 
+// Kernels that read and write these tensors `passes` times, all of them in one launch.
+void Parameters::pass_over(const std::string& label, const std::vector<TensorRef>& tensors,
+                           std::int64_t passes) const {
+  for (std::int64_t pass = 0; pass < passes; ++pass) {
+    for (const TensorRef& tensor : tensors) {
+      build_.compute(Op::copy, label, {tensor}, {tensor}).launches =
+          1.0 / static_cast<double>(tensors.size());
+    }
+  }
+}
+
+// What was gathered as one buffer becomes weights that kernels read: when they are needed, not when
+// they arrive, so that the compute stream does not wait for layers that are gathered ahead.
+void Parameters::take_out_layer(Index layer, Index turn) const {
+  if (shards_ > 1) {
+    const Part before = build_.part();
+    build_.part(Part::parameter_gather);
+    pass_over("take out gathered weights",
+              refs(some(Section::layers), &Stored::full, gathered_slot(layer, turn)),
+              scenario_.stack().gather_copies);
+    build_.part(before);
+  }
+}
+
 std::int64_t Parameters::written_out(LayerOrder order) const {
   const bool fetches = training_ && order == LayerOrder::last_to_first &&
                        scenario_.plan.offloads(Offload::activations) &&
@@ -591,6 +615,9 @@ void Parameters::each_of_run(const RunPass& pass,
     if (gathers_in(pass.order)) {
       gather_layer(next(layer, ahead * step), next(turn, ahead));
     }
+    if (gathers_in(pass.order)) {
+      take_out_layer(layer, turn);
+    }
     body(layer, turn, is_below(begin));
     build_.end_loop(loop);
   }
@@ -599,6 +626,9 @@ void Parameters::each_of_run(const RunPass& pass,
     last_turn.modulus = 2;
     if (gathers_in(pass.order) && i + ahead < layers) {
       gather_layer(Index::of(first + (i + ahead) * step), Index::of(pass.passed + i + ahead));
+    }
+    if (gathers_in(pass.order)) {
+      take_out_layer(Index::of(first + i * step), last_turn);
     }
     body(Index::of(first + i * step), last_turn, is_below(i));
   }
@@ -674,6 +704,10 @@ void Parameters::gather_root() const {
     const Some top = some(Section::top);
     root.insert(root.end(), top.begin(), top.end());
     gather(root, "gather embedding and head", Index::of(0), Index::of(0));
+    if (shards_ > 1) {
+      pass_over("take out gathered weights", refs(root, &Stored::full, Index::of(0)),
+                scenario_.stack().gather_copies);
+    }
   }
 }
 
@@ -767,14 +801,50 @@ void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index l
     build_.collective(Op::all_reduce, Stream::data, *group, "sum gradients", local, local);
   } else if (host_gradients()) {
     sum_and_send(stored, local, local_slot, layer);
-  } else if (group && hybrid_) {
-    sum_hybrid(*group, stored, local, sums);
   } else if (group) {
-    Instruction& sum = build_.collective(Op::reduce_scatter, Stream::data, *group,
-                                         "sum and scatter gradients", local, sums);
-    sum.accumulate = sums_every_time() && !on_demand_;
-    sum.dim = cut_;
+    const std::vector<TensorRef> packed = two_turns() ? pack_gradients(stored, local) : local;
+    scatter_sums(*group, stored, packed, sums);
+    for (std::size_t i = 0; i < packed.size(); ++i) {
+      if (packed[i].tensor.index != local[i].tensor.index) {
+        build_.release({packed[i]});
+      }
+    }
   }
+}
+
+// Fresh gradients as they travel: put in order, scaled, cast (docs/models/training_step.md).
+std::vector<TensorRef> Parameters::pack_gradients(const Some& stored,
+                                                  const std::vector<TensorRef>& local) const {
+  pass_over("put gradients in order", local, scenario_.stack().gradient_copies);
+  if (!scenario_.stack().fp32_gradient_sums) {
+    return local;
+  }
+  std::vector<TensorRef> packed;
+  for (std::size_t i = 0; i < stored.size(); ++i) {
+    TensorSpec spec = full_spec(*stored[i]);
+    spec.type = DataType::fp32;
+    spec.category = MemoryCategory::communication;
+    spec.slots = 1;
+    spec.persistent = false;
+    spec.stage_slots = {};
+    packed.push_back(build_.fresh("packed_grad." + stored[i]->shape.name, spec));
+    build_.compute(Op::copy, "gradients in fp32", {local[i]}, {packed.back()}).launches =
+        1.0 / static_cast<double>(stored.size());
+  }
+  return packed;
+}
+
+void Parameters::scatter_sums(GroupId group, const Some& stored,
+                              const std::vector<TensorRef>& local,
+                              const std::vector<TensorRef>& sums) const {
+  if (hybrid_) {
+    sum_hybrid(group, stored, local, sums);
+    return;
+  }
+  Instruction& sum = build_.collective(Op::reduce_scatter, Stream::data, group,
+                                       "sum and scatter gradients", local, sums);
+  sum.accumulate = sums_every_time() && !on_demand_;
+  sum.dim = cut_;
 }
 
 // Within the group that shares the states, then over the groups: every group holds the same sum.

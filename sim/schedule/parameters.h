@@ -129,6 +129,11 @@ class Parameters {
                    const std::function<void(Index, Index, bool)>& body) const;
   void gather_layer(Index layer, Index turn) const;
   void gather(const Some& stored, const std::string& label, Index layer, Index turn) const;
+  void take_out_layer(Index layer, Index turn) const;
+  void pass_over(const std::string& label, const std::vector<TensorRef>& tensors,
+                 std::int64_t passes) const;
+  [[nodiscard]] std::vector<TensorRef> pack_gradients(const Some& stored,
+                                                      const std::vector<TensorRef>& local) const;
   void zero(const Some& stored, Index slot) const;
   [[nodiscard]] Some copy() const;
   [[nodiscard]] std::vector<std::vector<std::int64_t>> holders(const Stored& stored) const;
@@ -154,6 +159,8 @@ class Parameters {
   void bring_back(const Some& stored, const std::vector<TensorRef>& updated, Index slot) const;
   [[nodiscard]] std::vector<TensorRef> fetch_shards(const Some& stored, Index layer) const;
   void sum_over_replicas(const Some& stored, Index local_slot, Index layer) const;
+  void scatter_sums(GroupId group, const Some& stored, const std::vector<TensorRef>& local,
+                    const std::vector<TensorRef>& sums) const;
   void sum_hybrid(GroupId group, const Some& stored, const std::vector<TensorRef>& local,
                   const std::vector<TensorRef>& gradients) const;
   void sum_norms_over_tensor(const Some& stored, Index slot) const;

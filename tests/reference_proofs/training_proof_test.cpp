@@ -289,6 +289,23 @@ TEST_CASE("whatever is overlapped, kept or gathered ahead, the same model is tra
   }
 }
 
+TEST_CASE("weights taken out of buffers and gradients put in order or cast train the same model") {
+  for (const char* stack : {"fsdp", "llm_foundry", "deepspeed"}) {
+    for (const int zero : {2, 3}) {
+      for (const std::int64_t group : {0, 2}) {
+        Plan plan = with(plan_of(M::ring, 2, 1), 1, false, 2);
+        plan.zero = zero;
+        plan.zero_group = group;
+        plan.recompute = group == 0 ? Recompute::full : Recompute::none;
+        Scenario scenario = training(tiny(8, 4), plan, 16, 2);
+        scenario.software = stack;
+        require_proven(scenario);
+        require_proven(scenario, ExecutionOrder::any_legal, 13);
+      }
+    }
+  }
+}
+
 TEST_CASE("all kinds of parallelism together train the same model") {
   for (const int zero : {0, 1, 2, 3}) {
     for (const InnerPlacement inner : {InnerPlacement::ulysses, InnerPlacement::ring}) {

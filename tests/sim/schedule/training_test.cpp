@@ -395,6 +395,34 @@ TEST_CASE("ZeRO 3 gathers every layer once forward and once backward in each mic
   CHECK(walk.sent(Op::all_gather, Stream::data) == 2 * (2 * layers + (count - layers)) * 3 / 4);
 }
 
+// FSDP2 splits each gathered buffer into weights and writes gradients into the fp32 buffer that
+// travels: a pass over the weights per gather, one over the gradients, twice the bytes scattered.
+TEST_CASE("a stack passes over what it gathers and scatters as often as it says") {
+  auto stack = std::make_shared<SoftwareProfile>(*find_software("ideal"));
+  Scenario scenario = scenario_of(small_llama(), Phase::train, plain(4, 3));
+  const auto copies = [&] {
+    scenario.stack_override = stack;
+    return Walk(lower(scenario)).count(Op::copy);
+  };
+  const auto scattered = [&] {
+    return Walk(lower(scenario)).sent(Op::reduce_scatter, Stream::data);
+  };
+  const std::int64_t without = copies();
+  const std::int64_t bytes = scattered();
+  const std::int64_t per_layer = 6;  // qkv, output, up, down and two norms
+  const std::int64_t outside = 3;    // embedding, head and the final norm
+  stack->gather_copies = 1;
+  CHECK(copies() == without + 2 * 3 * per_layer + outside);  // forward and backward; root once
+  stack->gather_copies = 0;
+  stack->gradient_copies = 2;
+  CHECK(copies() == without + 2 * (3 * per_layer + outside));
+  CHECK(scattered() == bytes);
+  stack->gradient_copies = 0;
+  stack->fp32_gradient_sums = true;
+  CHECK(copies() == without + 3 * per_layer + outside);
+  CHECK(scattered() == 2 * bytes);
+}
+
 TEST_CASE("weights that are not resharded are gathered once a micro-batch, and all stay") {
   Plan plan = plain(4, 3);
   plan.reshard_after_forward = false;
