@@ -74,6 +74,7 @@ class Replay {
          const AllocatorOptions& options)
       : program_(program),
         rank_(rank),
+        presence_(presence_of(program, rank)),
         pricer_(program, kernels),
         records_(program.host.record_streams),
         gather_buffer_(program.host.gather_buffer),
@@ -101,13 +102,13 @@ class Replay {
   void follow(const Instruction& instruction, std::uint32_t place);
   void mark(const std::vector<TensorRef>& refs);
   std::size_t slot_of(const TensorRef& ref) const;
-  [[nodiscard]] bool holds(const Instruction& instruction) const;
-  [[nodiscard]] bool enters(const Instruction& begin) const;
+  [[nodiscard]] bool holds(std::uint32_t place) const;
   [[nodiscard]] bool turns_again(LoopId loop, std::int64_t depth);
   [[nodiscard]] AllocatorState state() const;
 
   const Program& program_;
   RankId rank_;
+  std::vector<Presence> presence_;  ///< by place
   Pricer pricer_;
   bool records_;       ///< blocks that collectives used come back late
   bool gather_buffer_;
@@ -126,12 +127,21 @@ class Replay {
   std::vector<std::int64_t> in_transfer_;  ///< by tensor slot: until then, at least
 };
 
-// Loops without anything that concerns memory are left out.
+// Loops without anything that concerns memory are left out, and so is what this rank never runs.
 void Replay::find_places() {
   begin_of_.assign(program_.loops.size(), 0);
   end_of_.assign(program_.loops.size(), 0);
+  std::optional<LoopId> never;
   for (std::size_t place = 0; place < program_.code.size(); ++place) {
     const Op op = program_.code[place].op;
+    if (never) {
+      never = op == Op::loop_end && program_.code[place].loop == *never ? std::nullopt : never;
+      continue;
+    }
+    if (presence_[place] == Presence::never) {
+      never = op == Op::loop_begin ? std::optional(program_.code[place].loop) : never;
+      continue;
+    }
     if (!concerns_memory(op) && !records_) {
       continue;
     }
@@ -284,12 +294,9 @@ bool Replay::turns_again(LoopId loop, std::int64_t depth) {
   return again;
 }
 
-bool Replay::holds(const Instruction& instruction) const {
-  return conditions_hold(instruction, program_.mesh, rank_, counters_);
-}
-
-bool Replay::enters(const Instruction& begin) const {
-  return program_.loops[begin.loop.index].turns(program_.mesh, rank_) > 0 && holds(begin);
+bool Replay::holds(std::uint32_t place) const {
+  return presence_[place] == Presence::always ||
+         conditions_hold(program_.code[place], program_.mesh, rank_, counters_);
 }
 
 AllocatorCounts Replay::run() {
@@ -297,10 +304,8 @@ AllocatorCounts Replay::run() {
   std::int64_t depth = 0;
   for (std::size_t at = 0; at < places_.size(); ++at) {
     const Instruction& instruction = program_.code[places_[at]];
-    if (instruction.op == Op::loop_begin && !enters(instruction)) {
-      at = end_of_[instruction.loop.index];
-    } else if (instruction.op != Op::loop_end && !holds(instruction)) {
-      continue;
+    if (!holds(places_[at])) {
+      at = instruction.op == Op::loop_begin ? end_of_[instruction.loop.index] : at;
     } else if (instruction.op == Op::loop_begin) {
       ++depth;
     } else if (instruction.op == Op::loop_end) {

@@ -6,13 +6,57 @@
 
 namespace longhaul {
 
+namespace {
+
+bool turns_with_a_loop(const Index& index) {
+  return index.loop || std::any_of(index.lookups.begin(), index.lookups.end(),
+                                   [](const Lookup& lookup) { return lookup.loop.has_value(); });
+}
+
+bool within(const Condition& one, const Mesh& mesh, RankId rank,
+            const std::vector<std::int64_t>& counters) {
+  const std::int64_t value = evaluate(one.value, mesh, rank, counters);
+  return value >= one.at_least && value <= one.at_most;
+}
+
+Presence presence_of(const Program& program, const Instruction& instruction, RankId rank) {
+  if (instruction.op == Op::loop_end) {
+    return Presence::always;
+  }
+  if (instruction.op == Op::loop_begin &&
+      program.loops[instruction.loop.index].turns(program.mesh, rank) == 0) {
+    return Presence::never;
+  }
+  bool always = true;
+  for (const Condition& one : instruction.when) {
+    if (turns_with_a_loop(one.value)) {
+      always = false;
+    } else if (!within(one, program.mesh, rank, {})) {
+      return Presence::never;
+    }
+  }
+  return always ? Presence::always : Presence::by_turn;
+}
+
+}  // namespace
+
+std::vector<Presence> presence_of(const Program& program, RankId rank) {
+  std::vector<Presence> presence;
+  presence.reserve(program.code.size());
+  for (const Instruction& instruction : program.code) {
+    presence.push_back(presence_of(program, instruction, rank));
+  }
+  return presence;
+}
+
 Cursor::Cursor(const Program& program, RankId rank)
     : program_(&program),
       code_size_(program.code.size()),
       rank_(rank),
       counters_(program.loops.size(), 0),
       begin_of_(program.loops.size(), 0),
-      end_of_(program.loops.size(), 0) {
+      end_of_(program.loops.size(), 0),
+      presence_(presence_of(program, rank)) {
   check(program.loops.size() <= 64, "a program has at most 64 loops");
   for (const Loop& loop : program.loops) {
     turns_.push_back(loop.turns(program.mesh, rank));
@@ -25,7 +69,19 @@ Cursor::Cursor(const Program& program, RankId rank)
       end_of_[instruction.loop.index] = place;
     }
   }
+  find_live_places();
   settle();
+}
+
+// Stages of a pipeline share one list: most of a long list is never for a given rank.
+void Cursor::find_live_places() {
+  next_live_.assign(code_size_ + 1, code_size_);
+  for (std::size_t place = code_size_; place-- > 0;) {
+    const Instruction& instruction = program_->code[place];
+    const std::size_t after =
+        instruction.op == Op::loop_begin ? end_of_[instruction.loop.index] + 1 : place + 1;
+    next_live_[place] = presence_[place] == Presence::never ? next_live_[after] : place;
+  }
 }
 
 const Instruction& Cursor::instruction() const {
@@ -42,8 +98,12 @@ std::uint64_t Cursor::advance() {
 std::uint64_t Cursor::settle() {
   std::uint64_t begun = 0;
   while (!done()) {
+    place_ = next_live_[place_];
+    if (done()) {
+      break;
+    }
     const Instruction& mark = program_->code[place_];
-    if (mark.op != Op::loop_end && !holds(mark)) {
+    if (!holds(place_)) {
       place_ = mark.op == Op::loop_begin ? end_of_[mark.loop.index] + 1 : place_ + 1;
     } else if (mark.op == Op::loop_begin) {
       counters_[mark.loop.index] = 0;
@@ -66,12 +126,9 @@ std::uint64_t Cursor::settle() {
   return begun;
 }
 
-// A loop without turns on this rank is not entered.
-bool Cursor::holds(const Instruction& instruction) const {
-  if (instruction.op == Op::loop_begin && turns_[instruction.loop.index] == 0) {
-    return false;
-  }
-  return conditions_hold(instruction, program_->mesh, rank_, counters_);
+bool Cursor::holds(std::size_t place) const {
+  return presence_[place] == Presence::always ||
+         conditions_hold(program_->code[place], program_->mesh, rank_, counters_);
 }
 
 bool Cursor::inside(LoopId loop) const {
@@ -111,10 +168,9 @@ std::int64_t evaluate(const Index& index, const Mesh& mesh, RankId rank,
 
 bool conditions_hold(const Instruction& instruction, const Mesh& mesh, RankId rank,
                      const std::vector<std::int64_t>& counters) {
-  return std::all_of(instruction.when.begin(), instruction.when.end(), [&](const Condition& one) {
-    const std::int64_t value = evaluate(one.value, mesh, rank, counters);
-    return value >= one.at_least && value <= one.at_most;
-  });
+  return std::all_of(
+      instruction.when.begin(), instruction.when.end(),
+      [&](const Condition& one) { return within(one, mesh, rank, counters); });
 }
 
 std::int64_t query_shard(const AttentionBlock& block, const Mesh& mesh, RankId rank,

@@ -9,6 +9,13 @@
 
 namespace longhaul {
 
+/// Whether a rank runs an instruction: whatever the turn, in some turns, or never.
+enum class Presence { never, by_turn, always };
+
+/// By place in the code: what a rank's coordinates alone tell. Loops without turns are `never`, the
+/// ends of loops `always`.
+std::vector<Presence> presence_of(const Program& program, RankId rank);
+
 /// A rank's place in the program: the next instruction and the turn of every loop.
 /// loop_begin and loop_end are never seen by callers, nor instructions whose conditions do not hold:
 /// start() and advance() step over them.
@@ -28,7 +35,8 @@ class Cursor {
 
  private:
   std::uint64_t settle();
-  [[nodiscard]] bool holds(const Instruction& instruction) const;
+  [[nodiscard]] bool holds(std::size_t place) const;
+  void find_live_places();
   const Program* program_;
   std::size_t code_size_;
   std::size_t place_ = 0;
@@ -37,6 +45,8 @@ class Cursor {
   std::vector<std::size_t> begin_of_;    // place of each loop's loop_begin
   std::vector<std::size_t> end_of_;
   std::vector<std::int64_t> turns_;      // by loop, on this rank
+  std::vector<Presence> presence_;       // by place
+  std::vector<std::size_t> next_live_;   // by place: itself or the next that is not `never`
 };
 
 /// The value of an Index for a rank with these loop counters.

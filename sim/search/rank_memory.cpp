@@ -32,6 +32,11 @@ std::int64_t stage_of(const Mesh& mesh, RankId rank) {
   return mesh.coordinate(rank, Axis::pipeline);
 }
 
+std::vector<RankId> fullest_of_stages(const Program& program, const Timeline& timeline) {
+  const auto stage = [&](RankId rank) { return stage_of(program.mesh, rank); };
+  return fullest_by(timeline, program.mesh.size(Axis::pipeline), stage);
+}
+
 // Place in the ring, or without one in the all-to-all group.
 std::int64_t position_of(const Mesh& mesh, RankId rank) {
   return mesh.coordinate(rank, Axis::ring) * mesh.size(Axis::ulysses) +
@@ -83,9 +88,24 @@ RankMemory memory_of_rank(const Program& program, const Timeline& timeline, Rank
 std::vector<RankMemory> memory_of_stages(const Program& program, const Timeline& timeline,
                                          const KernelCosts& kernels, std::int64_t capacity) {
   std::vector<RankMemory> stages;
-  const auto stage = [&](RankId rank) { return stage_of(program.mesh, rank); };
-  for (const RankId rank : fullest_by(timeline, program.mesh.size(Axis::pipeline), stage)) {
+  for (const RankId rank : fullest_of_stages(program, timeline)) {
     stages.push_back(memory_of_rank(program, timeline, rank, kernels, capacity));
+  }
+  return stages;
+}
+
+std::vector<RankMemory> memory_of_tight_stages(const Program& program, const Timeline& timeline,
+                                               const RankMemory& fullest, const RankMemory& last,
+                                               const KernelCosts& kernels, std::int64_t capacity) {
+  std::vector<RankMemory> stages = {fullest};
+  const Bytes wasted = std::max(fullest.allocator_reserved - fullest.allocated,
+                                last.allocator_reserved - last.allocated);
+  for (const RankId rank : fullest_of_stages(program, timeline)) {
+    const Bytes peak = bytes_of(timeline.memory[rank.index].total);
+    if (stage_of(program.mesh, rank) != fullest.stage &&
+        peak + wasted * 2.0 > bytes_of(capacity)) {
+      stages.push_back(memory_of_rank(program, timeline, rank, kernels, capacity));
+    }
   }
   return stages;
 }

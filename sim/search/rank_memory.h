@@ -25,6 +25,12 @@ RankMemory memory_of_rank(const Program& program, const Timeline& timeline, Rank
 std::vector<RankMemory> memory_of_stages(const Program& program, const Timeline& timeline,
                                          const KernelCosts& kernels, std::int64_t capacity);
 
+/// The same of those stages only that may need more than `capacity`: whose peak, with twice what the
+/// allocator wastes on `fullest` or `last` (ranks already looked at), exceeds it. `fullest` is first.
+std::vector<RankMemory> memory_of_tight_stages(const Program& program, const Timeline& timeline,
+                                               const RankMemory& fullest, const RankMemory& last,
+                                               const KernelCosts& kernels, std::int64_t capacity);
+
 /// The fullest rank at every position of context parallelism, of the stage of rank `like`. Empty if
 /// all positions hold the same.
 std::vector<PositionMemory> memory_of_positions(const Mesh& mesh, const Timeline& timeline,

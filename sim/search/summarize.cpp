@@ -88,6 +88,14 @@ void read_times(const Timeline& timeline, Result& result) {
   result.bubble_fraction = step > 0.0 ? 1.0 - busy / ranks / step : 0.0;
 }
 
+// How much the host's times differ from machine to machine: the spread of the stack's launch time
+// before any run was fitted, for a fit narrows the mean, not the machines.
+double host_spread(const SoftwareProfile& stack) {
+  const SoftwareValue& launch =
+      stack.numbers[static_cast<std::size_t>(SoftwareNumber::host_launch)];
+  return launch.prior > 0.0 ? launch.prior_spread / launch.prior : 0.0;
+}
+
 // Errors of one cause are taken as one error (they come from the same curve), errors of different
 // causes as independent.
 void read_critical_path(const Scenario& scenario, const Timeline& timeline, Result& result) {
@@ -100,7 +108,10 @@ void read_critical_path(const Scenario& scenario, const Timeline& timeline, Resu
     }
     result.critical_path.emplace_back(name_of(static_cast<Cause>(cause)),
                                       SimTime::of_ticks(times.ticks[i]).seconds());
-    const double error = std::ldexp(times.spread[i], -SimTime::tick_exponent);
+    const double waited = cause == static_cast<int>(Cause::host)
+                              ? static_cast<double>(times.ticks[i]) * host_spread(scenario.stack())
+                              : 0.0;
+    const double error = std::ldexp(times.spread[i] + waited, -SimTime::tick_exponent);
     variance += error * error;
   }
   const double step = result.step_time.value();
@@ -144,10 +155,10 @@ void read_memory(const Scenario& scenario, const Program& program, const Timelin
   memory.last_rank = alike ? worst : memory_of_rank(program, timeline, last, kernels, capacity);
   memory.last_rank.rank = static_cast<std::int64_t>(last.index);
   memory.last_rank.peak_time = timeline.memory[last.index].when.seconds();
-  // Another stage's segments can only be what does not fit where the fullest one's nearly do not.
-  const bool tight = worst.reserved > memory.capacity * 0.8 && worst.reserved <= memory.capacity;
-  memory.stages = every_stage || tight ? memory_of_stages(program, timeline, kernels, capacity)
-                              : std::vector<RankMemory>{worst};
+  memory.stages =
+      every_stage ? memory_of_stages(program, timeline, kernels, capacity)
+                  : memory_of_tight_stages(program, timeline, worst, memory.last_rank, kernels,
+                                           capacity);
   memory.peak = worst.peak;
   memory.allocated = worst.allocated;
   memory.peak_rank = worst.rank;

@@ -17,6 +17,9 @@ constexpr double ninety_percent = 1.645;
 constexpr double tail = 0.05;
 // A band is at least this wide: runs repeat within about 1 %, and few figures may agree by chance.
 constexpr double narrowest = 0.02;
+// All figures of a band's kin together weigh as much as one source of so many: enough to keep a band
+// of one source from being its own little scatter, too little to change a band of many sources.
+constexpr double kin_figures = 25.0;
 
 struct Residual {
   double log_ratio = 0.0;  ///< ln(measured / predicted)
@@ -77,10 +80,8 @@ void split_variance(const Residuals& by_source, BandEstimate& estimate) {
   estimate.between = sources > 1.0 ? std::sqrt(std::max(spread, 0.0) / (sources - 1.0)) : 0.0;
 }
 
-BandEstimate estimate_band(const std::string& name, const Residuals& by_source) {
-  BandEstimate estimate;
-  estimate.name = name;
-  estimate.sources = static_cast<std::int64_t>(by_source.size());
+// The figures of all sources, those of a source weighing the root of their number together.
+std::vector<Residual> weighted(const Residuals& by_source) {
   std::vector<Residual> all;
   for (const auto& [source, residuals] : by_source) {
     for (Residual residual : residuals) {
@@ -88,7 +89,45 @@ BandEstimate estimate_band(const std::string& name, const Residuals& by_source) 
       all.push_back(residual);
     }
   }
+  return all;
+}
+
+// Times are kin of times, bytes of bytes; the longest sequence is what bytes make it.
+bool are_kin(const std::string& a, const std::string& b) {
+  const auto is_bytes = [](const std::string& name) {
+    return name == "allocated" || name == "reserved" || name == "memory";
+  };
+  return a != b && is_bytes(a) == is_bytes(b) && a != "max_sequence_length" &&
+         b != "max_sequence_length";
+}
+
+void add_kin(const std::map<std::string, Residuals>& bands, const std::string& name,
+             std::vector<Residual>& all) {
+  std::vector<Residual> kin;
+  double weight = 0.0;
+  for (const auto& [other, by_source] : bands) {
+    if (are_kin(name, other)) {
+      const std::vector<Residual> more = weighted(by_source);
+      kin.insert(kin.end(), more.begin(), more.end());
+    }
+  }
+  for (const Residual& residual : kin) {
+    weight += residual.weight;
+  }
+  for (Residual residual : kin) {
+    residual.weight *= std::sqrt(kin_figures) / weight;
+    all.push_back(residual);
+  }
+}
+
+BandEstimate estimate_band(const std::string& name, const std::map<std::string, Residuals>& bands) {
+  BandEstimate estimate;
+  estimate.name = name;
+  const Residuals& by_source = bands.at(name);
+  estimate.sources = static_cast<std::int64_t>(by_source.size());
+  std::vector<Residual> all = weighted(by_source);
   estimate.figures = static_cast<std::int64_t>(all.size());
+  add_kin(bands, name, all);
   estimate.band.below = std::max(-quantile(all, tail), narrowest);
   estimate.band.above = std::max(quantile(all, 1.0 - tail), narrowest);
   split_variance(by_source, estimate);
@@ -119,7 +158,7 @@ std::vector<BandEstimate> estimate_bands(const std::vector<Score>& scores,
   }
   std::vector<BandEstimate> estimates;
   for (const auto& [name, residuals] : by_band) {
-    estimates.push_back(estimate_band(name, residuals));
+    estimates.push_back(estimate_band(name, by_band));
   }
   return estimates;
 }

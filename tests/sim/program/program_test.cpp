@@ -155,6 +155,27 @@ TEST_CASE("a cursor visits the body of nested loops as often as their counts say
   CHECK(inner_sum == 2 * (0 + 1 + 2));
 }
 
+TEST_CASE("a rank meets what its coordinates and the turn let it run, and nothing else") {
+  Program program = nested_loops();
+  program.mesh = mesh_of(1, 1, 2, 1);
+  // Only ring position 1 enters the inner loop, only the second outer turn the first one.
+  program.code[2].when.push_back({Index::coordinate(Axis::ring), 1, 1});
+  program.code[1].when.push_back({Index::counter(LoopId(0)), 1, 1});
+  CHECK(presence_of(program, RankId(0)) ==
+        std::vector{Presence::always, Presence::by_turn, Presence::never, Presence::always,
+                    Presence::always, Presence::always});
+  CHECK(presence_of(program, RankId(1))[2] == Presence::always);
+  const auto places = [&](RankId rank) {
+    std::vector<std::size_t> met;
+    for (Cursor cursor(program, rank); !cursor.done(); cursor.advance()) {
+      met.push_back(cursor.place());
+    }
+    return met;
+  };
+  CHECK(places(RankId(0)) == std::vector<std::size_t>{1});
+  CHECK(places(RankId(1)) == std::vector<std::size_t>{3, 3, 3, 1, 3, 3, 3});
+}
+
 TEST_CASE("skipping turns lands where stepping would") {
   const Program program = nested_loops();
   Cursor stepped(program, RankId(0));

@@ -1,6 +1,13 @@
 // Memory by stage of a pipeline, of the last rank and by position in the sequence.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+#include <set>
+
+#include "sim/cost/collective.h"
+#include "sim/cost/kernel.h"
+#include "sim/engine/engine.h"
+#include "sim/schedule/lower.h"
 #include "sim/search/predict.h"
 #include "sim/search/rank_memory.h"
 #include "tests/sim/search/sixteen_gpus.h"
@@ -51,6 +58,34 @@ TEST_CASE("the last rank is of the last stage, whether stages are asked for or n
     REQUIRE(few.stages.size() == 1);
     CHECK(few.stages[0].peak == all.peak);
   }
+}
+
+TEST_CASE("whether all stages fit does not depend on how many of them are looked at") {
+  const Scenario scenario = on_sixteen_gpus("{pipeline: 8, recompute: none}", 32);
+  const Program program = lower(scenario);
+  Diagnostics diagnostics;
+  const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
+  const Timeline timeline =
+      simulate(program, scenario.cluster, kernels,
+               find_transport_costs(scenario.cluster, diagnostics));
+  const RankId last(timeline.memory.size() - 1);
+  std::set<std::size_t> looked_at;
+  for (std::int64_t gib = 28; gib <= 80; gib += 4) {
+    const std::int64_t capacity = gib << 30;
+    const auto of = [&](RankId rank) {
+      return memory_of_rank(program, timeline, rank, kernels, capacity);
+    };
+    const auto overflows = [limit = Bytes::of(static_cast<double>(capacity))](
+                               const RankMemory& one) { return one.reserved > limit; };
+    const auto all = memory_of_stages(program, timeline, kernels, capacity);
+    const auto some = memory_of_tight_stages(program, timeline, of(fullest_rank(timeline)),
+                                             of(last), kernels, capacity);
+    INFO(gib);
+    CHECK(std::count_if(all.begin(), all.end(), overflows) ==
+          std::count_if(some.begin(), some.end(), overflows));
+    looked_at.insert(some.size());
+  }
+  CHECK(looked_at.size() > 3);
 }
 
 TEST_CASE("without a pipeline the one stage is the whole plan") {

@@ -329,6 +329,28 @@ TEST_CASE("bands leave a twentieth of the weight on either side, and a source is
   CHECK(estimate_bands(scores, "other")[0].band.above < 0.5);
 }
 
+TEST_CASE("a band of few figures has the tails of its kin, and theirs hardly move") {
+  // Six figures of prefill all within 1 %, and a hundred of training spread evenly over 1 either way.
+  std::vector<Score> scores;
+  for (int i = 0; i < 100; ++i) {
+    scores.push_back(score(std::exp(-0.5 + 0.01 * (i + 0.5)), 1.0, "a"));
+    scores.back().source = "crowd";
+  }
+  const double alone = estimate_bands(scores)[0].band.above;
+  for (int i = 0; i < 6; ++i) {
+    scores.push_back(score(1.0 + 0.002 * i, 1.0, "b"));
+    scores.back().source = "few";
+    scores.back().phase = "prefill";
+  }
+  const auto bands = estimate_bands(scores);
+  REQUIRE(bands.size() == 2);
+  CHECK(bands[0].name == "prefill");
+  CHECK(bands[0].band.above > 0.35);
+  CHECK(bands[1].band.above <= alone);
+  CHECK(bands[1].band.above > 0.9 * alone);
+  CHECK(bands[0].figures == 6);
+}
+
 TEST_CASE("an error model written is read back as it was") {
   const Uncertainty& shipped = find_uncertainty();
   const std::string text = uncertainty_yaml({}, shipped);
