@@ -61,7 +61,7 @@ constexpr std::array flags{
          "tokens an expert takes over the mean, dropping and padding; 0 is dropless"},
     Flag{"--recompute", "plan.recompute", false, "none, selective or full"},
     Flag{"--recompute-detail", "plan.recompute_detail", false,
-         "attention_core, keep_attention_output, keep_linear_outputs or op_sac"},
+         "attention_core, keep_attention_output(_part), keep_linear_outputs or op_sac"},
     Flag{"--recompute-layers", "plan.recompute_layers", false, "layers that recompute"},
     Flag{"--compute-type", "precision.compute", false, "bf16, fp16 or fp8"},
     Flag{"--software", "software", false, "stack profile (see list software): ideal, megatron, fsdp, ..."},

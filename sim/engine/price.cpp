@@ -151,7 +151,8 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
   check(q.shape.size() == 4 && k.shape.size() == 4, "attention works on [b, s, h, d]");
   Price total;
   double weighted = 0.0;
-  for (const AttentionCall& call : attention_calls(program_.attention, query_owner, key_owner)) {
+  const AttentionGeometry geometry = geometry_of(program_, instruction.block);
+  for (const AttentionCall& call : attention_calls(geometry, query_owner, key_owner)) {
     AttentionShape shape;
     shape.batch = q.shape[0];
     shape.queries = call.queries;
@@ -216,7 +217,8 @@ Bytes Pricer::cast_bytes(const Instruction& instruction, double a, double b) con
 Price Pricer::merge(const Instruction& instruction, std::int64_t query_owner,
                     std::optional<std::int64_t> key_owner) const {
   std::int64_t rows = 0;
-  for (const AttentionCall& call : attention_calls(program_.attention, query_owner, key_owner)) {
+  const AttentionGeometry geometry = geometry_of(program_, instruction.block);
+  for (const AttentionCall& call : attention_calls(geometry, query_owner, key_owner)) {
     rows = std::max(rows, call.queries);
   }
   if (rows == 0) {

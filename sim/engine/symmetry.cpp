@@ -4,6 +4,7 @@
 #include <bit>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "sim/program/attention_calls.h"
 #include "sim/program/cursor.h"
@@ -127,13 +128,13 @@ class OwnWork {
                          const std::vector<std::int64_t>& counters) {
     const std::int64_t query = query_shard(block, program_.mesh, rank, counters);
     const std::optional<std::int64_t> keys = key_shard(block, program_.mesh, rank, counters);
-    const auto key = std::pair(query, keys ? *keys : -1);
+    const auto key = std::tuple(query, keys ? *keys : -1, block.first_half);
     const auto found = calls_.find(key);
     if (found != calls_.end()) {
       return found->second;
     }
     std::uint64_t hash = 0;
-    for (const AttentionCall& call : attention_calls(program_.attention, query, keys)) {
+    for (const AttentionCall& call : attention_calls(geometry_of(program_, block), query, keys)) {
       // What a call costs: its size and its band, not where it begins.
       for (const std::int64_t value : {call.queries, call.keys, call.band.lower.value_or(INT64_MIN),
                                        call.band.upper.value_or(INT64_MAX)}) {
@@ -145,7 +146,7 @@ class OwnWork {
   }
 
   const Program& program_;
-  std::map<std::pair<std::int64_t, std::int64_t>, std::uint64_t> calls_;
+  std::map<std::tuple<std::int64_t, std::int64_t, bool>, std::uint64_t> calls_;
 };
 
 class Refinement {

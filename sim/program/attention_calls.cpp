@@ -112,11 +112,44 @@ bool sees(const MaskSpec& mask, std::int64_t query_position, std::int64_t key_po
   return key_position <= query_position && key_position > query_position - mask.window;
 }
 
+AttentionGeometry geometry_of(const Program& program, const std::optional<AttentionBlock>& block) {
+  AttentionGeometry geometry = program.attention;
+  if (!block || !block->first_half) {
+    return geometry;
+  }
+  check(geometry.ring == 1 || geometry.order != SequenceOrder::contiguous,
+        "first halves of contiguous shards are not the first half of the sequence");
+  geometry.sequence /= 2;
+  if (geometry.order == SequenceOrder::zigzag) {
+    geometry.order = SequenceOrder::contiguous;
+  }
+  return geometry;
+}
+
+namespace {
+
+// Striped queries against keys in natural order are not bands; against shard after shard they are.
+std::vector<AttentionCall> calls_of_striped_shards(const AttentionGeometry& geometry,
+                                                   std::int64_t query_owner) {
+  std::vector<AttentionCall> all;
+  for (std::int64_t owner = 0; owner < geometry.ring; ++owner) {
+    for (AttentionCall call : attention_calls(geometry, query_owner, owner)) {
+      call.key_begin += owner * (geometry.sequence / geometry.ring);
+      all.push_back(call);
+    }
+  }
+  join_neighbours(all);
+  return all;
+}
+
+}  // namespace
+
 std::vector<AttentionCall> attention_calls(const AttentionGeometry& geometry,
                                            std::int64_t query_owner,
                                            std::optional<std::int64_t> key_owner) {
-  check(key_owner || geometry.order != SequenceOrder::striped || geometry.ring == 1,
-        "striped queries against keys in natural order are not bands");
+  if (!key_owner && geometry.order == SequenceOrder::striped && geometry.ring > 1) {
+    return calls_of_striped_shards(geometry, query_owner);
+  }
   const std::int64_t part = geometry.sequence / geometry.ring;
   const bool same_shard = key_owner && *key_owner == query_owner;
   if (same_shard && geometry.mask.kind == MaskKind::causal) {

@@ -20,8 +20,11 @@ struct AttentionCall {
   Band band;
 };
 
+/// The attention problem that a block is part of: the program's, or its first half.
+AttentionGeometry geometry_of(const Program& program, const std::optional<AttentionBlock>& block);
+
 /// The calls for queries of one shard against keys of another (`key_owner` absent: all keys in
-/// natural order), empty ones dropped, whole ones merged: for a causal zigzag ring this is one
+/// natural order, of striped sequences one shard after another), empty ones dropped, whole ones merged: for a causal zigzag ring this is one
 /// causal call on the own block, all queries x the first half of the keys of an earlier rank, the
 /// second half of the queries x all keys of a later one.
 std::vector<AttentionCall> attention_calls(const AttentionGeometry& geometry, std::int64_t query_owner,

@@ -189,7 +189,7 @@ enum class Op {
   repeat_heads,      ///< x[b,s,g,d] -> y[b,s,g*n,d]: each head n times
   sum_heads,         ///< dy[b,s,g*n,d] -> dx[b,s,g,d]: its transpose
   reorder,           ///< x -> y: gathered shards of dim 1 into natural order (all-gather CP);
-                     ///< with `inverse`: natural order into shards
+                     ///< with `inverse`: natural order into shards; `block`: of which tokens
   attend,            ///< q, k, v -> o[b,s,h,d], lse[b,h,s] of this block alone; rows that see no
                      ///< key give o = 0, lse = -inf. With `accumulate`: combined into o, lse
   merge_attention,   ///< o_block, lse_block -> o (+), lse (+): combine two partial results
@@ -257,7 +257,7 @@ struct AttentionGeometry {
 
 /// Which block of the attention problem one attend, attend_backward or merge_attention is about:
 /// queries of shard `query_owner` against keys of shard `key_owner` (absent: all keys, in
-/// natural order). In a double ring a shard is place `owner` of inner ring `node`, with
+/// natural order, of striped sequences shard by shard). In a double ring a shard is place `owner` of inner ring `node`, with
 /// `node_shards` shards each; query_shard() and key_shard() of sim/program/cursor.h add up.
 struct AttentionBlock {
   Index query_owner;
@@ -265,6 +265,9 @@ struct AttentionBlock {
   std::optional<Index> query_node = std::nullopt;
   std::optional<Index> key_node = std::nullopt;
   std::int64_t node_shards = 0;
+  /// Of every shard's tokens the first half alone take part, as queries and as keys: the first half
+  /// of the sequence, where shards are striped, zigzag or the whole. A zigzag half is contiguous.
+  bool first_half = false;
 };
 
 /// One instruction. Fields beyond op, stream and operands matter only to the ops that name them.

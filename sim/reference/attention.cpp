@@ -66,8 +66,8 @@ Row row(Array& array, std::int64_t at, std::int64_t d) { return {array.values.da
 // For each local query the local keys it sees in this block.
 std::vector<std::vector<std::int64_t>> seen_keys(const Call& call, const Heads& heads) {
   const Program& program = call.program;
-  const AttentionGeometry& geometry = program.attention;
   const AttentionBlock& block = *call.instruction.block;
+  const AttentionGeometry geometry = geometry_of(program, block);
   const std::int64_t part = geometry.sequence / geometry.ring;
   if (heads.queries != part || heads.keys != (block.key_owner ? part : geometry.sequence)) {
     throw ReferenceError("attends to a block of another size than the program's geometry says");

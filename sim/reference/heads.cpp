@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sim/program/attention_calls.h"
 #include "sim/program/layout.h"
 #include "sim/reference/kernels.h"
 
@@ -147,7 +148,7 @@ void compute_sum_heads(Call& call) {
 }
 
 void compute_reorder(Call& call) {
-  const AttentionGeometry& geometry = call.program.attention;
+  const AttentionGeometry geometry = geometry_of(call.program, call.instruction.block);
   const Array& x = call.reads[0];
   Array& y = call.writes[0];
   need(x.size(1) == geometry.sequence && x.shape == y.shape, "puts the whole sequence in order");

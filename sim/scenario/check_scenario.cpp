@@ -79,6 +79,7 @@ class Checker {
   void check_expert_degrees();
   void check_expert_workload();
   void check_recompute();
+  void check_half_recompute();
   void check_ring_variant();
   void check_helpers();
   void choose_inner_ring();
@@ -169,11 +170,6 @@ void Checker::check_support() {
   }
   if (plan_.pipeline > 1 && plan_.zero == 3) {
     error("plan.zero", "no-schedule", "ZeRO 3 with a pipeline: " + soon, "use zero: 1 or 2");
-  }
-  if (plan_.context.method == ContextMethod::all_gather &&
-      plan_.context.order == SequenceOrder::striped) {
-    error("plan.context.order", "no-schedule", "all_gather of striped sequences: " + soon,
-          "use zigzag or contiguous");
   }
 }
 
@@ -486,6 +482,39 @@ void Checker::check_recompute() {
           fmt::format("recompute_layers {} is more than the model's {} layers",
                       plan_.recompute_layers, model().layers),
           "leave it out to recompute in all");
+  }
+}
+
+// The later half of the sequence, whose attention stays, is the later half of every rank's tokens.
+void Checker::check_half_recompute() {
+  const ContextPlan& context = plan_.context;
+  const auto refuse = [&](const std::string& path, const char* code, const std::string& what,
+                          const std::string& help) { error(path, code, what, help); };
+  if (plan_.recompute_detail != RecomputeDetail::keep_attention_output_part) {
+    return;
+  }
+  if (context.ring > 1 && context.order == SequenceOrder::contiguous) {
+    refuse(draft_.has("plan.context.order") ? "plan.context.order" : "plan.recompute_detail",
+           "contradiction",
+           "keep_attention_output_part keeps the later half of every rank's tokens, which is not "
+           "the later half of a sequence dealt in order",
+           "write order: striped or zigzag, or recompute_detail: keep_attention_output");
+  }
+  if (workload_.mask.kind == MaskKind::full) {
+    refuse("plan.recompute_detail", "not-used",
+           "under a full mask the first half of the sequence attends to the later half, too",
+           "write recompute_detail: keep_attention_output, or mask: causal");
+  }
+  if (draft_.attention_kernel == "unfused") {
+    refuse("attention_kernel", "contradiction",
+           "an unfused kernel keeps its scores, of which keep_attention_output_part knows nothing",
+           "leave out 'attention_kernel', or use recompute: selective or full");
+  }
+  const std::int64_t tokens = workload_.sequence_length / std::max<std::int64_t>(1, context.ring);
+  if (tokens % 2 != 0) {
+    refuse("plan.recompute_detail", "not-divisible",
+           fmt::format("{} tokens of a ring rank have no half", tokens),
+           "use an even number of tokens, or recompute_detail: keep_attention_output");
   }
 }
 
@@ -875,6 +904,7 @@ std::optional<Scenario> Checker::run() {
       check_offload();
       check_experts();
       check_recompute();
+      check_half_recompute();
       check_batch();
       check_pipeline();
     }

@@ -63,6 +63,7 @@ enum class RecomputeDetail {
   standard,
   attention_core,         ///< the same as selective
   keep_attention_output,  ///< full, but attention is not run again
+  keep_attention_output_part,  ///< the same for the later half of the sequence (BurstEngine)
   keep_linear_outputs,    ///< outputs of matrix products and attention are kept
   op_sac                  ///< torchtitan: the same, but every second matrix product runs again
 };

@@ -23,7 +23,8 @@ inline const std::vector<std::string> rank_axis_words{"tp", "cp", "ulysses", "ri
                                                       "dp", "pp", "ep"};
 inline const std::vector<std::string> recompute_words{"none", "selective", "full"};
 inline const std::vector<std::string> recompute_detail_words{
-    "standard", "attention_core", "keep_attention_output", "keep_linear_outputs", "op_sac"};
+    "standard", "attention_core", "keep_attention_output", "keep_attention_output_part",
+    "keep_linear_outputs", "op_sac"};
 inline const std::vector<std::string> states_words{"mixed", "compute", "fp32"};
 inline const std::vector<std::string> offload_words{"optimizer", "activations", "parameters"};
 inline const std::vector<std::string> data_type_words{"bf16", "fp16", "fp32", "fp8"};

@@ -10,7 +10,7 @@ namespace {
 class AllGatherAttention : public AttentionCore {
  public:
   AllGatherAttention(const Shapes& shapes, SequenceOrder order)
-      : shapes_(shapes), reorders_(order != SequenceOrder::contiguous) {}
+      : shapes_(shapes), reorders_(order == SequenceOrder::zigzag) {}
 
   void forward(ProgramBuilder& build, const AttentionState& state) const override {
     const Pair all = gather(build, state);

@@ -82,7 +82,10 @@ std::unique_ptr<AttentionCore> make_helper_attention(const Shapes& shapes);
 std::unique_ptr<AttentionCore> make_all_gather_attention(const Shapes& shapes, SequenceOrder order);
 
 /// The plain list of methods: the core that a plan's context method runs.
-std::unique_ptr<AttentionCore> make_core(const Scenario& scenario, const Shapes& shapes);
+std::unique_ptr<AttentionCore> make_core(const ContextPlan& context, const Shapes& shapes);
+/// The same for the first half of every rank's tokens, which is the first half of the sequence:
+/// tokens are striped, zigzag or all on one rank.
+std::unique_ptr<AttentionCore> make_half_core(ContextPlan context, Shapes shapes);
 
 /// The whole of attention on a rank: Ulysses' exchanges around the core (docs/models/context_parallelism.md).
 class ContextAttention {
@@ -99,6 +102,13 @@ class ContextAttention {
   void forget(ProgramBuilder& build, const AttentionState& state) const;
   /// Runs the core again to restore what forget() gave back.
   void recompute(ProgramBuilder& build, const AttentionState& state) const;
+  /// In place of the kernels' output and statistics keeps those of the later half of the tokens
+  /// (BurstEngine, arXiv 2509.19836): o, and what exchange it came from, are given back.
+  void keep_later_half(ProgramBuilder& build, const AttentionState& state, TensorRef o,
+                       std::int64_t slots, Index slot) const;
+  /// Attends again for the first half, and joins the two to all that keep_later_half() gave back.
+  void restore_first_half(ProgramBuilder& build, const AttentionState& state, TensorRef o,
+                          std::int64_t slots, Index slot) const;
   /// The state a forward pass would have left, as tensors held from the start (backward alone).
   AttentionState given(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v,
                        TensorRef o) const;
@@ -127,12 +137,15 @@ class ContextAttention {
   void exchange_together(ProgramBuilder& build, const std::vector<Move>& moves, Way way) const;
   void lone_copies(ProgramBuilder& build, const std::vector<TensorRef>& refs) const;
   [[nodiscard]] TensorSpec statistics_spec(std::int64_t slots) const;
+  [[nodiscard]] AttentionState later_half(ProgramBuilder& build, const AttentionState& state,
+                                          std::int64_t slots, Index slot) const;
   TensorRef replicated(ProgramBuilder& build, const std::string& name, TensorRef from) const;
   void gradients_home(ProgramBuilder& build, std::vector<Move> gradients) const;
   [[nodiscard]] std::vector<TensorRef> scores(ProgramBuilder& build, std::int64_t slots,
                                               Index slot) const;
   Shapes shapes_;
   std::unique_ptr<AttentionCore> core_;
+  std::unique_ptr<AttentionCore> half_core_;  ///< where half of the sequence attends again
   bool keeps_scores_;
   bool drops_;
   bool packed_;       ///< q, k, v in one exchange

@@ -9,7 +9,8 @@ Program ProgramBuilder::finish() {
   return std::move(program_);
 }
 
-TensorRef ProgramBuilder::tensor(const std::string& name, const TensorSpec& spec, Index slot) {
+TensorRef ProgramBuilder::tensor(const std::string& base, const TensorSpec& spec, Index slot) {
+  const std::string name = prefix_ + base;
   TensorRef ref;
   ref.slot = slot;
   const auto found = by_name_.find(name);

@@ -47,6 +47,10 @@ class ProgramBuilder {
     return ref;
   }
 
+  /// What is declared between these has names of its own: a schedule for other sizes.
+  void begin_names(std::string prefix) { prefix_ = std::move(prefix); }
+  void end_names() { prefix_.clear(); }
+
   // ---- groups: nothing when the group has one member
   std::optional<GroupId> group(const std::string& name, std::vector<Axis> axes,
                                bool ends = false);
@@ -80,6 +84,7 @@ class ProgramBuilder {
  private:
   Program program_;
   std::map<std::string, TensorId> by_name_;
+  std::string prefix_;
   Part part_ = Part::forward;
   std::vector<Condition> when_;
 };

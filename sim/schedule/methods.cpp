@@ -5,8 +5,7 @@
 
 namespace longhaul {
 
-std::unique_ptr<AttentionCore> make_core(const Scenario& scenario, const Shapes& shapes) {
-  const ContextPlan& context = scenario.plan.context;
+std::unique_ptr<AttentionCore> make_core(const ContextPlan& context, const Shapes& shapes) {
   if (context.ring == 1) {
     return make_local_attention(shapes);
   }
@@ -22,6 +21,14 @@ std::unique_ptr<AttentionCore> make_core(const Scenario& scenario, const Shapes&
   }
   check(false, "check_scenario refuses methods that have no schedule");
   return nullptr;
+}
+
+std::unique_ptr<AttentionCore> make_half_core(ContextPlan context, Shapes shapes) {
+  shapes.tokens /= 2;
+  if (context.order == SequenceOrder::zigzag) {
+    context.order = SequenceOrder::contiguous;  // the first of a rank's two chunks
+  }
+  return make_core(context, shapes);
 }
 
 }  // namespace longhaul

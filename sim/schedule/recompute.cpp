@@ -3,6 +3,9 @@
 //
 // keep_attention_output (DistFlashAttn, arXiv 2310.03294, section 3.3; BurstEngine): attention's
 // output and statistics stay; the rest of the layer runs again, to its end.
+// keep_attention_output_part (BurstEngine, arXiv 2509.19836, sequence-level selective
+// checkpointing): of these two only those of the later half of the tokens, whose causal attention
+// costs three times as much; the first half attends again, among itself.
 // keep_linear_outputs: outputs of matrix products and of attention stay; norms and the MLP's
 // activation run again.
 // op_sac (torchtitan's selective checkpointing by operator): the same, but every second matrix
@@ -23,6 +26,13 @@ TensorRef half_of(TensorRef up, int dim, std::int64_t which) {
 }
 
 }  // namespace
+
+// True if attention's output stays, at least in part, and all the rest runs again.
+bool TransformerBlock::keeps_attention_output() const {
+  const RecomputeDetail detail = scenario_.plan.recompute_detail;
+  return detail == RecomputeDetail::keep_attention_output ||
+         detail == RecomputeDetail::keep_attention_output_part;
+}
 
 bool TransformerBlock::recomputes_parts() const {
   const RecomputeDetail detail = scenario_.plan.recompute_detail;
@@ -67,7 +77,10 @@ void TransformerBlock::drop_details(ProgramBuilder& build, const LayerState& sta
   const RecomputeDetail detail = scenario_.plan.recompute_detail;
   build.release({state.activation, state.norm_mlp, state.norm_attention});
   release_copies(build, state);
-  if (detail == RecomputeDetail::keep_attention_output) {
+  if (keeps_attention_output()) {
+    if (detail == RecomputeDetail::keep_attention_output_part) {
+      attention_.keep_later_half(build, state.attention, state.o, slots, slot);
+    }
     build.release({state.up, state.middle, state.attention.q, state.attention.k,
                    state.attention.v});
     if (drops_) {
@@ -107,9 +120,12 @@ void TransformerBlock::restore_details(ProgramBuilder& build, const LayerWeights
                                        LayerState& state, std::int64_t slots, Index slot) const {
   const RecomputeDetail detail = scenario_.plan.recompute_detail;
   norm_input(build, weights, state, slots, slot);
-  if (detail == RecomputeDetail::keep_attention_output) {
+  if (keeps_attention_output()) {
     const auto [q, k, v] = project_heads(build, weights, state, slots, slot);
     static_cast<void>(attention_.exchange_in(build, q, k, v, slots, slot));
+    if (detail == RecomputeDetail::keep_attention_output_part) {
+      attention_.restore_first_half(build, state.attention, state.o, slots, slot);
+    }
     project_output(build, weights, state, slots, slot);
     const TensorRef again = build.fresh("recomputed_output", stream_spec());
     mlp_forward(build, weights, state, again, slots, slot);

@@ -102,6 +102,7 @@ class TransformerBlock {
 
  private:
   [[nodiscard]] bool recomputes_parts() const;
+  [[nodiscard]] bool keeps_attention_output() const;
   void drop_details(ProgramBuilder& build, const LayerState& state, std::int64_t slots,
                     Index slot) const;
   void restore_details(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,

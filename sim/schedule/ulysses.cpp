@@ -17,13 +17,17 @@ constexpr int heads_dim = 2;
 
 ContextAttention::ContextAttention(const Scenario& scenario, const Shapes& shapes)
     : shapes_(shapes),
-      core_(make_core(scenario, shapes)),
+      core_(make_core(scenario.plan.context, shapes)),
       keeps_scores_(scenario.attention_kernel == "unfused" && shapes.ring == 1 &&
                     scenario.workload.phase != Phase::attention),
       drops_(keeps_dropout_masks(scenario)),
       packed_(scenario.plan.context.packed_qkv),
       copies_(scenario.stack().exchange_copies),
-      lone_copies_(scenario.stack().lone_exchange_copies && !packed_) {}
+      lone_copies_(scenario.stack().lone_exchange_copies && !packed_) {
+  if (scenario.plan.recompute_detail == RecomputeDetail::keep_attention_output_part) {
+    half_core_ = make_half_core(scenario.plan.context, shapes);
+  }
+}
 
 // Probabilities (also where nothing is saved: softmax writes them beside the scores), and with
 // dropout the mask and the product of the two, which the product with V saved (arXiv 2205.05198,

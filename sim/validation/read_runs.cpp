@@ -96,6 +96,8 @@ void read_recompute_detail(const std::string& said, std::int64_t layers, Plan& p
   plan.recompute_detail =
       word<RecomputeDetail>(said, {{"attention_core", RecomputeDetail::attention_core},
                                    {"keep_attention_output", RecomputeDetail::keep_attention_output},
+                                   {"keep_attention_output_part",
+                                    RecomputeDetail::keep_attention_output_part},
                                    {"keep_linear_outputs", RecomputeDetail::keep_linear_outputs},
                                    {"op_sac", RecomputeDetail::op_sac}})
           .value_or(RecomputeDetail::standard);
@@ -141,11 +143,13 @@ void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
     run.skip_reason = "pipeline schedule '" + schedule + "' is not modelled";
   } else if (look.text("recompute_detail") == "unknown_fraction") {
     run.skip_reason = "how many layers recompute is not known";
-  } else if (look.text("recompute_detail") == "keep_attention_output_part") {
-    run.skip_reason = "attention recomputed for a part of the sequence has no schedule yet";
   }
   read_offload(look, run);
   read_context(Look(look.find("context"), diagnostics), run);
+  if (plan.recompute_detail == RecomputeDetail::keep_attention_output_part) {
+    // BurstEngine has it for striped sequences alone; whatever else the record infers is not meant.
+    plan.context.order = SequenceOrder::striped;
+  }
 }
 
 bool contains(const std::string& text, const char* part) {

@@ -20,9 +20,7 @@ std::vector<Plan> context_plans() {
   for (const SequenceOrder order : orders) {
     for (const std::int64_t ranks : {2, 3, 4, 8}) {
       plans.push_back(plan_of(M::ring, ranks, 1, order));
-      if (order != SequenceOrder::striped) {
-        plans.push_back(plan_of(M::all_gather, ranks, 1, order));
-      }
+      plans.push_back(plan_of(M::all_gather, ranks, 1, order));
     }
     for (const auto& [ring, ulysses] : {std::pair{2, 2}, {3, 2}, {4, 2}, {2, 4}}) {
       plans.push_back(plan_of(M::usp, ring, ulysses, order));

@@ -73,9 +73,7 @@ TEST_CASE("every context method trains the same model, whatever is recomputed") 
     for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
       std::vector<Plan> plans{plan_of(M::ring, 2, 1, order), plan_of(M::ring, 4, 1, order),
                               plan_of(M::usp, 2, 2, order), plan_of(M::ulysses, 1, 4)};
-      if (order != SequenceOrder::striped) {
-        plans.push_back(plan_of(M::all_gather, 4, 1, order));
-      }
+      plans.push_back(plan_of(M::all_gather, 4, 1, order));
       for (Plan& plan : plans) {
         plan.recompute = recompute;
         require_proven(training(tiny(8, 4), plan));
@@ -108,6 +106,32 @@ TEST_CASE("parts of a layer, or some layers, run again: the same model is traine
   selective.recompute = Recompute::selective;
   selective.recompute_layers = 1;
   require_proven(training(tiny(8, 4), selective));
+}
+
+TEST_CASE("attention of the first half of the sequence alone runs again: the same model is trained") {
+  std::vector<Plan> plans{Plan(), with(Plan(), 2, true), with(plan_of(M::ulysses, 1, 2), 1, false, 2)};
+  for (const SequenceOrder order : {SequenceOrder::zigzag, SequenceOrder::striped}) {
+    plans.push_back(plan_of(M::ring, 4, 1, order));
+    plans.push_back(plan_of(M::usp, 2, 2, order));
+    plans.push_back(plan_of(M::all_gather, 2, 1, order));
+    plans.push_back(plan_of(M::double_ring, 4, 1, order));
+    plans.back().context.inner_ring = 2;
+    for (const RingVariant variant : {RingVariant::q_side_backward, RingVariant::pass_q}) {
+      plans.push_back(plan_of(M::ring, 2, 1, order));
+      plans.back().context.variant = variant;
+      plans.back().zero = 3;
+    }
+  }
+  for (Plan& plan : plans) {
+    plan.recompute = Recompute::full;
+    plan.recompute_detail = RecomputeDetail::keep_attention_output_part;
+    for (const MaskSpec mask : {MaskSpec{}, MaskSpec{MaskKind::window, 5}}) {
+      Scenario scenario = training(tiny(8, 4), plan, 16, 2);
+      scenario.workload.mask = mask;
+      require_proven(scenario);
+    }
+    require_proven(training(tiny(8, 8), plan), ExecutionOrder::any_legal, 17);
+  }
 }
 
 TEST_CASE("a loss in pieces is the same loss, with the same gradients") {

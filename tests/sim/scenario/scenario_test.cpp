@@ -247,13 +247,16 @@ TEST_CASE("a zigzag ring needs two equal chunks per rank, other orders one") {
   CHECK_FALSE(refused(on(8, "sequence_length: 10001", "context: {method: ring, ring: 1}")));
 }
 
-TEST_CASE("all-gather of a striped sequence has no schedule; zigzag and contiguous have") {
-  const auto gather = [](const std::string& order) {
-    return on(8, "sequence_length: 64k", "context: {method: all_gather, order: " + order + "}");
+TEST_CASE("half of a sequence runs again where a rank's first half is the sequence's first half") {
+  const auto half = [](const std::string& order, const std::string& mask) {
+    return on(8, "sequence_length: 64k, mask: " + mask,
+              "recompute: full, recompute_detail: keep_attention_output_part, "
+              "context: {method: ring, order: " + order + "}");
   };
-  CHECK(refused(gather("striped")));
-  CHECK_FALSE(refused(gather("zigzag")));
-  CHECK_FALSE(refused(gather("contiguous")));
+  CHECK(refused(half("contiguous", "causal")));
+  CHECK_FALSE(refused(half("striped", "causal")));
+  CHECK_FALSE(refused(half("zigzag", "{window: 4096}")));
+  CHECK(refused(half("zigzag", "full")));
 }
 
 TEST_CASE("the global batch is a multiple of what all replicas run at once") {

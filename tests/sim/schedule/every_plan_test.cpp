@@ -21,9 +21,7 @@ std::vector<Plan> context_plans() {
     plans.push_back(plan_of(M::usp, 2, 2, order));
     plans.push_back(plan_of(M::usp, 4, 2, order));
     plans.back().context.inner = InnerPlacement::ring;
-    if (order != SequenceOrder::striped) {
-      plans.push_back(plan_of(M::all_gather, 4, 1, order));
-    }
+    plans.push_back(plan_of(M::all_gather, 4, 1, order));
   }
   for (const std::int64_t ulysses : {2, 4}) {
     plans.push_back(plan_of(M::ulysses, 1, ulysses));

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
+#include "sim/program/attention_calls.h"
 #include "sim/schedule/lower.h"
 #include "sim/schedule/mixture.h"
 #include "sim/schedule/parameters.h"
@@ -338,6 +339,7 @@ TEST_CASE("details of recompute keep what their names say, per token and layer")
   const std::int64_t heads = tokens * 2 * (8 + 2 * 4) * 4;      // q, k, v
   CHECK(saved(RecomputeDetail::standard, 0) == streams);
   CHECK(saved(RecomputeDetail::keep_attention_output, 0) == streams + 3 * attention);
+  CHECK(saved(RecomputeDetail::keep_attention_output_part, 0) == streams + 3 * attention / 2);
   CHECK(saved(RecomputeDetail::keep_linear_outputs, 0) ==
         streams + 3 * (attention + heads + tokens * 2 * (2 * 32 + 2 * 48)));
   CHECK(saved(RecomputeDetail::op_sac, 0) ==
@@ -358,6 +360,32 @@ TEST_CASE("kept attention is not run again, nor does its ring turn again") {
   CHECK(kept.count(Op::attend) == 3 * 4);
   CHECK(all.count(Op::gemm) == kept.count(Op::gemm));
   CHECK(all.count(Op::send_receive) - kept.count(Op::send_receive) == 3 * 3);
+}
+
+// The later half of the sequence has three quarters of a causal mask's pairs: they are not run again.
+// The first half goes around a ring of its own with half the keys.
+TEST_CASE("where the later half of attention is kept a quarter of it runs again") {
+  const auto pairs = [](const Program& program, Part part) {
+    std::int64_t seen = 0;
+    for (const Instruction& instruction : program.code) {
+      if (instruction.op != Op::attend || instruction.part != part) {
+        continue;
+      }
+      const AttentionGeometry geometry = geometry_of(program, instruction.block);
+      for (const AttentionCall& call : attention_calls(geometry, 0, 0)) {
+        for (std::int64_t i = 0; i < call.queries * call.keys; ++i) {
+          seen += call.band.lets(i / call.keys, i % call.keys) ? 1 : 0;
+        }
+      }
+    }
+    return seen;
+  };
+  Plan plan;
+  plan.recompute = Recompute::full;
+  plan.recompute_detail = RecomputeDetail::keep_attention_output_part;
+  const Program program = lower(scenario_of(small_llama(), Phase::train, plan));
+  CHECK(pairs(program, Part::forward) == 64 * 65 / 2);
+  CHECK(pairs(program, Part::recompute) == 32 * 33 / 2);
 }
 
 TEST_CASE("twice the context ranks halve what is saved") {
