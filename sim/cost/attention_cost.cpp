@@ -112,6 +112,13 @@ double bytes_around_backward(const AttentionShape& shape) {
          static_cast<double>(shape.head_dim);
 }
 
+// Flash kernels draw the random numbers of dropout themselves, forward and again backward: Philox 4x32
+// of 7 rounds gives 16 bytes, one for each of 16 probabilities. A round is 2 wide products, 2
+// three-way exclusive ors and 2 sums; unpacking, comparing and masking take 1.5 instructions per
+// probability (flash-attention csrc/flash_attn/src/philox.cuh and dropout.h): 42 + 24 + 4 integer
+// instructions for 16, of which an SM does 64 a cycle from Ampere on. In 1/16 of a cycle, like beta.
+constexpr double dropout_beta = 16.0 * (70.0 / 16.0) / 64.0;
+
 // Unfused attention: two products through memory, scores written and read in between
 // (arXiv 2205.05198, figure 2: softmax input, dropout mask and output).
 double materialised_bytes(const AttentionShape& shape) {
@@ -199,7 +206,8 @@ double attention_mechanism(const Device& device, const AttentionCurve& curve, bo
   const std::int64_t channels = given.backward ? 6 * given.head_dim + 4 * value_dim
                                                : 2 * given.head_dim + 2 * value_dim;
   const double products = static_cast<double>(channels) / sm_rate(device, given.type);
-  const double others = curve.beta / 16.0 / device.boost_clock.value();
+  const double drawing = given.dropout && !materialised ? dropout_beta : 0.0;
+  const double others = (curve.beta + drawing) / 16.0 / device.boost_clock.value();
   const double step = static_cast<double>(rows * columns) * (products + others);
   const std::vector<double> tiles = tiles_of(shape, curve, step, rows, columns);
   const std::int64_t copies = given.batch * given.heads;

@@ -34,6 +34,7 @@ struct AttentionShape {
   Band band;
   bool backward = false;
   KernelType type = KernelType::bf16;
+  bool dropout = false;  ///< probabilities are dropped at random
 };
 
 /// C[m,n] = A[m,k] B[k,n], `count` times (batched).

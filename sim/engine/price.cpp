@@ -164,6 +164,7 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
     shape.band = call.band;
     shape.backward = instruction.op == Op::attend_backward;
     shape.type = kernel_type(q.type);
+    shape.dropout = program_.attention.dropout;
     const KernelTime time = kernels_.attention(shape);
     total.time += time.time;
     weighted += time.time.value() * time.relative_spread;

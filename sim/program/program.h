@@ -253,6 +253,9 @@ struct AttentionGeometry {
   std::int64_t ring = 1;      ///< shards of the sequence that attend to each other in turn
   SequenceOrder order = SequenceOrder::contiguous;
   MaskSpec mask;
+  /// Probabilities are dropped at random in training: a matter of time alone. The reference executor
+  /// drops none.
+  bool dropout = false;
 };
 
 /// Which block of the attention problem one attend, attend_backward or merge_attention is about:

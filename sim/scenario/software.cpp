@@ -225,6 +225,7 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_habit(root, "exchange_copies", profile.exchange_copies, diagnostics);
   read_habit(root, "lone_exchange_copies", profile.lone_exchange_copies, diagnostics);
   read_habit(root, "gpt_dropout", profile.gpt_dropout, diagnostics);
+  read_habit(root, "gated_dropout", profile.gated_dropout, diagnostics);
   read_habit(root, "eager_loss", profile.eager_loss, diagnostics);
   read_habit(root, "gradients_on_demand", profile.gradients_on_demand, diagnostics);
   read_unstated_recompute(root, profile.unstated_recompute, diagnostics);

@@ -93,6 +93,7 @@ struct SoftwareProfile {
   bool lone_exchange_copies = false;        ///< also where Ulysses' group has one member
   // Habits of memory (docs/models/memory.md).
   bool gpt_dropout = false;                 ///< ungated models (GPT-2, GPT-3) train with dropout
+  bool gated_dropout = false;               ///< and gated ones (Llama) do
   bool eager_loss = false;                  ///< cross entropy out of separate fp32 operators
   bool gradients_on_demand = false;         ///< no gradients are held between steps
   UnstatedRecompute unstated_recompute = UnstatedRecompute::unknown;

@@ -46,11 +46,13 @@ AttentionGeometry attention_geometry(const Scenario& scenario) {
   const ContextPlan& context = scenario.plan.context;
   // Without a ring nothing is dealt out of order, whatever order the plan names.
   const SequenceOrder order = context.ring > 1 ? context.order : SequenceOrder::contiguous;
-  return {scenario.workload.sequence_length, context.ring, order, scenario.workload.mask};
+  return {scenario.workload.sequence_length, context.ring, order, scenario.workload.mask,
+          keeps_dropout_masks(scenario)};
 }
 
 bool keeps_dropout_masks(const Scenario& scenario) {
-  const bool usual = scenario.stack().gpt_dropout && !scenario.model.gated_mlp;
+  const SoftwareProfile& stack = scenario.stack();
+  const bool usual = scenario.model.gated_mlp ? stack.gated_dropout : stack.gpt_dropout;
   return scenario.workload.phase == Phase::train && scenario.workload.dropout.value_or(usual);
 }
 

@@ -12,6 +12,9 @@ namespace {
 
 constexpr IntegerRange gpus_range{1, gpu_limit};
 constexpr IntegerRange per_node_range{1, 1024};
+// Servers of four double-width cards join them to their CPUs' own lanes, those of eight need
+// switches (Dell's technical guides: PowerEdge R750xa and R760xa against the DSS 8440).
+constexpr int cards_without_switches = 4;
 
 /// Joins the GPUs of a node as the run says.
 void read_wiring(MapReader& reader, NodeSpec& node, bool nvlink, bool mesh) {
@@ -52,6 +55,9 @@ std::optional<NodeSpec> read_hardware_node(MapReader& reader, FileStack& files,
   node.name = device->name;
   if (peer_access_off) {
     node.pcie.peer_access = PeerAccess::never;
+  }
+  if (!nvlink && per_node <= cards_without_switches) {
+    node.pcie.switches = 0;
   }
   read_wiring(reader, node, nvlink, joined == 2);
   node.nics.count = static_cast<int>(reader.integer("nics_per_node", {0, 1024}, node.nics.count));

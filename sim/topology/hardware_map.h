@@ -14,7 +14,8 @@ namespace longhaul {
 /// pcie), nics_per_node and nic_rate (absent: the usual server's), fabric (none | infiniband | roce
 /// | efa | unknown), pcie_p2p (true | same_switch | false). The host is that of the usual server of
 /// the device's generation; the fabric is non-blocking and, unless EFA, rail-optimised; what is
-/// `unknown` is taken for InfiniBand, and a note says so. Nodes are whole: the cluster may have
+/// `unknown` is taken for InfiniBand, and a note says so. Up to four PCIe cards sit on the sockets,
+/// without switches between them, so that by NCCL's default none copies to another directly. Nodes are whole: the cluster may have
 /// more GPUs than the run. Records what is wrong and then returns nothing.
 /// `peer_access_off`: the run says elsewhere that copies between GPUs go through host memory, which
 /// holds unless the map has `pcie_p2p`.

@@ -235,7 +235,10 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
   run.draft->deterministic = contains(attention, "deterministic");
   const std::string said = look.text("framework");
   run.framework = said == "same stack" ? before : said;
-  run.draft->software = software_of_framework(run.framework)->name;
+  // A benchmark's own name says less than the method if that names whose code was run.
+  const std::string implementation = software_of_framework(look.text("method"))->name;
+  run.draft->software =
+      implementation != "ideal" ? implementation : software_of_framework(run.framework)->name;
   const std::string compiled = run.draft->software + "_compiled";
   if (look.flag("compile") && find_software(compiled)) {
     run.draft->software = compiled;

@@ -277,6 +277,25 @@ TEST_CASE("attention that is not fused saves its scores, dropout its masks") {
   CHECK(saved_at_loss(scenario) == 2 * 64 * (m.layers * 34 * m.hidden + ends));
 }
 
+TEST_CASE("a Llama is trained with dropout where the stack does so, and its attention draws numbers") {
+  // A mask of one byte per element of the stream behind attention and the MLP of each layer, and one
+  // behind the embedding.
+  const Model m = small_llama();
+  Scenario scenario = scenario_of(m, Phase::train, Plan());
+  const std::int64_t plain = saved_at_loss(scenario);
+  CHECK_FALSE(lower(scenario).attention.dropout);
+  SoftwareProfile stack;
+  stack.gpt_dropout = true;
+  scenario.stack_override = std::make_shared<const SoftwareProfile>(stack);
+  CHECK(saved_at_loss(scenario) == plain);
+  stack.gated_dropout = true;
+  scenario.stack_override = std::make_shared<const SoftwareProfile>(stack);
+  CHECK(saved_at_loss(scenario) == plain + 2 * 64 * (2 * m.layers + 1) * m.hidden);
+  CHECK(lower(scenario).attention.dropout);
+  scenario.workload.dropout = false;
+  CHECK_FALSE(lower(scenario).attention.dropout);
+}
+
 TEST_CASE("a stack that keeps the gate's activation saves f more elements per token and layer") {
   const Model m = small_llama();
   Scenario scenario = scenario_of(m, Phase::train, Plan());

@@ -261,13 +261,17 @@ TEST_CASE("NICs and their rate are those of the run") {
   CHECK(efa.spec().fabric.technology == "efa");
 }
 
-TEST_CASE("intra_node: pcie takes NVLink away, whatever the device could do") {
+TEST_CASE("intra_node: pcie takes NVLink away; four cards sit on the sockets, eight on switches") {
   const Cluster node = good_hardware(
       "{device: a100-sxm-80gb, gpus: 4, gpus_per_node: 4, intra_node: pcie, fabric: none}");
   CHECK(node.gpu_count() == 4);
   CHECK(node.nvlink_domain_size() == 1);
-  CHECK(path_class(node, 0, 1) == PathClass::pcie_switch);
+  CHECK(path_class(node, 0, 1) == PathClass::host_staged);
   CHECK(path_class(node, 0, 2) == PathClass::host_staged);
+  const Cluster eight = good_hardware(
+      "{device: a100-sxm-80gb, gpus: 8, gpus_per_node: 8, intra_node: pcie, fabric: none}");
+  CHECK(path_class(eight, 0, 1) == PathClass::pcie_switch);
+  CHECK(path_class(eight, 0, 2) == PathClass::host_staged);
   const Cluster staged = good_hardware(
       "{device: rtx4090, gpus: 8, gpus_per_node: 8, intra_node: pcie, pcie_p2p: false}");
   CHECK(path_class(staged, 0, 1) == PathClass::host_staged);

@@ -436,6 +436,17 @@ TEST_CASE("a refit is printed as the file that gives profiles their fitted numbe
   CHECK(diagnostics.has_errors());
 }
 
+TEST_CASE("a method that names an implementation names the stack, whatever benchmark it was run in") {
+  std::string text = run_text("{tensor: 1, pipeline: 1, data: 8, zero: 3, recompute: full}",
+                              "{step_time: 1 s}");
+  text.replace(text.find("framework: test"), 15, "framework: BurstEngine bench, method: burst");
+  CHECK(only_run(text).draft->software == "bmtrain");
+  text.replace(text.find("method: burst"), 13, "method: ds-ulysses");
+  CHECK(only_run(text).draft->software == "ds_ulysses");
+  text.replace(text.find("method: ds-ulysses"), 18, "method: megatron-cp");
+  CHECK(only_run(text).draft->software == "megatron");
+}
+
 TEST_CASE("a run whose notes say that peer-to-peer was disabled copies through host memory") {
   // A ring over PCIe: through host memory it is slower than from GPU to GPU.
   std::string text = run_text(
