@@ -237,7 +237,7 @@ KernelTime KernelCosts::attention(const AttentionShape& shape) const {
                        attention_correction(curve, shape);
   const double launch = std::min(curve.launch.value(), burst);
   const Trust trust = trust_of(curve.range, attention_sizes(shape), curve.spread);
-  return {Seconds::of(launch + (burst - launch) / sustained_), trust.spread,
+  return {Seconds::of(launch + (burst - launch) / sustained_attention_), trust.spread,
           trust.extrapolated || generic_ || substituted_ || shape.head_dim > 256 ||
               shape.type == KernelType::fp32};
 }

@@ -142,6 +142,10 @@ KernelTime KernelCosts::gemm(const GemmShape& shape) const {
           trust.extrapolated || generic_ || (own == nullptr && fitted)};
 }
 
+Seconds KernelCosts::gemm_sum(Bytes further) const {
+  return further / device_.memory_bandwidth * profile_->accumulate_share;
+}
+
 Trust trust_of(const std::array<FittedRange, 3>& ranges, const std::array<double, 3>& sizes,
                double spread) {
   constexpr double most_growth = 0.1;

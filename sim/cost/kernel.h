@@ -75,6 +75,9 @@ class KernelCosts {
   [[nodiscard]] KernelCosts at_burst() const;
   [[nodiscard]] KernelTime attention(const AttentionShape& shape) const;
   [[nodiscard]] KernelTime gemm(const GemmShape& shape) const;
+  /// What a product takes longer whose output is not 2 bytes an element, written once: `further`
+  /// bytes read or written besides (docs/models/gemm.md, sums).
+  [[nodiscard]] Seconds gemm_sum(Bytes further) const;
   [[nodiscard]] KernelTime memory_bound(const MemoryShape& shape) const;
   /// Slow-down of a compute kernel while communication kernels hold `sms_held` SMs
   /// (>= 1; 1 when none): reference/network.md 3, overlap interference.
@@ -91,6 +94,7 @@ class KernelCosts {
   std::shared_ptr<const KernelProfile> profile_;
   const AttentionFamily* family_;  // in profile_
   double sustained_;               // speed of a long step against a burst
+  double sustained_attention_;
   bool generic_;                   // the profile is not of this device
   bool substituted_;               // the kernel family asked for is not in the profile
 };

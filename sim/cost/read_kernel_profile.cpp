@@ -253,6 +253,15 @@ std::optional<KernelProfile> read_kernel_profile(const SourcePtr& source,
   {
     Entry entry(root, "sustained", diagnostics);
     profile.sustained = entry.number(0.1, 1.0);
+    profile.sustained_attention = profile.sustained;
+  }
+  if (root.has("sustained_attention")) {
+    Entry entry(root, "sustained_attention", diagnostics);
+    profile.sustained_attention = entry.number(0.1, 1.0);
+  }
+  {
+    Entry entry(root, "accumulate_share", diagnostics);
+    profile.accumulate_share = entry.number(0.0, 2.0);
   }
   {
     Entry entry(root, "interference", diagnostics);
@@ -276,6 +285,7 @@ KernelCosts::KernelCosts(const Device& device, std::shared_ptr<const KernelProfi
       profile_(std::move(profile)),
       family_(find_family(*profile_, attention)),
       sustained_(profile_->sustained),
+      sustained_attention_(profile_->sustained_attention),
       generic_(profile_->name == generic_name),
       substituted_(!attention.empty() && family_ == nullptr) {
   if (family_ == nullptr) {
@@ -286,6 +296,7 @@ KernelCosts::KernelCosts(const Device& device, std::shared_ptr<const KernelProfi
 KernelCosts KernelCosts::at_burst() const {
   KernelCosts copy = *this;
   copy.sustained_ = 1.0;
+  copy.sustained_attention_ = 1.0;
   return copy;
 }
 

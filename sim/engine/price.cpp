@@ -200,7 +200,16 @@ Price Pricer::gemm(const Instruction& instruction) const {
   if (shape.type == KernelType::fp8) {
     price.time += memory_bound(cast_bytes(instruction, a, b), 1.0).time;
   }
+  price.time += kernels_.gemm_sum(sum_bytes(instruction));
   return price;
+}
+
+// Measured products write 2 bytes an element once. An output of another size, or one that is added
+// to, moves more: the weight gradients of a stack that sums them in fp32 8 bytes in all.
+Bytes Pricer::sum_bytes(const Instruction& instruction) const {
+  const Bytes output = bytes_of(program_, instruction.writes[0]);
+  const Bytes measured = Bytes::of(2.0 * elements_of(program_, instruction.writes[0]));
+  return output * (instruction.accumulate ? 2.0 : 1.0) - measured;
 }
 
 // Transformer Engine's cast_transpose: an operand is read in bf16 (2 bytes per element) and written

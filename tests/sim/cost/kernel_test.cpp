@@ -176,6 +176,36 @@ TEST_CASE("FlashAttention-4 on B200 reaches its published best rate at a burst, 
   CHECK_FALSE(costs("b200", "fa4").attention(shape).extrapolated);
 }
 
+TEST_CASE("measured products and attention of Transformer Engine on B200 are met") {
+  // SimuMax configs/system/b200_bf16_ceperm.json (commit e691807): shares of 2,250 TFLOP/s, attention
+  // counted in full. Large products are what a step holds its clocks for; of attention 128K tokens.
+  const KernelCosts kernels = costs("b200", "cudnn");
+  const auto share = [&](std::int64_t m, std::int64_t n, std::int64_t k) {
+    const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+    return flops / kernels.gemm({m, n, k, 1, KernelType::bf16}).time.value() / 2250e12;
+  };
+  CHECK_THAT(share(4096, 57344, 8192), Catch::Matchers::WithinRel(0.487, 0.06));
+  CHECK_THAT(share(4096, 8192, 28672), Catch::Matchers::WithinRel(0.485, 0.06));
+  CHECK_THAT(share(4096, 106496, 16384), Catch::Matchers::WithinRel(0.496, 0.06));
+  AttentionShape long_one = square(131072, 16, 128, true);
+  CHECK_THAT(2.0 * rate(kernels, long_one) / 2250.0, Catch::Matchers::WithinRel(0.989, 0.08));
+  long_one.backward = true;
+  CHECK_THAT(2.0 * rate(kernels, long_one) / 2250.0, Catch::Matchers::WithinRel(0.827, 0.08));
+}
+
+TEST_CASE("a product summed in fp32 takes longer by the further bytes it shows") {
+  // The same tables: a weight gradient of 8192 x 57344 over 4,096 tokens has 0.4536 of the peak, the
+  // forward product 0.4867 (B200); 0.7100 and 0.7528 on A100-PCIe.
+  const auto slower = [](const std::string& device) {
+    const KernelCosts kernels = costs(device);
+    const double product = kernels.gemm({57344, 8192, 4096, 1, KernelType::bf16}).time.value();
+    return 1.0 + kernels.gemm_sum(Bytes::of(6.0 * 57344 * 8192)).value() / product;
+  };
+  CHECK_THAT(slower("b200"), Catch::Matchers::WithinRel(0.4867 / 0.4536, 0.12));
+  CHECK_THAT(slower("a100-pcie-80gb"), Catch::Matchers::WithinRel(0.7528 / 0.7100, 0.05));
+  CHECK(costs("h100-sxm-80gb").gemm_sum(Bytes()).value() == 0.0);
+}
+
 TEST_CASE("large products never beat the best rate found by search, and come within a quarter of it") {
   // stas00/ml-engineering: 794.5 TFLOP/s on H100, 271 on A100, 1745 on B200: the best of thousands
   // of shapes, so a bound from above. A burst: that is how the search was run.
