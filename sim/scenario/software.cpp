@@ -222,6 +222,7 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_habit(root, "times_optimizer", profile.times_optimizer, diagnostics);
   read_habit(root, "fp32_logits", profile.fp32_logits, diagnostics);
   read_habit(root, "fp32_ring_gradients", profile.fp32_ring_gradients, diagnostics);
+  read_habit(root, "scatters_messages", profile.scatters_messages, diagnostics);
   read_habit(root, "exchange_copies", profile.exchange_copies, diagnostics);
   read_habit(root, "lone_exchange_copies", profile.lone_exchange_copies, diagnostics);
   read_habit(root, "gpt_dropout", profile.gpt_dropout, diagnostics);

@@ -89,6 +89,7 @@ struct SoftwareProfile {
   bool times_optimizer = true;              ///< its step ends with the optimizer's, not with backward
   bool fp32_logits = false;                 ///< the loss works on an fp32 copy of the logits
   bool fp32_ring_gradients = true;          ///< dK, dV travel around a ring in fp32
+  bool scatters_messages = false;           ///< tensor ranks send a slice each between stages
   bool exchange_copies = false;             ///< tensors are put in order around an all-to-all
   bool lone_exchange_copies = false;        ///< also where Ulysses' group has one member
   // Habits of memory (docs/models/memory.md).

@@ -114,6 +114,8 @@ class PipelineStep {
   void when(std::initializer_list<Condition> conditions, const Body& body);
   void exchange(Stream stream, const std::string& label, std::optional<TensorRef> sent, int to,
                 std::optional<TensorRef> received, int from);
+  [[nodiscard]] TensorRef slice(const char* name);
+  [[nodiscard]] TensorRef cut(const TensorRef& whole);
   void wait(Stream stream);
   void wait_for_inputs();
   void wait_for_gradients();
@@ -149,6 +151,7 @@ class PipelineStep {
   Passes passes_;
   std::int64_t chunk_layers_;
   bool tied_, whole_model_;
+  bool scatters_;  ///< messages are slices, of one tensor rank each
   GroupId row_;
   LoopId turns_;
   LayerState saved_;  ///< where the forward loop left the activations
@@ -168,6 +171,8 @@ PipelineStep::PipelineStep(const Scenario& scenario)
       chunk_layers_(stages_.most_layers_of_a_part()),
       tied_(scenario.model.tied_embeddings),
       whole_model_(has_ends(scenario.model)),
+      scatters_(v_ == 1 && scenario.stack().scatters_messages && !scenario.plan.sequence_parallel &&
+                scenario.plan.tensor > 1 && block_.shapes().tokens % scenario.plan.tensor == 0),
       row_(*build_.group("pipeline", {Axis::pipeline})) {
   build_.program().attention = attention_geometry(scenario);
 }
@@ -414,16 +419,38 @@ void PipelineStep::when(std::initializer_list<Condition> conditions, const Body&
   }
 }
 
-// Emits an exchange; what is received is allocated, what is sent released once it is away.
+// A tensor rank's slice of the tokens of a message.
+TensorRef PipelineStep::slice(const char* name) {
+  TensorSpec spec = block_.stream_spec();
+  spec.shape[1] /= scenario_.plan.tensor;
+  spec.shards[1].push_back({Axis::tensor, SequenceOrder::contiguous});
+  spec.category = MemoryCategory::communication;
+  return build_.fresh(name, spec);
+}
+
+// What is sent of a tensor that all tensor ranks hold: a view, which takes no time.
+TensorRef PipelineStep::cut(const TensorRef& whole) {
+  const TensorRef sent = slice("sent_slice");
+  TensorRef part = whole;
+  part.slice_dim = 1;
+  part.slice_length = build_.of(sent).shape[1];
+  part.slice_begin.axis = Axis::tensor;
+  part.slice_begin.axis_coefficient = part.slice_length;
+  build_.compute(Op::copy, "slice of a message", {part}, {sent}).fused = true;
+  return sent;
+}
+
+// Emits an exchange; what is received is allocated, what is sent released once it is away. Stacks that
+// scatter send a slice from each tensor rank and gather what came (arXiv 2104.04473, section 4.1).
 void PipelineStep::exchange(Stream stream, const std::string& label, std::optional<TensorRef> sent,
                             int to, std::optional<TensorRef> received, int from) {
   std::vector<TensorRef> reads, writes;
   if (received) {
     build_.allocate(*received);
-    writes.push_back(*received);
+    writes.push_back(scatters_ ? slice("received_slice") : *received);
   }
   if (sent) {
-    reads.push_back(*sent);
+    reads.push_back(scatters_ ? cut(*sent) : *sent);
   }
   Instruction& made = build_.collective(Op::exchange, stream, row_, label, reads, writes);
   made.to.assign(reads.size(), to);
@@ -433,6 +460,16 @@ void PipelineStep::exchange(Stream stream, const std::string& label, std::option
   }
   if (sent) {
     build_.release({*sent});
+  }
+  if (sent && scatters_) {
+    build_.release({reads[0]});
+  }
+  if (received && scatters_) {
+    build_
+        .collective(Op::all_gather, Stream::tensor, *build_.group("tensor", {Axis::tensor}),
+                    "gather message", {writes[0]}, {*received})
+        .dim = 1;
+    build_.release({writes[0]});
   }
 }
 

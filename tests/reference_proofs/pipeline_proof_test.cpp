@@ -108,6 +108,34 @@ TEST_CASE("stages that hold a micro-batch's gradients apart train the model of o
   }
 }
 
+TEST_CASE("tensor ranks that send a slice of a message each train the model of one") {
+  const auto scatters = [] {
+    auto stack = std::make_shared<SoftwareProfile>(*find_software("ideal"));
+    stack->scatters_messages = true;
+    return stack;
+  };
+  for (const std::int64_t tensor : {2, 4}) {
+    for (const std::int64_t stages : {2, 4}) {
+      Plan plan;
+      plan.tensor = tensor;
+      Scenario scenario = training(tiny(4), pipelined(plan, stages, 1), 5);
+      scenario.stack_override = scatters();
+      require_proven(scenario);
+      require_proven(scenario, ExecutionOrder::any_legal, 7);
+    }
+  }
+  // Interleaved, or with slices of the tokens already, nothing is cut.
+  Plan plan;
+  plan.tensor = 2;
+  Scenario interleaved = training(tiny(8), pipelined(plan, 2, 2), 4);
+  interleaved.stack_override = scatters();
+  require_proven(interleaved);
+  plan.sequence_parallel = true;
+  Scenario parallel = training(tiny(4), pipelined(plan, 2, 1), 4);
+  parallel.stack_override = scatters();
+  require_proven(parallel);
+}
+
 TEST_CASE("the first and the last stage may hold a layer less") {
   Plan plan = pipelined(Plan(), 4, 1);
   plan.uneven_stages = true;
