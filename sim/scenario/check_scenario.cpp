@@ -159,18 +159,6 @@ void Checker::check_support() {
     error("plan.pipeline", "no-schedule", "pipelines outside training: " + soon,
           "use pipeline: 1");
   }
-  const std::int64_t mixtures = draft_.model ? expert_layers(model()) : 0;
-  if (plan_.pipeline > 1 && mixtures > 0 && mixtures < model().layers) {
-    error("plan.pipeline", "no-schedule", "a pipeline of dense layers and mixtures: " + soon,
-          "use pipeline: 1");
-  }
-  if (plan_.pipeline > 1 && plan_.recompute_layers > 0) {
-    error("plan.pipeline", "no-schedule", "recompute of some layers with a pipeline: " + soon,
-          "leave out 'recompute_layers'");
-  }
-  if (plan_.pipeline > 1 && plan_.zero == 3) {
-    error("plan.zero", "no-schedule", "ZeRO 3 with a pipeline: " + soon, "use zero: 1 or 2");
-  }
 }
 
 void Checker::check_model() {
@@ -644,11 +632,6 @@ void Checker::check_expert_degrees() {
   if (plan_.zero_group > 0) {
     error("plan.zero_group", "no-schedule", "hybrid sharding of experts has no schedule yet",
           "leave out 'zero_group'");
-  }
-  if (plan_.zero == 3 && expert_layers(model()) < model().layers) {
-    error("plan.zero", "no-schedule",
-          "zero: 3 for a model with dense layers and layers with experts has no schedule yet",
-          "use zero: 1 or 2");
   }
 }
 

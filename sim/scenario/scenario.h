@@ -99,7 +99,8 @@ struct Plan {
   RecomputeDetail recompute_detail = RecomputeDetail::standard;
   std::int64_t mlp_tiles = 1;    ///< pieces of a rank's tokens whose MLP activations exist at a time
   std::int64_t loss_chunks = 1;  ///< pieces of a rank's tokens whose logits exist at a time
-  std::int64_t recompute_layers = 0;  ///< of the layers, so many recompute, the first ones; 0: all
+  std::int64_t recompute_layers = 0;  ///< of the layers, so many recompute, the first ones; 0: all.
+                                      ///< In a pipeline of each part (Megatron-LM's method block)
   std::vector<Offload> offload;
   // Absent: what the software stack does (SoftwareProfile).
   std::optional<bool> overlap_gradient_reduction = std::nullopt;
@@ -151,7 +152,9 @@ struct Scenario {
   [[nodiscard]] double host_time(SoftwareNumber which) const {
     return stack().number(which) / host_speed;
   }
-  // What the plan says, else the stack's habit.
+  // What the plan says, else the stack's habit. Nobody reshards between a pipeline's micro-batches
+  // unless told to: torchtitan's reshard_after_forward_policy "default", Llama 3 (arXiv 2407.21783,
+  // section 3.3.2).
   [[nodiscard]] bool overlaps_gradient_reduction() const {
     return plan.overlap_gradient_reduction.value_or(stack().overlap_gradient_reduction);
   }
@@ -159,7 +162,7 @@ struct Scenario {
     return plan.overlap_parameter_gather.value_or(stack().overlap_parameter_gather);
   }
   [[nodiscard]] bool reshards_after_forward() const {
-    return plan.reshard_after_forward.value_or(stack().reshard_after_forward);
+    return plan.reshard_after_forward.value_or(stack().reshard_after_forward && plan.pipeline == 1);
   }
   [[nodiscard]] std::int64_t prefetch() const { return plan.prefetch.value_or(stack().prefetch); }
   /// Micro-batches per step and replica.

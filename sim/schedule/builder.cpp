@@ -4,6 +4,19 @@
 
 namespace longhaul {
 
+Index plus(Index a, const Index& b) {
+  check(a.modulus == 0 && b.modulus == 0, "sums of indices are not reduced");
+  check(!a.loop || !b.loop || a.loop->index == b.loop->index, "a sum of indices has one loop");
+  check(!a.axis || !b.axis || *a.axis == *b.axis, "a sum of indices has one axis");
+  a.constant += b.constant;
+  a.loop = a.loop ? a.loop : b.loop;
+  a.loop_coefficient += b.loop_coefficient;
+  a.axis = a.axis ? a.axis : b.axis;
+  a.axis_coefficient += b.axis_coefficient;
+  a.lookups.insert(a.lookups.end(), b.lookups.begin(), b.lookups.end());
+  return a;
+}
+
 Program ProgramBuilder::finish() {
   check_program(program_);
   return std::move(program_);

@@ -11,6 +11,9 @@
 
 namespace longhaul {
 
+/// The sum of two indices, neither of which is reduced, over one loop and one axis at most.
+Index plus(Index a, const Index& b);
+
 /// What a tensor is, apart from its name.
 struct TensorSpec {
   std::vector<std::int64_t> shape;

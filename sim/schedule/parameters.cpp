@@ -48,6 +48,17 @@ Index next(Index index, std::int64_t step = 1) {
   return index;
 }
 
+// A table of each stage's own number.
+Index of_stage(std::vector<std::int64_t> by_stage) {
+  Lookup lookup;
+  lookup.table = std::make_shared<const std::vector<std::int64_t>>(std::move(by_stage));
+  lookup.axis = Axis::pipeline;
+  lookup.axis_coefficient = 1;
+  Index index;
+  index.lookups.push_back(std::move(lookup));
+  return index;
+}
+
 }  // namespace
 
 std::vector<LayerRun> layer_runs(const Model& model) {
@@ -84,7 +95,7 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
   on_demand_ = decide_on_demand();
   leaf_ = training && scenario.stack().leaf_gradients && !sums_every_time() &&
           scenario.plan.virtual_pipeline == 1 && scenario.precision.gradients != shapes.type;
-  set_run(layer_runs(scenario.model)[0]);
+  at_.mixture = is_expert_layer(scenario.model, 0);
   if (routed) {
     store_layers();
     return;
@@ -182,7 +193,10 @@ TensorSpec Parameters::full_spec(const Stored& stored) const {
 std::vector<std::vector<std::int64_t>> Parameters::holders(const Stored& stored) const {
   const bool copied = scenario_.model.tied_embeddings && stored.shape.name == "embedding";
   switch (stored.section) {
-    case Section::layers: return stages_.layers();
+    case Section::layers:
+      return stages_.one() || stored.shape.kind == LayerKind::every
+                 ? stages_.layers()
+                 : stages_.layers_of_kind(stored.shape.kind == LayerKind::mixture);
     case Section::bottom: return stages_.on(true, copied, 1);
     case Section::top: break;
   }
@@ -224,18 +238,45 @@ void Parameters::store(const WeightShape& shape, Section section) {
   stored.shard = build_.tensor(shape.name, parameter);
   stored.full = stored.shard;
   if (gathers() || gathers_late()) {
-    TensorSpec gathered = full_spec(stored);
-    if (gathers()) {
-      gathered.slots = stored.of_layer() ? gathered_slots() : 1;
-      gathered.category = MemoryCategory::communication;
-    }
-    stored.full = build_.tensor(shape.name + "_gathered", gathered);
+    stored.full = build_.tensor(shape.name + "_gathered", gathered_spec(stored));
   }
   if (training_) {
     store_gradient(stored);
     store_optimizer(stored);
   }
   stored_.push_back(stored);
+}
+
+// ZeRO 3: a buffer for every layer that is gathered at a time, which layers of both kinds share: those
+// of the smaller kind are views into it. Where weights stay gathered, one for every layer.
+TensorSpec Parameters::gathered_spec(const Stored& stored) const {
+  TensorSpec spec = full_spec(stored);
+  if (!gathers()) {
+    return spec;
+  }
+  spec.category = MemoryCategory::communication;
+  if (reshards_ && stored.of_layer()) {
+    spec.slots = ahead_ + 1;
+    spec.stage_slots = {};
+    spec.view = is_smaller_kind(stored.shape.kind);
+  }
+  return spec;
+}
+
+// Of two kinds of layers, that whose gathered weights are fewer.
+bool Parameters::is_smaller_kind(LayerKind kind) const {
+  const Group expert_data{"", {Axis::expert_data}};
+  const bool gathers_experts =
+      host_parameters_ || group_size(build_.program().mesh, expert_data) > 1;
+  std::int64_t elements[3] = {0, 0, 0};
+  for (const WeightShape& shape : layer_weight_shapes(scenario_, shapes_)) {
+    const bool gathered = !shape.of_experts || gathers_experts;
+    elements[static_cast<int>(shape.kind)] += gathered ? product(shape.shape) : 0;
+  }
+  const std::int64_t dense = elements[static_cast<int>(LayerKind::dense)];
+  const std::int64_t mixture = elements[static_cast<int>(LayerKind::mixture)];
+  return (kind == LayerKind::dense && dense < mixture) ||
+         (kind == LayerKind::mixture && mixture <= dense);
 }
 
 // Stage 0: full gradients, summed in place. Stage 1: full gradients, of which this rank's summed
@@ -288,9 +329,11 @@ void Parameters::store_optimizer(Stored& stored) {
   store_on_host(stored);
 }
 
+// Of one kind, or of both; of a pipeline those of the stage that has most.
 std::int64_t Parameters::layers_of(LayerKind kind) const {
   if (!stages_.one()) {
-    return stages_.most_layers();  // all of one kind
+    return kind == LayerKind::every ? stages_.most_layers()
+                                    : stages_.most_layers_of_kind(kind == LayerKind::mixture);
   }
   const std::int64_t mixtures = expert_layers(scenario_.model);
   switch (kind) {
@@ -301,21 +344,26 @@ std::int64_t Parameters::layers_of(LayerKind kind) const {
   return scenario_.model.layers;
 }
 
-void Parameters::set_run(const LayerRun& run) const {
-  run_ = run;
+void Parameters::enter(const LayersAtHand& at) const {
+  at_ = at;
   if (experts_) {
-    experts_->set_run(run);
+    experts_->at_ = at;
   }
+}
+
+void Parameters::enter_run(std::size_t run) const {
+  const LayerRun entered = layer_runs(scenario_.model)[run];
+  enter({entered.mixture, Index::of(-entered.others_before)});
 }
 
 // Where a layer's part of a weight stands: those of one kind of layers are numbered among these.
 Index Parameters::place_of_layer(const Stored& stored, Index layer) const {
-  return stored.shape.kind == LayerKind::every ? layer : next(layer, -run_.others_before);
+  return stored.shape.kind == LayerKind::every ? layer : plus(std::move(layer), at_.to_kind);
 }
 
 // Of the layers: the weights that the layers at hand have.
 Parameters::Some Parameters::some(Section section) const {
-  const LayerKind other = run_.mixture ? LayerKind::dense : LayerKind::mixture;
+  const LayerKind other = at_.mixture ? LayerKind::dense : LayerKind::mixture;
   Some found;
   for (const Stored& stored : stored_) {
     const bool absent = stored.of_layer() && stored.shape.kind == other;
@@ -358,7 +406,7 @@ Weight Parameters::weight(const Stored& stored, Index layer, Index turn) const {
   const Index root = Index::of(0);
   Weight made;
   made.value = build_.at(stored.full, !stored.of_layer() ? root
-                                      : gathers()        ? gathered_slot(layer, turn)
+                                      : gathers()        ? gathered_slot(stored, layer, turn)
                                                          : place_of_layer(stored, layer));
   if (training_) {
     made.gradient = build_.at(leaf_ ? stored.leaf : stored.local,
@@ -409,7 +457,7 @@ LayerWeights Parameters::layer(Index layer, Index turn) const {
   if (experts_) {
     weights = experts_->layer(layer, turn);
   }
-  weights.mixture = run_.mixture;
+  weights.mixture = at_.mixture;
   for (const Stored* stored : some(Section::layers)) {
     const Weight made = weight(*stored, layer, turn);
     const std::string& name = stored->shape.name;
@@ -450,17 +498,72 @@ void Parameters::each_layer(const std::string& name, LayerOrder order,
 
 void Parameters::each_layer(const std::string& name, LayerOrder order, std::int64_t split,
                             const std::function<void(Index, Index, bool)>& body) const {
-  std::vector<LayerRun> runs = layer_runs(scenario_.model);
+  const std::vector<PassPlace> places = places_of_pass(order, split);
+  const auto count = static_cast<std::int64_t>(places.size());
+  const bool up = order == LayerOrder::first_to_last;
+  const auto layer_at = [&](std::int64_t place) { return up ? place : count - 1 - place; };
+  const std::vector<LayerRun> runs = layer_runs(scenario_.model);
+  const auto run_of = [&](std::int64_t place) { return places[static_cast<std::size_t>(place)].run; };
+  for (std::int64_t i = 0; gathers_in(order) && i < ahead_; ++i) {
+    enter_run(run_of(i));
+    gather_layer(Index::of(layer_at(i)), Index::of(i));
+  }
+  for (std::int64_t begin = 0, end = 0; begin < count; begin = end) {
+    const PassPlace& place = places[static_cast<std::size_t>(begin)];
+    for (end = begin + 1;
+         !place.alone && end < count && places[static_cast<std::size_t>(end)] == place;) {
+      ++end;
+    }
+    if (place.alone) {
+      Index turn = Index::of(begin);
+      turn.modulus = 2;
+      at_place(place, order, Index::of(layer_at(begin)), turn, body);
+      continue;
+    }
+    const LoopId loop = build_.begin_loop(name, end - begin, true);
+    at_place(place, order, Index::counter(loop, up ? 1 : -1, layer_at(begin)),
+             Index::counter(loop, 1, begin, 2), body);
+    build_.end_loop(loop);
+  }
+}
+
+// Of every layer, in the order of the pass.
+std::vector<Parameters::PassPlace> Parameters::places_of_pass(LayerOrder order,
+                                                              std::int64_t split) const {
+  std::vector<PassPlace> places;
+  const std::vector<LayerRun> runs = layer_runs(scenario_.model);
+  for (std::size_t run = 0; run < runs.size(); ++run) {
+    for (std::int64_t i = 0; i < runs[run].count; ++i) {
+      places.push_back({run, runs[run].first + i < split});
+    }
+  }
   if (order == LayerOrder::last_to_first) {
-    std::reverse(runs.begin(), runs.end());
+    std::reverse(places.begin(), places.end());
   }
-  check(runs.size() == 1 || !gathers(), "check_scenario refuses ZeRO 3 for layers of two kinds");
-  std::int64_t passed = 0;
-  for (const LayerRun& run : runs) {
-    set_run(run);
-    each_of_run({name, order, run, passed, split}, body);
-    passed += run.count;
+  const auto count = static_cast<std::int64_t>(places.size());
+  for (std::int64_t i = 0; i < count; ++i) {
+    PassPlace& place = places[static_cast<std::size_t>(i)];
+    if (gathers_in(order) && i + ahead_ < count) {
+      place.gathers = places[static_cast<std::size_t>(i + ahead_)].run;
+    }
+    place.alone = i >= count - written_out(order);
   }
+  return places;
+}
+
+// One layer, or those of a loop: the gather that goes on meanwhile, and the body.
+void Parameters::at_place(const PassPlace& place, LayerOrder order, Index layer, Index turn,
+                          const std::function<void(Index, Index, bool)>& body) const {
+  if (place.gathers) {
+    enter_run(*place.gathers);
+    const std::int64_t step = order == LayerOrder::first_to_last ? 1 : -1;
+    gather_layer(next(layer, ahead_ * step), next(turn, ahead_));
+  }
+  enter_run(place.run);
+  if (gathers_in(order)) {
+    take_out_layer(layer, turn);
+  }
+  body(layer, turn, place.below);
 }
 
 // Emits `body` for every layer, apart from passes of the model: a loop for each run.
@@ -469,27 +572,56 @@ void Parameters::over_layers(const std::string& name, LayerOrder order,
   const bool up = order == LayerOrder::first_to_last;
   std::vector<LayerRun> runs = layer_runs(scenario_.model);
   if (!stages_.one()) {
-    over_stage_layers(name, runs[0], body);
+    for (const bool mixture : {false, true}) {
+      if (stages_.most_layers_of_kind(mixture) > 0) {
+        over_stage_layers(name, mixture, body);
+      }
+    }
     return;
   }
   if (!up) {
     std::reverse(runs.begin(), runs.end());
   }
   for (const LayerRun& run : runs) {
-    set_run(run);
+    enter({run.mixture, Index::of(-run.others_before)});
     const LoopId loop = build_.begin_loop(name, run.count, true);
     body(Index::counter(loop, up ? 1 : -1, up ? run.first : run.first + run.count - 1));
     build_.end_loop(loop);
   }
 }
 
-// A stage's layers are of one kind; their order matters to nothing but a little overlap.
-void Parameters::over_stage_layers(const std::string& name, const LayerRun& run,
+// Those of a kind on a stage; their order matters to nothing but a little overlap. The i-th of them is
+// some layer of the stage, looked up, and i among its kind.
+void Parameters::over_stage_layers(const std::string& name, bool mixture,
                                    const std::function<void(Index)>& body) const {
-  set_run(run);
-  const LoopId loop = build_.begin_loop(name, stages_.most_layers(), true);
-  build_.program().loops[loop.index].stage_counts = stages_.uneven_counts();
-  body(Index::counter(loop));
+  const std::int64_t most = stages_.most_layers_of_kind(mixture);
+  const LoopId loop = build_.begin_loop(name, most, true);
+  build_.program().loops[loop.index].stage_counts = stages_.uneven_counts_of_kind(mixture);
+  LayersAtHand at{mixture, Index::of(0)};
+  Index layer = Index::counter(loop);
+  if (!stages_.of_one_kind()) {
+    std::vector<std::int64_t> shifts;
+    for (const auto& places : stages_.places_of_kind(mixture)) {
+      for (std::int64_t i = 0; i < most; ++i) {
+        const auto at_i = static_cast<std::size_t>(i);
+        shifts.push_back(at_i < places.size() ? places[at_i] - i : 0);
+      }
+    }
+    const auto shifted = [&](std::int64_t sign) {
+      std::vector<std::int64_t> table(shifts);
+      for (std::int64_t& shift : table) {
+        shift *= sign;
+      }
+      Index index = of_stage(std::move(table));
+      index.lookups[0].loop = loop;
+      index.lookups[0].axis_coefficient = most;
+      return index;
+    };
+    layer = plus(std::move(layer), shifted(1));
+    at.to_kind = shifted(-1);
+  }
+  enter(at);
+  body(layer);
   build_.end_loop(loop);
 }
 
@@ -551,7 +683,7 @@ void Parameters::sum_copies() const {
 
 void Parameters::gather_layer(Index layer, Index turn) const {
   if (gathers()) {
-    gather(some(Section::layers), "gather layer weights", layer, gathered_slot(layer, turn));
+    gather(some(Section::layers), "gather layer weights", layer, turn);
   }
   if (experts_) {
     experts_->gather_layer(layer, turn);
@@ -572,11 +704,11 @@ void Parameters::pass_over(const std::string& label, const std::vector<TensorRef
 // What was gathered as one buffer becomes weights that kernels read: when they are needed, not when
 // they arrive, so that the compute stream does not wait for layers that are gathered ahead.
 void Parameters::take_out_layer(Index layer, Index turn) const {
-  if (shards_ > 1) {
+  if (gathers() && shards_ > 1) {
     const Part before = build_.part();
     build_.part(Part::parameter_gather);
     pass_over("take out gathered weights",
-              refs(some(Section::layers), &Stored::full, gathered_slot(layer, turn)),
+              gathered_refs(some(Section::layers), layer, turn),
               scenario_.stack().gather_copies);
     build_.part(before);
   }
@@ -589,58 +721,25 @@ std::int64_t Parameters::written_out(LayerOrder order) const {
   return std::max<std::int64_t>(gathers_in(order) ? ahead_ : 0, fetches ? 1 : 0);
 }
 
-// Layers in the order of the pass: [0, border), [border, in_loops), and the last ones by themselves.
-void Parameters::each_of_run(const RunPass& pass,
-                             const std::function<void(Index, Index, bool)>& body) const {
-  const std::int64_t layers = pass.run.count;
-  const bool up = pass.order == LayerOrder::first_to_last;
-  const std::int64_t step = up ? 1 : -1;
-  const std::int64_t first = up ? pass.run.first : pass.run.first + layers - 1;
-  const std::int64_t ahead = gathers_in(pass.order) ? ahead_ : 0;
-  for (std::int64_t i = 0; i < ahead; ++i) {
-    gather_layer(Index::of(first + i * step), Index::of(i));
-  }
-  const std::int64_t below = std::clamp(pass.split - pass.run.first, std::int64_t{0}, layers);
-  const std::int64_t border = up ? below : layers - below;
-  const auto is_below = [&](std::int64_t place) { return (place < border) == up; };
-  const std::int64_t in_loops = layers - std::min(layers, written_out(pass.order));
-  for (const auto& [begin, end] :
-       {std::pair{std::int64_t{0}, std::min(border, in_loops)}, {border, in_loops}}) {
-    if (begin >= end) {
-      continue;
-    }
-    const LoopId loop = build_.begin_loop(pass.name, end - begin, true);
-    const Index layer = Index::counter(loop, step, first + begin * step);
-    const Index turn = Index::counter(loop, 1, pass.passed + begin, 2);
-    if (gathers_in(pass.order)) {
-      gather_layer(next(layer, ahead * step), next(turn, ahead));
-    }
-    if (gathers_in(pass.order)) {
-      take_out_layer(layer, turn);
-    }
-    body(layer, turn, is_below(begin));
-    build_.end_loop(loop);
-  }
-  for (std::int64_t i = in_loops; i < layers; ++i) {
-    Index last_turn = Index::of(pass.passed + i);
-    last_turn.modulus = 2;
-    if (gathers_in(pass.order) && i + ahead < layers) {
-      gather_layer(Index::of(first + (i + ahead) * step), Index::of(pass.passed + i + ahead));
-    }
-    if (gathers_in(pass.order)) {
-      take_out_layer(Index::of(first + i * step), last_turn);
-    }
-    body(Index::of(first + i * step), last_turn, is_below(i));
-  }
-}
-
 // Gathered weights stand by turn in as many buffers as are gathered ahead and one, or by layer.
-Index Parameters::gathered_slot(Index layer, Index turn) const {
+Index Parameters::gathered_slot(const Stored& stored, Index layer, Index turn) const {
+  if (!stored.of_layer()) {
+    return Index::of(0);
+  }
   if (!reshards_) {
-    return layer;
+    return place_of_layer(stored, layer);
   }
   turn.modulus = ahead_ + 1;
   return turn;
+}
+
+std::vector<TensorRef> Parameters::gathered_refs(const Some& stored, Index layer,
+                                                 Index turn) const {
+  std::vector<TensorRef> found;
+  for (const Stored* each : stored) {
+    found.push_back(build_.at(each->full, gathered_slot(*each, layer, turn)));
+  }
+  return found;
 }
 
 // All weights of a layer travel as one message, as FSDP's flat parameters do.
@@ -652,7 +751,7 @@ void Parameters::gather(const Some& stored, const std::string& label, Index laye
   const Part before = build_.part();
   build_.part(Part::parameter_gather);
   const std::vector<TensorRef> full = gathers_late() ? refs_of_layer(stored, &Stored::full, turn)
-                                                     : refs(stored, &Stored::full, turn);
+                                                     : gathered_refs(stored, layer, turn);
   if (shards_ == 1 && !casts()) {  // in host memory, whole
     build_.host_work(Op::from_host, "fetch weights", refs_of_layer(stored, &Stored::shard, layer),
                      full);
@@ -703,12 +802,41 @@ void Parameters::gather_root() const {
     Some root = some(Section::bottom);
     const Some top = some(Section::top);
     root.insert(root.end(), top.begin(), top.end());
-    gather(root, "gather embedding and head", Index::of(0), Index::of(0));
-    if (shards_ > 1) {
-      pass_over("take out gathered weights", refs(root, &Stored::full, Index::of(0)),
-                scenario_.stack().gather_copies);
-    }
+    gather_outside(root, "gather embedding and head");
   }
+}
+
+void Parameters::gather_root(Section section) const {
+  if (gathers() && reshards_) {
+    Some root = some(section);
+    const Some further = section == Section::top ? copy() : Some();
+    root.insert(root.end(), further.begin(), further.end());
+    gather_outside(root, section == Section::top ? "gather head" : "gather embedding");
+  }
+}
+
+void Parameters::gather_outside(const Some& root, const std::string& label) const {
+  gather(root, label, Index::of(0), Index::of(0));
+  if (shards_ > 1) {
+    pass_over("take out gathered weights", refs(root, &Stored::full, Index::of(0)),
+              scenario_.stack().gather_copies);
+  }
+}
+
+std::optional<std::int64_t> Parameters::gathers_ahead() const {
+  return gathers_any() && reshards_ ? std::optional(ahead_) : std::nullopt;
+}
+
+void Parameters::gather_stage() const {
+  if (!gathers_any() || reshards_) {
+    return;
+  }
+  at_bottom([&](const Some& root) { gather_outside(root, "gather embedding"); });
+  over_layers("gather stage", LayerOrder::first_to_last, [&](Index layer) {
+    gather_layer(layer, layer);
+    take_out_layer(layer, layer);
+  });
+  on_top([&](const Some& root) { gather_outside(root, "gather head"); });
 }
 
 void Parameters::zero(const Some& stored, Index slot) const {

@@ -29,6 +29,13 @@ struct LayerRun {
 /// A model's layers, first to last: one run unless some layers have experts and some do not.
 std::vector<LayerRun> layer_runs(const Model& model);
 
+/// Layers of one kind on a rank: what to add to a layer's number on the rank for its place among those
+/// of its kind.
+struct LayersAtHand {
+  bool mixture = false;
+  Index to_kind = Index::of(0);
+};
+
 /// The weights of a model under a plan: storage, gathering (ZeRO 3), gradient reduction, Adam.
 /// Biases, the small norms of heads and a learned position table are stored, reduced and updated
 /// with the rest; their arithmetic is part of the kernels next to them.
@@ -54,8 +61,20 @@ class Parameters {
   /// Weights outside the layers: "embedding", "norm_final", "head".
   [[nodiscard]] Weight root(const std::string& name) const;
 
-  /// ZeRO 3: gathers the weights outside the layers (nothing otherwise).
+  /// The layers that layer() and what follows are about; each_layer() says so itself.
+  void enter(const LayersAtHand& at) const;
+  /// ZeRO 3: gathers the weights outside the layers (nothing otherwise); of a pipeline whose stages
+  /// gather for every pass, those of the first stage or of the last.
   void gather_root() const;
+  void gather_root(Section section) const;
+  /// Layers gathered ahead of the one at hand; nothing where passes gather none.
+  [[nodiscard]] std::optional<std::int64_t> gathers_ahead() const;
+  /// Gathers a layer's weights for a pass, and makes them ready where it begins.
+  void gather_layer(Index layer, Index turn) const;
+  void take_out_layer(Index layer, Index turn) const;
+  /// A pipeline under ZeRO 3 that does not reshard: all of a stage's weights, at the beginning of a
+  /// step (nothing otherwise).
+  void gather_stage() const;
   /// ZeRO 1 and 2 whose parameter gather is overlapped: the weights that the step before updated,
   /// one layer after another, while the first micro-batch begins (nothing otherwise).
   void gather_updated_weights() const;
@@ -113,23 +132,23 @@ class Parameters {
   [[nodiscard]] TensorSpec full_spec(const Stored& stored) const;
   [[nodiscard]] TensorSpec shard_spec(const Stored& stored) const;
   [[nodiscard]] std::int64_t layers_of(LayerKind kind) const;
-  void set_run(const LayerRun& run) const;
   void over_layers(const std::string& name, LayerOrder order,
                    const std::function<void(Index layer)>& body) const;
-  // A pass over a run of equal layers: `passed` layers were seen before it; the first `split`
-  // layers of the model have loops of their own.
-  struct RunPass {
-    std::string name;
-    LayerOrder order;
-    LayerRun run;
-    std::int64_t passed;
-    std::int64_t split;
+  // What layers of a pass that follow each other must have in common to share a loop: their run, its
+  // being among the first ones, the run of the layer that is gathered meanwhile.
+  struct PassPlace {
+    std::size_t run = 0;
+    bool below = false;
+    std::optional<std::size_t> gathers = std::nullopt;
+    bool alone = false;  ///< written out behind the loops
+    bool operator==(const PassPlace&) const = default;
   };
-  void each_of_run(const RunPass& pass,
-                   const std::function<void(Index, Index, bool)>& body) const;
-  void gather_layer(Index layer, Index turn) const;
+  [[nodiscard]] std::vector<PassPlace> places_of_pass(LayerOrder order, std::int64_t split) const;
+  void at_place(const PassPlace& place, LayerOrder order, Index layer, Index turn,
+                const std::function<void(Index, Index, bool)>& body) const;
+  void enter_run(std::size_t run) const;
   void gather(const Some& stored, const std::string& label, Index layer, Index turn) const;
-  void take_out_layer(Index layer, Index turn) const;
+  void gather_outside(const Some& root, const std::string& label) const;
   void pass_over(const std::string& label, const std::vector<TensorRef>& tensors,
                  std::int64_t passes) const;
   [[nodiscard]] std::vector<TensorRef> pack_gradients(const Some& stored,
@@ -146,7 +165,7 @@ class Parameters {
   void on_stage(const Condition& where, const std::function<void()>& act) const;
   void at_bottom(const std::function<void(const Some&)>& act) const;
   void on_top(const std::function<void(const Some&)>& act) const;
-  void over_stage_layers(const std::string& name, const LayerRun& run,
+  void over_stage_layers(const std::string& name, bool mixture,
                          const std::function<void(Index)>& body) const;
   // Offload, in sim/schedule/offload.cpp.
   void store_on_host(Stored& stored);
@@ -210,13 +229,17 @@ class Parameters {
   /// Layers of a run that are written out behind its loops.
   [[nodiscard]] std::int64_t written_out(LayerOrder order) const;
   [[nodiscard]] bool gathers_in(LayerOrder order) const {
-    return gathers() && (reshards_ || order == LayerOrder::first_to_last);
+    return gathers_any() && (reshards_ || order == LayerOrder::first_to_last);
   }
-  /// Buffers of gathered layer weights.
-  [[nodiscard]] std::int64_t gathered_slots() const {
-    return reshards_ ? ahead_ + 1 : scenario_.model.layers;
+  /// The same of these weights or of the routed experts', whose states have owners of their own.
+  [[nodiscard]] bool gathers_any() const {
+    return gathers() || (experts_ && experts_->gathers());
   }
-  [[nodiscard]] Index gathered_slot(Index layer, Index turn) const;
+  [[nodiscard]] TensorSpec gathered_spec(const Stored& stored) const;
+  [[nodiscard]] bool is_smaller_kind(LayerKind kind) const;
+  [[nodiscard]] Index gathered_slot(const Stored& stored, Index layer, Index turn) const;
+  [[nodiscard]] std::vector<TensorRef> gathered_refs(const Some& stored, Index layer,
+                                                     Index turn) const;
   /// True if updated weights are gathered at the beginning of the next step.
   [[nodiscard]] bool gathers_late() const { return shards_ > 1 && stage_ < 3 && late_gather_; }
 
@@ -236,7 +259,7 @@ class Parameters {
   bool routed_ = false;           ///< these are the routed experts
   int cut_ = 0;                   ///< dimension along which states are cut
   std::unique_ptr<Parameters> experts_;  ///< the routed experts, in models that have them
-  mutable LayerRun run_;                 ///< the layers that are being emitted
+  mutable LayersAtHand at_;              ///< the layers that are being emitted
   bool host_optimizer_ = false;   ///< the optimizer's states are in host memory
   bool host_parameters_ = false;  ///< so are the parameters (ZeRO 3)
   bool hybrid_ = false;           ///< several groups hold the same shards (Plan::zero_group)

@@ -11,6 +11,7 @@
 
 #include "sim/scenario/pipeline_parts.h"
 #include "sim/schedule/head.h"
+#include "sim/schedule/pass_segments.h"
 #include "sim/schedule/steps.h"
 
 namespace longhaul {
@@ -104,10 +105,38 @@ class PipelineStep {
   [[nodiscard]] TensorRef gradient(std::int64_t ahead = 0);
   [[nodiscard]] TensorRef gradient_at(Index slot);
   [[nodiscard]] TensorRef dropout_mask(Index slot);
-  [[nodiscard]] Index top(Index slot, std::int64_t below, bool backward) const;
-  [[nodiscard]] Index first_weight(bool backward) const;
-  [[nodiscard]] LoopId begin_layers(const std::string& name, bool backward);
-  void end_layers(LoopId loop);
+  [[nodiscard]] Index top(Index slot, bool backward) const;
+
+  // The layers of a pass, in its order. A part of the model is chunk c of stage r: c * stages + r.
+  enum class Way { forward, backward };
+  using ByPart = std::function<std::int64_t(std::int64_t part)>;
+  [[nodiscard]] Index of_part(Way way, const ByPart& entry) const;
+  [[nodiscard]] std::int64_t parts() const { return p_ * v_; }
+  [[nodiscard]] std::int64_t layer_at(Way way, std::int64_t part, std::int64_t place) const;
+  [[nodiscard]] bool is_mixture(Way way, std::int64_t part, std::int64_t place) const;
+  [[nodiscard]] std::int64_t others_before(std::int64_t part, std::int64_t layer) const;
+  [[nodiscard]] std::vector<PassSegment> segments(Way way) const;
+  struct PassLayer {
+    Index in_part;  ///< counted from the part's first layer
+    Index weight;   ///< counted among the stage's layers
+    Index turn;     ///< counted in the order of the pass
+    bool mixture = false;
+    bool recomputes = false;
+  };
+  void each_layer(const std::string& name, Way way,
+                  const std::function<void(const PassLayer&)>& body);
+  void segment_layers(Way way, const PassSegment& segment, LoopId loop,
+                      const std::function<void(const PassLayer&)>& body);
+  void enter(Way way, const std::vector<std::int64_t>& places, bool mixture);
+  [[nodiscard]] Index weight_of(Way way, const std::vector<std::int64_t>& places) const;
+  void gather_first(Way way);
+  [[nodiscard]] bool recomputes(std::int64_t layer_of_part) const {
+    const std::int64_t some = scenario_.plan.recompute_layers;
+    return some == 0 || layer_of_part < some;
+  }
+  [[nodiscard]] bool saves_nothing() const {
+    return block_.keeps_inputs_only() && recomputes(chunk_layers_ - 1);
+  }
 
   void begin_turns();
   template <class Body>
@@ -122,8 +151,9 @@ class PipelineStep {
 
   void forward();
   void forward_pass_of_stage();
-  void forward_layer(Index layer);
+  void forward_layer(const PassLayer& layer);
   void backward();
+  void backward_layer(const PassLayer& layer);
   void backward_pass_of_stage();
   void head_and_loss();
   void leave_model();
@@ -138,7 +168,7 @@ class PipelineStep {
 
   // Saved activations: slots for every pass and layer, or one for the layer that is recomputed.
   [[nodiscard]] std::int64_t saved_slots() const {
-    return block_.keeps_inputs_only() ? 1 : passes_.window() * chunk_layers_;
+    return saves_nothing() ? 1 : passes_.window() * chunk_layers_;
   }
 
   const Scenario& scenario_;
@@ -154,7 +184,8 @@ class PipelineStep {
   bool scatters_;  ///< messages are slices, of one tensor rank each
   GroupId row_;
   LoopId turns_;
-  LayerState saved_;  ///< where the forward loop left the activations
+  /// Of dense layers and of mixtures: where the forward loop left the activations.
+  LayerState saved_[2];
 };
 
 PipelineStep::PipelineStep(const Scenario& scenario)
@@ -180,6 +211,7 @@ PipelineStep::PipelineStep(const Scenario& scenario)
 Program PipelineStep::program() {
   parameters_.zero_gradients();
   parameters_.gather_updated_weights();
+  parameters_.gather_stage();
   begin_turns();
   when({{forward_pass(), 0, passes_.count() - 1}}, [&] { forward(); });
   when({{backward_pass(), -1, -1}, {Index::coordinate(Axis::pipeline), 0, p_ - 2}},
@@ -319,73 +351,184 @@ TensorRef PipelineStep::input_of_forward(std::int64_t ahead) {
   }));
 }
 
-// `slot` and as many further as the chunk of a forward or backward pass has layers, less `below`.
-Index PipelineStep::top(Index slot, std::int64_t below, bool backward) const {
-  slot.constant -= below;
-  if (stages_.parts_are_even()) {
-    slot.constant += chunk_layers_;
-    return slot;
-  }
-  const Index layers = backward ? of_stage_backward([&](std::int64_t stage, std::int64_t k) {
-    return stages_.layers_of_part(passes_.backward_chunk(k) * p_ + stage);
-  })
-                                : of_stage_forward([&](std::int64_t stage, std::int64_t k) {
-                                    return stages_.layers_of_part(
-                                        passes_.forward_chunk(k) * p_ + stage);
-                                  });
-  slot.lookups.push_back(layers.lookups[0]);
-  return slot;
+// `slot` and as many further as the chunk of a forward or backward pass has layers.
+Index PipelineStep::top(Index slot, bool backward) const {
+  return plus(std::move(slot), of_part(backward ? Way::backward : Way::forward, [&](std::int64_t part) {
+                return stages_.layers_of_part(part);
+              }));
 }
 
-// Where the weights of a pass' chunk begin among those of its stage.
-Index PipelineStep::first_weight(bool backward) const {
-  const auto first = [&](std::int64_t stage, std::int64_t chunk) {
-    std::int64_t before = 0;
-    for (std::int64_t c = 0; c < chunk; ++c) {
-      before += stages_.layers_of_part(c * p_ + stage);
-    }
-    return before;
-  };
-  if (backward) {
-    return of_stage_backward([&](std::int64_t stage, std::int64_t k) {
-      return first(stage, passes_.backward_chunk(k));
-    });
+// Looks up what `entry` says of the part of the model that a pass is on.
+Index PipelineStep::of_part(Way way, const ByPart& entry) const {
+  std::vector<std::int64_t> entries;
+  for (std::int64_t part = 0; part < parts(); ++part) {
+    entries.push_back(entry(part));
   }
-  return of_stage_forward([&](std::int64_t stage, std::int64_t k) {
-    return first(stage, passes_.forward_chunk(k));
+  if (std::count(entries.begin(), entries.end(), entries[0]) == parts()) {
+    return Index::of(entries[0]);
+  }
+  const bool backward = way == Way::backward;
+  const auto of_pass = [&](std::int64_t stage, std::int64_t k) {
+    const std::int64_t chunk = backward ? passes_.backward_chunk(k) : passes_.forward_chunk(k);
+    return entries[static_cast<std::size_t>(chunk * p_ + stage)];
+  };
+  return backward ? of_stage_backward(of_pass) : of_stage_forward(of_pass);
+}
+
+// Which layer of its part a pass comes to as its `place`-th.
+std::int64_t PipelineStep::layer_at(Way way, std::int64_t part, std::int64_t place) const {
+  return way == Way::forward ? place : stages_.layers_of_part(part) - 1 - place;
+}
+
+bool PipelineStep::is_mixture(Way way, std::int64_t part, std::int64_t place) const {
+  std::int64_t layer = layer_at(way, part, place);
+  for (std::int64_t before = 0; before < part; ++before) {
+    layer += stages_.layers_of_part(before);
+  }
+  return is_expert_layer(scenario_.model, layer);
+}
+
+// Layers of the other kind that a stage holds before this one.
+std::int64_t PipelineStep::others_before(std::int64_t part, std::int64_t layer) const {
+  const bool mixture = is_mixture(Way::forward, part, layer);
+  std::int64_t others = 0;
+  for (std::int64_t mine = part % p_; mine <= part; mine += p_) {
+    const std::int64_t end = mine == part ? layer : stages_.layers_of_part(mine);
+    for (std::int64_t i = 0; i < end; ++i) {
+      others += is_mixture(Way::forward, mine, i) != mixture ? 1 : 0;
+    }
+  }
+  return others;
+}
+
+std::vector<PassSegment> PipelineStep::segments(Way way) const {
+  std::vector<std::vector<LayerTraits>> all;
+  const auto ahead = parameters_.gathers_ahead();
+  for (std::int64_t part = 0; part < parts(); ++part) {
+    const std::int64_t count = stages_.layers_of_part(part);
+    std::vector<LayerTraits>& layers = all.emplace_back();
+    for (std::int64_t i = 0; i < count; ++i) {
+      LayerTraits traits{is_mixture(way, part, i), recomputes(layer_at(way, part, i)), {}};
+      if (ahead && i + *ahead < count) {
+        traits.gathers = is_mixture(way, part, i + *ahead);
+      }
+      layers.push_back(traits);
+    }
+  }
+  return pass_segments(all);
+}
+
+// A loop for each segment. Where chunks of one stage differ, it has turns for the largest, of which
+// the smaller ones leave out the last.
+void PipelineStep::each_layer(const std::string& name, Way way,
+                              const std::function<void(const PassLayer&)>& body) {
+  gather_first(way);
+  for (const PassSegment& segment : segments(way)) {
+    const auto full = [&](std::int64_t count) { return count == segment.most; };
+    const bool even = std::all_of(segment.counts.begin(), segment.counts.end(), full);
+    const bool by_stage = v_ == 1 || even;
+    const LoopId loop = build_.begin_loop(name, segment.most, by_stage);
+    if (!even && by_stage) {
+      build_.program().loops[loop.index].stage_counts = segment.counts;
+    }
+    if (!by_stage) {
+      const Index left = plus(of_part(way, [&](std::int64_t part) {
+                                return segment.counts[static_cast<std::size_t>(part)] - 1;
+                              }),
+                              Index::counter(loop, -1));
+      build_.begin_when({left, 0, unbounded});
+    }
+    segment_layers(way, segment, loop, body);
+    if (!by_stage) {
+      build_.end_when();
+    }
+    build_.end_loop(loop);
+  }
+}
+
+// Says to the parameters which layers are at hand: of each part that of this place in the pass, or
+// none (-1).
+void PipelineStep::enter(Way way, const std::vector<std::int64_t>& places, bool mixture) {
+  parameters_.enter({mixture, of_part(way, [&](std::int64_t part) {
+                       const std::int64_t place = places[static_cast<std::size_t>(part)];
+                       return place < 0 ? 0 : -others_before(part, layer_at(way, part, place));
+                     })});
+}
+
+// The weights of these layers among those of their stage.
+Index PipelineStep::weight_of(Way way, const std::vector<std::int64_t>& places) const {
+  return of_part(way, [&](std::int64_t part) {
+    const std::int64_t place = places[static_cast<std::size_t>(part)];
+    return place < 0 ? 0 : stages_.layers_before(part) + layer_at(way, part, place);
   });
 }
 
-// A loop over the layers of a pass. Where chunks of one stage differ, it has turns for the largest,
-// of which the smaller ones leave out the last.
-LoopId PipelineStep::begin_layers(const std::string& name, bool backward) {
-  const bool by_stage = v_ == 1 || stages_.parts_are_even();
-  const LoopId loop = build_.begin_loop(name, chunk_layers_, by_stage);
-  if (by_stage) {
-    build_.program().loops[loop.index].stage_counts = stages_.uneven_counts();
-    return loop;
+// Before a pass: the layers that are gathered ahead of the first.
+void PipelineStep::gather_first(Way way) {
+  const std::int64_t ahead = parameters_.gathers_ahead().value_or(0);
+  for (std::int64_t i = 0; i < ahead; ++i) {
+    for (const bool mixture : {false, true}) {
+      std::vector<std::int64_t> places;
+      for (std::int64_t part = 0; part < parts(); ++part) {
+        const bool has = i < stages_.layers_of_part(part) && is_mixture(way, part, i) == mixture;
+        places.push_back(has ? i : -1);
+      }
+      if (std::count(places.begin(), places.end(), i) == 0) {
+        continue;
+      }
+      const Index has = of_part(
+          way, [&](std::int64_t part) { return places[static_cast<std::size_t>(part)] == i ? 1 : 0; });
+      enter(way, places, mixture);
+      when({{has, 1, 1}}, [&] { parameters_.gather_layer(weight_of(way, places), Index::of(i)); });
+    }
   }
-  Index left = top(Index::of(0), 1, backward);
-  left.loop = loop;
-  left.loop_coefficient = -1;
-  build_.begin_when({left, 0, unbounded});
-  return loop;
 }
 
-void PipelineStep::end_layers(LoopId loop) {
-  if (v_ > 1 && !stages_.parts_are_even()) {
-    build_.end_when();
+void PipelineStep::segment_layers(Way way, const PassSegment& segment, LoopId loop,
+                                  const std::function<void(const PassLayer&)>& body) {
+  const auto places = [&](std::int64_t ahead) {
+    std::vector<std::int64_t> first;
+    for (std::size_t part = 0; part < segment.counts.size(); ++part) {
+      first.push_back(segment.counts[part] > 0 ? segment.offsets[part] + ahead : -1);
+    }
+    return first;
+  };
+  const Index step = Index::counter(loop, way == Way::forward ? 1 : -1);
+  PassLayer layer;
+  layer.turn = plus(of_part(way,
+                            [&](std::int64_t part) {
+                              return segment.offsets[static_cast<std::size_t>(part)];
+                            }),
+                    Index::counter(loop));
+  if (segment.traits.gathers) {
+    const std::int64_t ahead = *parameters_.gathers_ahead();
+    enter(way, places(ahead), *segment.traits.gathers);
+    parameters_.gather_layer(plus(weight_of(way, places(ahead)), step),
+                             plus(layer.turn, Index::of(ahead)));
   }
-  build_.end_loop(loop);
+  enter(way, places(0), segment.traits.mixture);
+  layer.in_part = plus(of_part(way,
+                               [&](std::int64_t part) {
+                                 const std::int64_t place = places(0)[static_cast<std::size_t>(part)];
+                                 return place < 0 ? 0 : layer_at(way, part, place);
+                               }),
+                       step);
+  layer.weight = plus(weight_of(way, places(0)), step);
+  layer.mixture = segment.traits.mixture;
+  layer.recomputes = segment.traits.recomputes;
+  if (parameters_.gathers_ahead()) {
+    parameters_.take_out_layer(layer.weight, layer.turn);
+  }
+  body(layer);
 }
 
-TensorRef PipelineStep::top_of_forward() { return hidden(top(input_of_forward().slot, 0, false)); }
+TensorRef PipelineStep::top_of_forward() { return hidden(top(input_of_forward().slot, false)); }
 
 TensorRef PipelineStep::top_of_backward() {
   return hidden(top(of_backward(0, [&](std::int64_t k) {
                       return passes_.undone(k) % passes_.window() * (chunk_layers_ + 1);
                     }),
-                    0, true));
+                    true));
 }
 
 // The gradient of the residual stream: that of a pass, and those that come in for later ones while
@@ -509,6 +652,7 @@ void PipelineStep::forward_pass_of_stage() {
     build_.allocate(input);
     const Index micro_batch = of_forward(0, [&](std::int64_t k) { return passes_.micro_batch(k); });
     if (whole_model_) {
+      parameters_.gather_root(Section::bottom);
       ends_.embed(build_, ends_.ids(build_, "tokens", micro_batch), input);
     } else {
       ends_.come_in(build_, "x", input, micro_batch);
@@ -519,30 +663,24 @@ void PipelineStep::forward_pass_of_stage() {
       build_.allocate(dropout_mask(slot));
     }
   });
-  const LoopId loop = begin_layers("layers forward", false);
-  forward_layer(Index::counter(loop));
-  end_layers(loop);
+  each_layer("layers forward", Way::forward, [&](const PassLayer& layer) { forward_layer(layer); });
 }
 
-// Of the stage's chunk, counted from its first.
-void PipelineStep::forward_layer(Index layer) {
-  const auto plus = [&](Index slot) {
-    slot.constant += layer.constant;
-    slot.loop = layer.loop;
-    slot.loop_coefficient = layer.loop_coefficient;
-    return slot;
-  };
-  const TensorRef input = hidden(plus(input_of_forward().slot));
+void PipelineStep::forward_layer(const PassLayer& layer) {
+  const TensorRef input = hidden(plus(input_of_forward().slot, layer.in_part));
   TensorRef output = input;
   output.slot.constant += 1;
   build_.allocate(output);
-  const Index weight = plus(first_weight(false));
   const Index kept = plus(
-      of_forward(0, [&](std::int64_t k) { return k % passes_.window() * chunk_layers_; }));
-  const Index slot = block_.keeps_inputs_only() ? Index::of(0) : kept;
-  saved_ = block_.forward(build_, parameters_.layer(weight, Index::of(0)), input, output,
-                          saved_slots(), slot, weight);
-  block_.drop(build_, saved_, saved_slots(), slot);
+      of_forward(0, [&](std::int64_t k) { return k % passes_.window() * chunk_layers_; }),
+      layer.in_part);
+  const Index slot = saves_nothing() ? Index::of(0) : kept;
+  LayerState& saved = saved_[layer.mixture ? 1 : 0];
+  saved = block_.forward(build_, parameters_.layer(layer.weight, layer.turn), input, output,
+                         saved_slots(), slot, layer.weight);
+  if (layer.recomputes) {
+    block_.drop(build_, saved, saved_slots(), slot);
+  }
 }
 
 void PipelineStep::backward() {
@@ -581,6 +719,7 @@ void PipelineStep::head_and_loss() {
         of_backward(0, [&](std::int64_t k) { return passes_.micro_batch(k); });
     const TensorRef output = top_of_backward();
     const TensorRef d = gradient();
+    parameters_.gather_root(Section::top);
     if (tied_) {
       parameters_.prepare_copy();
     }
@@ -605,34 +744,37 @@ void PipelineStep::head_and_loss() {
 }
 
 void PipelineStep::backward_pass_of_stage() {
-  const LoopId loop = begin_layers("layers backward", true);
-  const auto down_from = [&](Index base) {
-    base = top(base, 1, true);
-    base.loop = loop;
-    base.loop_coefficient = -1;
-    return base;
+  each_layer("layers backward", Way::backward,
+             [&](const PassLayer& layer) { backward_layer(layer); });
+}
+
+void PipelineStep::backward_layer(const PassLayer& layer) {
+  const auto of_pass = [&](std::int64_t size) {
+    return plus(of_backward(0,
+                            [&](std::int64_t k) {
+                              return passes_.undone(k) % passes_.window() * size;
+                            }),
+                layer.in_part);
   };
-  const Index weight = down_from(first_weight(true));
-  const Index turn = Index::counter(loop, 1, 0, 2);
-  const TensorRef input = hidden(down_from(of_backward(0, [&](std::int64_t k) {
-    return passes_.undone(k) % passes_.window() * (chunk_layers_ + 1);
-  })));
-  const Index slot = down_from(of_backward(0, [&](std::int64_t k) {
-    return passes_.undone(k) % passes_.window() * chunk_layers_;
-  }));
-  const LayerWeights weights = parameters_.layer(weight, turn);
-  LayerState state = at_slot(build_, saved_, input, slot);
-  block_.restore(build_, weights, state, saved_slots(),
-                 block_.keeps_inputs_only() ? Index::of(0) : slot, weight);
+  const TensorRef input = hidden(of_pass(chunk_layers_ + 1));
+  const Index slot = of_pass(chunk_layers_);
+  Index turn = layer.turn;
+  turn.modulus = 2;
+  const LayerWeights weights = parameters_.layer(layer.weight, turn);
+  LayerState state = at_slot(build_, saved_[layer.mixture ? 1 : 0], input, slot);
+  if (layer.recomputes) {
+    block_.restore(build_, weights, state, saved_slots(), saves_nothing() ? Index::of(0) : slot,
+                   layer.weight);
+  }
   build_.part(Part::backward);
-  parameters_.prepare_gradients(Section::layers, weight, turn);
-  block_.backward(build_, weights, state, gradient(), true, parameters_.fresh_gradients());
+  parameters_.prepare_gradients(Section::layers, layer.weight, turn);
+  block_.backward(build_, weights, state, gradient(), layer.recomputes,
+                  parameters_.fresh_gradients());
   build_.release({input});
-  parameters_.accumulate_gradients(Section::layers, weight);
+  parameters_.accumulate_gradients(Section::layers, layer.weight);
   reduce_when_last([&](bool last) {
-    parameters_.reduce_gradients(Section::layers, weight, turn, last);
+    parameters_.reduce_gradients(Section::layers, layer.weight, turn, last);
   });
-  end_layers(loop);
 }
 
 // The gradient of the model's input.

@@ -22,11 +22,21 @@ class Stages {
   [[nodiscard]] std::int64_t layers_of_part(std::int64_t part) const {
     return parts_[static_cast<std::size_t>(part)];
   }
-  [[nodiscard]] bool parts_are_even() const;
+  /// Layers of the same stage in earlier parts.
+  [[nodiscard]] std::int64_t layers_before(std::int64_t part) const;
   /// By stage: the layers it holds, in the order of their slots. Empty without a pipeline.
   [[nodiscard]] const std::vector<std::vector<std::int64_t>>& layers() const { return layers_; }
   /// By stage: how many. Empty where all have as many.
   [[nodiscard]] std::vector<std::int64_t> uneven_counts() const;
+  /// True if all layers of the model are alike: none has experts, or all have.
+  [[nodiscard]] bool of_one_kind() const;
+  /// The same of the layers with experts (`mixture`), or of the others. By stage: which of its slots
+  /// they are.
+  [[nodiscard]] std::vector<std::vector<std::int64_t>> places_of_kind(bool mixture) const;
+  [[nodiscard]] std::int64_t most_layers_of_kind(bool mixture) const;
+  [[nodiscard]] std::vector<std::int64_t> uneven_counts_of_kind(bool mixture) const;
+  /// By stage: which of the model's layers of a kind it holds, counted among these.
+  [[nodiscard]] std::vector<std::vector<std::int64_t>> layers_of_kind(bool mixture) const;
   /// stage_slots of a tensor with `slots` slots on the first (or last, or both) of the stages.
   [[nodiscard]] std::vector<std::vector<std::int64_t>> on(bool first, bool last,
                                                           std::int64_t slots) const;
@@ -46,6 +56,7 @@ class Stages {
   std::int64_t most_ = 0;
   std::vector<std::int64_t> parts_;  ///< layers, by part
   std::vector<std::vector<std::int64_t>> layers_;
+  std::vector<bool> mixtures_;  ///< by layer of the model: whether it has experts
 };
 
 }  // namespace longhaul

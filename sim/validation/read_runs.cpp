@@ -103,7 +103,8 @@ void read_recompute_detail(const std::string& said, std::int64_t layers, Plan& p
           .value_or(RecomputeDetail::standard);
   if (said == "every_second_layer" && layers > 1) {
     plan.recompute = Recompute::full;
-    plan.recompute_layers = layers / 2;
+    const std::int64_t parts = plan.pipeline * plan.virtual_pipeline;
+    plan.recompute_layers = std::max<std::int64_t>(1, layers / (2 * parts));
   }
 }
 

@@ -142,6 +142,24 @@ const Case cases[] = {
      "12}\n"
      "plan: {tensor: 2, pipeline: 3, context: {method: none}, zero: 1}\n",
      12},
+    // Stages that gather their weights, for every pass or once, and stages of both kinds of layers.
+    {"cluster: dgx-h100\ngpus: 12\nworkload: {phase: train, sequence_length: 8k, global_batch: "
+     "24}\n"
+     "plan: {tensor: 2, pipeline: 3, zero: 3, reshard_after_forward: true}\n",
+     12},
+    {"cluster: dgx-h100\ngpus: 12\nworkload: {phase: train, sequence_length: 8k, global_batch: "
+     "24}\n"
+     "plan: {tensor: 2, pipeline: 3, zero: 3, recompute: full, recompute_layers: 1}\n",
+     12},
+    {"cluster: dgx-h100\ngpus: 16\nworkload: {phase: train, sequence_length: 4k, global_batch: "
+     "16}\n"
+     "plan: {pipeline: 2, expert: 8, zero: 3, reshard_after_forward: true, prefetch: 1}\n",
+     16, experts_model},
+    {"cluster: dgx-h100\ngpus: 8\nworkload: {phase: train, sequence_length: 32k, global_batch: "
+     "1}\n"
+     "plan: {recompute: full, recompute_detail: keep_attention_output_part, context: {method: ring,"
+     " ring: 8, order: striped, variant: q_side_backward}}\n",
+     8},
     {"cluster: gb200-nvl72\ngpus: 32\nworkload: {phase: prefill, sequence_length: 64k}\n"
      "plan: {tensor: 8, context: {method: ring, ring: 4}}\n",
      32},
@@ -169,7 +187,9 @@ TEST_CASE("skipped turns of a pipeline are the same as stepped ones") {
         "{pipeline: 2, virtual_pipeline: 3, virtual_group: 4}",
         "{pipeline: 2, virtual_pipeline: 3, virtual_group: 7}",  // 4 of 60 are left over
         "{pipeline: 2, virtual_pipeline: 2, virtual_group: 3, uneven_stages: true}",
-        "{pipeline: 2, virtual_pipeline: 2, stage_layers: [3, 0, 1, 2]}"}) {
+        "{pipeline: 2, virtual_pipeline: 2, stage_layers: [3, 0, 1, 2]}",
+        "{pipeline: 2, virtual_pipeline: 3, recompute: full, recompute_layers: 1}",
+        "{tensor: 2, pipeline: 3, recompute: full, recompute_layers: 1}"}) {
     INFO(plan);
     const bool interleaved = std::string(plan).find("virtual") != std::string::npos;
     const Scenario scenario =
@@ -185,6 +205,28 @@ TEST_CASE("skipped turns of a pipeline are the same as stepped ones") {
     const Timeline stepped = simulate(program, scenario.cluster, kernels, transport, stepping);
     check_equal(skipped, stepped);
     CHECK(skipped.simulated_events < stepped.simulated_events);
+  }
+}
+
+TEST_CASE("skipped turns are stepped ones where stages gather weights and hold layers of two kinds") {
+  Diagnostics diagnostics;
+  for (const char* plan :
+       {"{pipeline: 2, data: 2, zero: 3, reshard_after_forward: true, prefetch: 1}",
+        "{pipeline: 2, data: 2, zero: 3, virtual_pipeline: 2, reshard_after_forward: true}",
+        "{pipeline: 2, data: 2, expert: 2, zero: 3}",
+        "{pipeline: 2, data: 2, expert: 2, virtual_pipeline: 2, stage_layers: [0, 2, 1, 1]}"}) {
+    INFO(plan);
+    const Scenario scenario =
+        checked(std::string(experts_model) +
+                "cluster: dgx-h100\ngpus: 4\nworkload: {phase: train, sequence_length: 1k, "
+                "global_batch: 60}\nplan: " + plan);
+    const Program program = lower(scenario);
+    const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
+    const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
+    EngineOptions stepping;
+    stepping.skip_repetition = false;
+    check_equal(simulate(program, scenario.cluster, kernels, transport),
+                simulate(program, scenario.cluster, kernels, transport, stepping));
   }
 }
 

@@ -125,6 +125,28 @@ TEST_CASE("dense layers before layers with experts, and in turn with them") {
   }
 }
 
+TEST_CASE("layers of two kinds are gathered under ZeRO 3, near and far ahead, or kept gathered") {
+  for (const std::int64_t expert : {1, 2, 4}) {
+    for (const std::int64_t prefetch : {0, 1, 2}) {
+      for (const bool reshards : {true, false}) {
+        Model model = mixture(8);
+        model.layers = 5;
+        model.experts.dense_layers = 2;
+        Plan plan = dealt(Plan(), expert, 4);
+        plan.zero = 3;
+        plan.prefetch = prefetch;
+        plan.reshard_after_forward = reshards;
+        require_proven(training(model, plan, 2));
+        model.experts.dense_layers = 0;
+        model.experts.period = 2;
+        plan.recompute = Recompute::full;
+        plan.recompute_layers = 3;
+        require_proven(training(model, plan), ExecutionOrder::any_legal, 5);
+      }
+    }
+  }
+}
+
 TEST_CASE("rows that no token takes change nothing") {
   Scenario scenario = training(mixture(), dealt(Plan(), 2, 2));
   scenario.workload.expert_capacity = 1.5;

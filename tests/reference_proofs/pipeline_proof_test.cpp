@@ -242,3 +242,79 @@ TEST_CASE("a stage that leaves out a message is found out") {
   }
   CHECK(broken >= 5);
 }
+
+// Which weights a stage gathers, for how long and how far ahead is no matter of what is computed.
+TEST_CASE("stages under ZeRO 3 train the model of one, resharding after each pass or not") {
+  for (const std::int64_t chunks : {1, 2}) {
+    for (const bool reshards : {true, false}) {
+      for (const std::int64_t prefetch : {0, 1, 3}) {
+        for (const bool tied : {false, true}) {
+          Model model = tiny(4);
+          model.tied_embeddings = tied;
+          Plan plan = pipelined(plan_of(M::ring, 2, 1), 2, chunks, 3);
+          plan.data = 2;
+          plan.prefetch = prefetch;
+          plan.reshard_after_forward = reshards;
+          require_proven(training(model, plan, 4));
+          plan.recompute = Recompute::full;
+          require_proven(training(model, plan, 2), ExecutionOrder::any_legal, 3);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("uneven parts gather what they have, fp32 parameters and hybrid groups included") {
+  for (const bool reshards : {true, false}) {
+    Plan plan = pipelined(Plan(), 2, 2, 3);
+    plan.data = 4;
+    plan.stage_layers = {2, 0, 1, 3};
+    plan.prefetch = 1;
+    plan.reshard_after_forward = reshards;
+    Scenario scenario = training(tiny(6), plan, 4);
+    require_proven(scenario);
+    scenario.precision.states = States::fp32;
+    require_proven(scenario);
+    scenario.plan.zero_group = 2;
+    require_proven(scenario);
+  }
+}
+
+TEST_CASE("stages hold dense layers and layers with experts, wherever the model is cut") {
+  Model model = tiny(6);
+  model.experts = {4, 2, 8, 8};
+  for (const std::int64_t dense : {1, 3, 0}) {
+    model.experts.dense_layers = dense;
+    model.experts.period = dense == 0 ? 2 : 1;
+    for (const int zero : {0, 1, 2, 3}) {
+      Plan plan = pipelined(Plan(), 2, 1, zero);
+      plan.data = plan.expert = 2;
+      require_proven(training(model, plan, 3));
+      plan.stage_layers = {1, 5};
+      require_proven(training(model, plan, 2));
+      plan.virtual_pipeline = 3;
+      plan.stage_layers = {0, 1, 2, 0, 2, 1};
+      if (zero == 3) {
+        plan.reshard_after_forward = true;
+        plan.prefetch = 2;
+      }
+      require_proven(training(model, plan, 4), ExecutionOrder::any_legal, 11);
+    }
+  }
+}
+
+TEST_CASE("the first layers of every part of a pipeline recompute, the others keep all") {
+  for (const std::int64_t chunks : {1, 2}) {
+    for (const std::int64_t layers : {1, 2, 3}) {
+      for (const RecomputeDetail detail :
+           {RecomputeDetail::standard, RecomputeDetail::keep_attention_output,
+            RecomputeDetail::op_sac}) {
+        Plan plan = pipelined(plan_of(M::ulysses, 1, 2), 2, chunks, 1);
+        plan.recompute = Recompute::full;
+        plan.recompute_detail = detail;
+        plan.recompute_layers = layers;
+        require_proven(training(tiny(chunks * 6), plan, 4));
+      }
+    }
+  }
+}
