@@ -445,6 +445,8 @@ TEST_CASE("a method that names an implementation names the stack, whatever bench
   CHECK(only_run(text).draft->software == "ds_ulysses");
   text.replace(text.find("method: ds-ulysses"), 18, "method: megatron-cp");
   CHECK(only_run(text).draft->software == "megatron");
+  text.replace(text.find("method: megatron-cp"), 19, "method: loong-train-cp-ckpt");
+  CHECK(only_run(text).draft->software == "internevo");
 }
 
 TEST_CASE("a run whose notes say that peer-to-peer was disabled copies through host memory") {
