@@ -63,6 +63,10 @@ Cause cause_of(const Instruction& instruction) {
     case Op::attend:
     case Op::attend_backward:
     case Op::merge_attention:
+    case Op::score:
+    case Op::softmax:
+    case Op::softmax_backward:
+    case Op::weigh:
     case Op::attention_delta: return Cause::attention;
     case Op::gemm:
     case Op::grouped_gemm: return Cause::gemm;
@@ -138,6 +142,8 @@ Price Pricer::compute(const Instruction& instruction, std::int64_t query_owner,
     case Op::merge_attention: return merge(instruction, query_owner, key_owner);
     case Op::gemm:
     case Op::grouped_gemm: return gemm(instruction);
+    case Op::score:
+    case Op::weigh: return head_products(instruction);
     case Op::host: return {instruction.host_time, 0.0, false, 0};
     default:
       return memory_bound(traffic(instruction) * instruction.traffic, instruction.launches);
@@ -210,6 +216,29 @@ Bytes Pricer::sum_bytes(const Instruction& instruction) const {
   const Bytes output = bytes_of(program_, instruction.writes[0]);
   const Bytes measured = Bytes::of(2.0 * elements_of(program_, instruction.writes[0]));
   return output * (instruction.accumulate ? 2.0 : 1.0) - measured;
+}
+
+// A product for each sequence and head, as torch.matmul batches them: scores of s rows with n columns
+// and d channels make [s, d] x [d, n], and [s, n] x [n, d] or its transpose back.
+Price Pricer::head_products(const Instruction& instruction) const {
+  const bool scores = instruction.op == Op::score;
+  const TensorRef& square = scores ? instruction.writes[0] : instruction.reads[0];
+  const Tensor& rows = program_.tensor(
+      (scores || instruction.transpose_a ? instruction.reads[scores ? 0 : 1] : instruction.writes[0])
+          .tensor);
+  GemmShape shape;
+  shape.count = rows.shape[0] * rows.shape[2];
+  const std::int64_t s = rows.shape[1];
+  const std::int64_t d = rows.shape[3];
+  const auto n = static_cast<std::int64_t>(elements_of(program_, square)) / (shape.count * s);
+  check(elements_of(program_, square) == static_cast<double>(shape.count * s * n),
+        "scores belong to the rows of a product of heads");
+  shape.m = scores || !instruction.transpose_a ? s : n;
+  shape.n = scores ? n : d;
+  shape.k = scores ? d : instruction.transpose_a ? s : n;
+  shape.type = kernel_type(rows.type);
+  const KernelTime time = kernels_.gemm(shape);
+  return {time.time, time.relative_spread, time.extrapolated, 0};
 }
 
 // Transformer Engine's cast_transpose: an operand is read in bf16 (2 bytes per element) and written

@@ -48,6 +48,7 @@ class Pricer {
   [[nodiscard]] Price attention(const Instruction& instruction, std::int64_t query_owner,
                                 std::optional<std::int64_t> key_owner) const;
   [[nodiscard]] Price gemm(const Instruction& instruction) const;
+  [[nodiscard]] Price head_products(const Instruction& instruction) const;
   [[nodiscard]] Bytes cast_bytes(const Instruction& instruction, double a, double b) const;
   [[nodiscard]] Bytes sum_bytes(const Instruction& instruction) const;
   [[nodiscard]] Price merge(const Instruction& instruction, std::int64_t query_owner,

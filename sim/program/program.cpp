@@ -241,7 +241,8 @@ const char* name_of(Op op) {
       "split_qkv",      "merge_qkv",      "split_columns",   "join_columns",
       "repeat_heads",   "sum_heads",
       "reorder",        "attend",         "merge_attention", "attention_delta",
-      "attend_backward", "swiglu",        "swiglu_backward", "gelu",
+      "attend_backward", "score",         "softmax",         "softmax_backward",
+      "weigh",          "swiglu",        "swiglu_backward", "gelu",
       "gelu_backward",  "route",          "route_backward",  "dispatch",
       "combine",        "embed",          "embed_backward",  "loss_statistics",
       "loss",           "adam",           "host",            "wait",
@@ -300,6 +301,9 @@ OperandCount operands_of(Op op) {
     case Op::merge_attention: return {2, 2, 2, 2};
     case Op::attention_delta: return {2, 2, 1, 1};
     case Op::attend_backward: return {6, 6, 3, 3};
+    case Op::score:
+    case Op::softmax_backward:
+    case Op::weigh: return {2, 2, 1, 1};
     case Op::swiglu: return {1, 2, 1, 1};
     case Op::swiglu_backward: return {2, 3, 1, 2};
     case Op::dispatch:

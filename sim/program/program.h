@@ -196,6 +196,12 @@ enum class Op {
   attention_delta,   ///< o, do -> delta[b,h,s] = rowsum(o * do)
   attend_backward,   ///< q, k, v, do, lse, delta -> dq (+), dk, dv of this block; `accumulate` adds to
                      ///< dq alone, dk and dv are written
+  score,             ///< q[b,s,h,d], k[b,n,g,d] -> x[b,h,s,n]: products of rows; of a block divided by
+                     ///< sqrt(d), -inf where its mask lets nothing through
+  softmax,           ///< x -> p, row by row; rows without a score give 0
+  softmax_backward,  ///< p, dp -> dx = scale * p (dp - rowsum(p dp))
+  weigh,             ///< p[b,h,s,n], v[b,n,g,d] -> o[b,s,h,d] (+); transpose_a: p[b,h,s,n],
+                     ///< x[b,s,h,d] -> y[b,n,g,d] (+), heads that share one of y summed
   swiglu,            ///< x[t,f,2] (gate, up)[, w[t]] -> y[t,f], rows times w if given
   swiglu_backward,   ///< x, dy[, w] -> dx[, dw]
   gelu,              ///< x -> y
@@ -284,7 +290,7 @@ struct Instruction {
   std::vector<TensorRef> reads;
   std::vector<TensorRef> writes;
   bool accumulate = false;           ///< see Op
-  bool transpose_a = false;          ///< gemm: A stands as [k, m]
+  bool transpose_a = false;          ///< gemm: A stands as [k, m]; weigh
   bool transpose_b = false;          ///< gemm: B stands as [n, k]
   bool inverse = false;              ///< reorder
   bool fused = false;                ///< costs nothing of its own: part of the previous kernel
@@ -296,7 +302,7 @@ struct Instruction {
   std::vector<int> to;               ///< exchange, by read
   std::vector<int> from;             ///< exchange, by write
   Stream awaited = Stream::pipeline; ///< wait
-  double scale = 1.0;                ///< loss
+  double scale = 1.0;                ///< loss, softmax_backward
   std::int64_t experts_per_token = 0;  ///< dispatch, combine
   bool full_precision = false;       ///< gemm: in the operands' type, not Program::product_type
   double launches = 1.0;             ///< kernels that the stack launches for it

@@ -63,36 +63,6 @@ ConstRow row(const Array& array, std::int64_t at, std::int64_t d) {
 }
 Row row(Array& array, std::int64_t at, std::int64_t d) { return {array.values.data() + at, d}; }
 
-// For each local query the local keys it sees in this block.
-std::vector<std::vector<std::int64_t>> seen_keys(const Call& call, const Heads& heads) {
-  const Program& program = call.program;
-  const AttentionBlock& block = *call.instruction.block;
-  const AttentionGeometry geometry = geometry_of(program, block);
-  const std::int64_t part = geometry.sequence / geometry.ring;
-  if (heads.queries != part || heads.keys != (block.key_owner ? part : geometry.sequence)) {
-    throw ReferenceError("attends to a block of another size than the program's geometry says");
-  }
-  const std::int64_t query_owner = query_shard(block, program.mesh, call.rank, call.counters);
-  const std::optional<std::int64_t> key_owner =
-      key_shard(block, program.mesh, call.rank, call.counters);
-  if (query_owner < 0 || query_owner >= geometry.ring ||
-      (key_owner && (*key_owner < 0 || *key_owner >= geometry.ring))) {
-    throw ReferenceError("attends to a shard that does not exist");
-  }
-  std::vector<std::vector<std::int64_t>> seen(static_cast<std::size_t>(heads.queries));
-  for (const AttentionCall& part_call : attention_calls(geometry, query_owner, key_owner)) {
-    for (std::int64_t i = 0; i < part_call.queries; ++i) {
-      for (std::int64_t j = 0; j < part_call.keys; ++j) {
-        if (part_call.band.lets(i, j)) {
-          seen[static_cast<std::size_t>(part_call.query_begin + i)].push_back(part_call.key_begin +
-                                                                              j);
-        }
-      }
-    }
-  }
-  return seen;
-}
-
 // o, lse of one query row over the keys it sees.
 double attend_row(const Call& call, const Heads& heads, std::int64_t b, std::int64_t h,
                   std::int64_t i, const std::vector<std::int64_t>& keys, Row o) {
@@ -178,10 +148,40 @@ void need_statistics(const Heads& heads, const Array& array) {
 
 }  // namespace
 
+std::vector<std::vector<std::int64_t>> seen_keys(const Call& call, std::int64_t queries,
+                                                 std::int64_t keys) {
+  const Program& program = call.program;
+  const AttentionBlock& block = *call.instruction.block;
+  const AttentionGeometry geometry = geometry_of(program, block);
+  const std::int64_t part = geometry.sequence / geometry.ring;
+  if (queries != part || keys != (block.key_owner ? part : geometry.sequence)) {
+    throw ReferenceError("attends to a block of another size than the program's geometry says");
+  }
+  const std::int64_t query_owner = query_shard(block, program.mesh, call.rank, call.counters);
+  const std::optional<std::int64_t> key_owner =
+      key_shard(block, program.mesh, call.rank, call.counters);
+  if (query_owner < 0 || query_owner >= geometry.ring ||
+      (key_owner && (*key_owner < 0 || *key_owner >= geometry.ring))) {
+    throw ReferenceError("attends to a shard that does not exist");
+  }
+  std::vector<std::vector<std::int64_t>> seen(static_cast<std::size_t>(queries));
+  for (const AttentionCall& part_call : attention_calls(geometry, query_owner, key_owner)) {
+    for (std::int64_t i = 0; i < part_call.queries; ++i) {
+      for (std::int64_t j = 0; j < part_call.keys; ++j) {
+        if (part_call.band.lets(i, j)) {
+          seen[static_cast<std::size_t>(part_call.query_begin + i)].push_back(part_call.key_begin +
+                                                                              j);
+        }
+      }
+    }
+  }
+  return seen;
+}
+
 void compute_attend(Call& call) {
   const Heads heads(call.reads[0], call.reads[1], call.reads[2]);
   need_statistics(heads, call.writes[1]);
-  const auto seen = seen_keys(call, heads);
+  const auto seen = seen_keys(call, heads.queries, heads.keys);
   Array o = Array::filled(call.writes[0].shape, 0.0);
   need(o.elements() == heads.batch * heads.queries * heads.heads * heads.value_d,
        "writes outputs as wide as the values");
@@ -220,7 +220,7 @@ void compute_attend_backward(Call& call) {
   const Heads heads(call.reads[0], call.reads[1], call.reads[2]);
   need_statistics(heads, call.reads[4]);
   need_statistics(heads, call.reads[5]);
-  const auto seen = seen_keys(call, heads);
+  const auto seen = seen_keys(call, heads.queries, heads.keys);
   for (std::int64_t b = 0; b < heads.batch; ++b) {
     for (std::int64_t h = 0; h < heads.heads; ++h) {
       for (std::int64_t i = 0; i < heads.queries; ++i) {

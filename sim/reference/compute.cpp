@@ -16,6 +16,7 @@ Accumulation accumulation(const Instruction& instruction, std::size_t write) {
     case Op::add:
     case Op::gemm:
     case Op::grouped_gemm:
+    case Op::weigh:
     case Op::to_host:
     case Op::reduce_scatter: return flag ? Accumulation::sum : Accumulation::none;
     case Op::norm_backward: return flag || write == 1 ? Accumulation::sum : Accumulation::none;
@@ -57,6 +58,10 @@ void compute(Call& call) {
     case Op::merge_attention: return compute_merge_attention(call);
     case Op::attention_delta: return compute_attention_delta(call);
     case Op::attend_backward: return compute_attend_backward(call);
+    case Op::score: return compute_score(call);
+    case Op::softmax: return compute_softmax(call);
+    case Op::softmax_backward: return compute_softmax_backward(call);
+    case Op::weigh: return compute_weigh(call);
     case Op::swiglu: return compute_swiglu(call);
     case Op::swiglu_backward: return compute_swiglu_backward(call);
     case Op::gelu: return compute_gelu(call);

@@ -69,6 +69,15 @@ void compute_attend(Call& call);
 void compute_merge_attention(Call& call);
 void compute_attention_delta(Call& call);
 void compute_attend_backward(Call& call);
+/// For each query of the instruction's block the keys it sees, both counted within their shard.
+std::vector<std::vector<std::int64_t>> seen_keys(const Call& call, std::int64_t queries,
+                                                 std::int64_t keys);
+
+// scores.cpp: attention whose scores are stored.
+void compute_score(Call& call);
+void compute_softmax(Call& call);
+void compute_softmax_backward(Call& call);
+void compute_weigh(Call& call);
 
 // experts.cpp: tokens to experts and back.
 void compute_route(Call& call);

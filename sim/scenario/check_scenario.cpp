@@ -82,6 +82,7 @@ class Checker {
   void check_half_recompute();
   void check_ring_variant();
   void check_helpers();
+  void check_materialised();
   void choose_inner_ring();
   void check_rank_order();
   void check_tensor();
@@ -295,6 +296,7 @@ void Checker::check_helpers() {
     error("plan.context.variant", "not-supported", "queries do not travel around a double ring",
           "write method: ring, or leave out 'variant'");
   }
+  check_materialised();
   if (context.variant != RingVariant::helpers) {
     return;
   }
@@ -315,6 +317,23 @@ void Checker::check_helpers() {
   if (context.method == ContextMethod::double_ring || context.inner_ring > 1) {
     error("plan.context.variant", "not-supported", "a double ring has no helpers",
           "write method: ring, or leave out 'variant'");
+  }
+}
+
+// Scores of whole rows, which backward needs.
+void Checker::check_materialised() {
+  const ContextPlan& context = plan_.context;
+  if (context.variant != RingVariant::materialised) {
+    return;
+  }
+  if (context.method == ContextMethod::double_ring || context.inner_ring > 1) {
+    error("plan.context.variant", "not-supported", "a double ring does not store its scores",
+          "write method: ring, or leave out 'variant'");
+  }
+  if (workload_.phase == Phase::attention && workload_.pass == Pass::backward) {
+    error("workload.pass", "not-supported",
+          "backward alone has no scores of the forward pass to start from",
+          "write pass: forward_backward");
   }
 }
 

@@ -39,8 +39,9 @@ enum class ContextMethod { none, ring, ulysses, usp, all_gather, double_ring };
 enum class InnerPlacement { ulysses, ring };  ///< which of the two sits on neighbouring GPUs
 
 /// What a ring does: keys and values travel both ways (pass_kv), the query side travels backward,
-/// ranks that a causal mask leaves idle help the others (shards in order), or queries travel forward.
-enum class RingVariant { pass_kv, q_side_backward, helpers, pass_q };
+/// ranks that a causal mask leaves idle help the others (shards in order), queries travel forward, or
+/// keys and then values travel and the scores are stored (materialised).
+enum class RingVariant { pass_kv, q_side_backward, helpers, pass_q, materialised };
 
 struct ContextPlan {
   ContextMethod method = ContextMethod::none;

@@ -58,8 +58,8 @@ struct AttentionState {
   TensorRef q, k, v;  ///< what the kernels saw: [b, s, h, d] after any exchange
   TensorRef o;        ///< the kernels' output, same layout as q
   TensorRef lse;      ///< [b, h, s]
-  /// Of kernels that store scores (ContextAttention::keeps_scores): probabilities [b, h, s, s],
-  /// and with dropout what is left of them and the mask.
+  /// Of kernels that store scores (ContextAttention::keeps_scores): probabilities [b, h, s, n] of
+  /// all n keys, and with dropout what is left of them and the mask.
   std::vector<TensorRef> scores;
 };
 
@@ -79,6 +79,8 @@ std::unique_ptr<AttentionCore> make_ring_attention(const Shapes& shapes,
                                                    const ContextPlan& context);
 /// A ring whose idle ranks compute for those with more work (RingVariant::helpers).
 std::unique_ptr<AttentionCore> make_helper_attention(const Shapes& shapes);
+/// A ring that stores its scores (RingVariant::materialised); needs AttentionState::scores.
+std::unique_ptr<AttentionCore> make_score_ring(const Shapes& shapes);
 std::unique_ptr<AttentionCore> make_all_gather_attention(const Shapes& shapes, SequenceOrder order);
 
 /// The plain list of methods: the core that a plan's context method runs.
@@ -117,8 +119,8 @@ class ContextAttention {
                 TensorRef dk, TensorRef dv) const;
   /// Gives back the scores of the state, if it keeps any.
   void drop_scores(ProgramBuilder& build, const AttentionState& state) const;
-  /// True if backward needs the scores themselves: kernels that are not fused, on a whole sequence.
-  /// (Pieces of a ring compute them again from the statistics.)
+  /// True if backward needs the scores themselves: kernels that are not fused, on a whole sequence,
+  /// and rings that store them. (Pieces of other rings compute them again from the statistics.)
   [[nodiscard]] bool keeps_scores() const { return keeps_scores_; }
   /// True if the kernels' q, k, v, o are other tensors than the rank's own.
   [[nodiscard]] bool exchanges() const { return shapes_.ulysses > 1; }

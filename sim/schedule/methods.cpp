@@ -12,6 +12,9 @@ std::unique_ptr<AttentionCore> make_core(const ContextPlan& context, const Shape
   if (context.variant == RingVariant::helpers) {
     return make_helper_attention(shapes);
   }
+  if (context.variant == RingVariant::materialised) {
+    return make_score_ring(shapes);
+  }
   switch (context.method) {
     case ContextMethod::ring:
     case ContextMethod::double_ring:

@@ -18,8 +18,10 @@ constexpr int heads_dim = 2;
 ContextAttention::ContextAttention(const Scenario& scenario, const Shapes& shapes)
     : shapes_(shapes),
       core_(make_core(scenario.plan.context, shapes)),
-      keeps_scores_(scenario.attention_kernel == "unfused" && shapes.ring == 1 &&
-                    scenario.workload.phase != Phase::attention),
+      keeps_scores_(shapes.ring == 1
+                        ? scenario.attention_kernel == "unfused" &&
+                              scenario.workload.phase != Phase::attention
+                        : scenario.plan.context.variant == RingVariant::materialised),
       drops_(keeps_dropout_masks(scenario)),
       packed_(scenario.plan.context.packed_qkv),
       copies_(scenario.stack().exchange_copies),
@@ -39,9 +41,10 @@ std::vector<TensorRef> ContextAttention::scores(ProgramBuilder& build, std::int6
     return kept;
   }
   TensorSpec spec;
-  spec.shape = {shapes_.batch, shapes_.core_heads(), shapes_.core_tokens(), shapes_.core_tokens()};
+  spec.shape = {shapes_.batch, shapes_.core_heads(), shapes_.core_tokens(),
+                shapes_.core_tokens() * shapes_.ring};
   spec.shards = {
-      {{Axis::data, SequenceOrder::contiguous}}, shapes_.ulysses_head_shards, {}, {}};
+      {{Axis::data, SequenceOrder::contiguous}}, shapes_.ulysses_head_shards, shapes_.ring_shards, {}};
   spec.type = shapes_.type;
   spec.slots = slots;
   kept.push_back(build.fresh("attention_probabilities", spec, slot));

@@ -85,7 +85,9 @@ void read_context(const Look& look, MeasuredRun& run) {
     context.order = SequenceOrder::contiguous;
   } else if (variant == "pass_q") {
     context.variant = RingVariant::pass_q;
-  } else if (variant == "materialised" || variant == "chunked_offload") {
+  } else if (variant == "materialised") {
+    context.variant = RingVariant::materialised;
+  } else if (variant == "chunked_offload") {
     run.skip_reason = "context variant '" + variant + "' has no schedule yet";
   }
 }

@@ -209,6 +209,20 @@ TEST_CASE("queries that travel forward and partial results that return compute t
   }
 }
 
+TEST_CASE("a ring that stores its scores computes the same, in any legal order") {
+  for (Plan plan : context_plans()) {
+    if (plan.context.method != M::ring && plan.context.method != M::usp) {
+      continue;
+    }
+    plan.context.variant = RingVariant::materialised;
+    for (const MaskSpec& mask : masks()) {
+      require_proven(attention_scenario(small_llama(8, 2), plan, lengths(plan)[0], mask));
+    }
+    require_proven(attention_scenario(small_llama(8, 8), plan, lengths(plan)[1], {}),
+                   ExecutionOrder::any_legal, 11);
+  }
+}
+
 TEST_CASE("packed exchanges and copies around exchanges compute the same") {
   for (Plan plan : context_plans()) {
     if (plan.context.method == M::all_gather) {

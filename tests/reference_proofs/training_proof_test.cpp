@@ -134,6 +134,18 @@ TEST_CASE("attention of the first half of the sequence alone runs again: the sam
   }
 }
 
+TEST_CASE("a ring that stores its scores trains the same model, whatever is recomputed") {
+  for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+    for (Plan plan : {plan_of(M::ring, 2, 1), with(plan_of(M::ring, 2, 1), 2, true, 2),
+                      plan_of(M::usp, 2, 2)}) {
+      plan.context.variant = RingVariant::materialised;
+      plan.recompute = recompute;
+      require_proven(training(tiny(8, 4), plan, 16, 2));
+      require_proven(training(tiny(8, 8), plan), ExecutionOrder::any_legal, 19);
+    }
+  }
+}
+
 TEST_CASE("a loss in pieces is the same loss, with the same gradients") {
   for (const std::int64_t chunks : {2, 4}) {
     for (const int zero : {0, 3}) {

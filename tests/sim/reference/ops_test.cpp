@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 
 #include "tests/sim/reference/one_op.h"
 
@@ -181,6 +182,46 @@ TEST_CASE("a grouped product is a product for each group, transposes and sums in
     check_close(slice(c, 0, group, 1), alone);
   }
   CHECK_THROWS_AS((OneOp{Op::grouped_gemm, {a, b}, {{3, 2, 5}}}.run()), BugError);
+}
+
+TEST_CASE("scores, their softmax and weighted sums are attention in pieces") {
+  // One sequence of two tokens, one head of two channels: scores without a block are products.
+  const Array q = array_of({1, 2, 1, 2}, {1, 2, 3, 4}), k = array_of({1, 2, 1, 2}, {1, 0, 0, 1});
+  const Array x = OneOp{Op::score, {q, k}, {{1, 1, 2, 2}}}.run()[0];
+  check_close(x, array_of({1, 1, 2, 2}, {1, 2, 3, 4}));
+  const double e = std::exp(1.0);
+  const Array p = OneOp{Op::softmax, {x}, {{1, 1, 2, 2}}}.run()[0];
+  check_close(p, array_of({1, 1, 2, 2}, {1 / (1 + e), e / (1 + e), 1 / (1 + e), e / (1 + e)}));
+  check_close(OneOp{Op::weigh, {p, k}, {{1, 2, 1, 2}}}.run()[0],
+              array_of({1, 2, 1, 2}, {1 / (1 + e), e / (1 + e), 1 / (1 + e), e / (1 + e)}));
+  CHECK_THROWS_AS((OneOp{Op::score, {q, k}, {{1, 1, 2, 3}}}.run()), BugError);
+}
+
+TEST_CASE("gradients of a softmax are its central differences; a transposed sum is the transpose") {
+  const Array x = numbers({1, 2, 3, 4}, 1), d = numbers({1, 2, 3, 4}, 2);
+  const Array p = OneOp{Op::softmax, {x}, {x.shape}}.run()[0];
+  const Array dx = OneOp{Op::softmax_backward, {p, d}, {x.shape}}.run()[0];
+  const auto objective = [&](const Array& at) {
+    const Array row = OneOp{Op::softmax, {at}, {x.shape}}.run()[0];
+    return std::inner_product(row.values.begin(), row.values.end(), d.values.begin(), 0.0);
+  };
+  for (std::size_t i = 0; i < x.values.size(); ++i) {
+    Array more = x, less = x;
+    more.values[i] += 1e-5;
+    less.values[i] -= 1e-5;
+    const double slope = (objective(more) - objective(less)) / 2e-5;
+    CHECK_THAT(dx.values[i], Catch::Matchers::WithinAbs(slope, 1e-8));
+  }
+  // <P V, D> = <V, P^T D>, with two heads that share one of keys and values.
+  const Array v = numbers({1, 4, 1, 5}, 3), o = numbers({1, 3, 2, 5}, 4);
+  Instruction transposed;
+  transposed.transpose_a = true;
+  const Array pv = OneOp{Op::weigh, {p, v}, {o.shape}}.run()[0];
+  const Array ptd = OneOp{Op::weigh, {p, o}, {v.shape}, {}, transposed}.run()[0];
+  CHECK_THAT(std::inner_product(pv.values.begin(), pv.values.end(), o.values.begin(), 0.0),
+             Catch::Matchers::WithinRel(
+                 std::inner_product(ptd.values.begin(), ptd.values.end(), v.values.begin(), 0.0),
+                 1e-12));
 }
 
 TEST_CASE("tokens go to (t k + floor(t k / e) + j) mod e, and come back summed") {

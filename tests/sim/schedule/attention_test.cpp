@@ -144,6 +144,20 @@ TEST_CASE("passing queries sends R - 1 shards of them around and R - 1 partial r
   CHECK(walk.sent(Op::send_receive) == 3 * queries);
 }
 
+TEST_CASE("a ring that stores its scores sends keys and values twice and sums whole gradients") {
+  // arXiv 2105.13120, section 3.2: R - 1 hops of each forward and backward, no overlap; two
+  // all-reduces of the gradients of the whole sequence, 2 (R - 1) / R of them each.
+  Plan plan = plan_of(ContextMethod::ring, 4, 1);
+  plan.context.variant = RingVariant::materialised;
+  const Walk walk(lower(scenario_of(small_llama(), Phase::attention, plan)));
+  const std::int64_t keys = bytes_of_heads(4, 4);
+  CHECK(walk.count(Op::attend) == 0);
+  CHECK(walk.count(Op::score) == 2 * 4);
+  CHECK(walk.count(Op::softmax) == 1);
+  CHECK(walk.sent(Op::send_receive) == 4 * 3 * keys);
+  CHECK(walk.count(Op::all_reduce) == 2);
+}
+
 TEST_CASE("helpers leave no rank of a causal ring more than half the rounds and one") {
   // arXiv 2310.03294, section 3.2: P/2 + 1 rounds instead of P; of every pair of shards one block.
   for (const std::int64_t ring : {2, 5, 8}) {
