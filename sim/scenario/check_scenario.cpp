@@ -517,6 +517,11 @@ void Checker::check_half_recompute() {
            "an unfused kernel keeps its scores, of which keep_attention_output_part knows nothing",
            "leave out 'attention_kernel', or use recompute: selective or full");
   }
+  if (context.variant == RingVariant::materialised) {
+    refuse("plan.context.variant", "contradiction",
+           "a ring that stores its scores keeps those of whole sequences, not of their halves",
+           "leave out 'variant', or use recompute: selective or full");
+  }
   const std::int64_t tokens = workload_.sequence_length / std::max<std::int64_t>(1, context.ring);
   if (tokens % 2 != 0) {
     refuse("plan.recompute_detail", "not-divisible",

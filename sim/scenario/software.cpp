@@ -115,6 +115,17 @@ void read_memory_reading(MapReader& root, SoftwareProfile& profile, Diagnostics&
   }
 }
 
+// {value: fa1, source: ...}: which of FlashAttention's kernels the stack runs.
+void read_flash_kernel(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
+  if (const auto value = root.child("flash_kernel")) {
+    MapReader reader(*value, "flash_kernel", diagnostics);
+    const std::vector<std::string> kernels{"fa1", "fa2", "fa3", "fa4"};
+    profile.flash_kernel = kernels[reader.choice("value", kernels)];
+    demand_origin(reader);
+    reader.finish();
+  }
+}
+
 // A small number: {value: 2, source: ...}.
 void read_count(MapReader& root, const char* key, std::int64_t& count, Diagnostics& diagnostics) {
   if (const auto value = root.child(key)) {
@@ -223,6 +234,8 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_habit(root, "fp32_logits", profile.fp32_logits, diagnostics);
   read_habit(root, "fp32_ring_gradients", profile.fp32_ring_gradients, diagnostics);
   read_habit(root, "scatters_messages", profile.scatters_messages, diagnostics);
+  read_habit(root, "gathers_logits", profile.gathers_logits, diagnostics);
+  read_flash_kernel(root, profile, diagnostics);
   read_habit(root, "exchange_copies", profile.exchange_copies, diagnostics);
   read_habit(root, "lone_exchange_copies", profile.lone_exchange_copies, diagnostics);
   read_habit(root, "gpt_dropout", profile.gpt_dropout, diagnostics);

@@ -90,8 +90,10 @@ struct SoftwareProfile {
   bool fp32_logits = false;                 ///< the loss works on an fp32 copy of the logits
   bool fp32_ring_gradients = true;          ///< dK, dV travel around a ring in fp32
   bool scatters_messages = false;           ///< tensor ranks send a slice each between stages
+  bool gathers_logits = false;              ///< every rank of a replica has all tokens' logits
   bool exchange_copies = false;             ///< tensors are put in order around an all-to-all
   bool lone_exchange_copies = false;        ///< also where Ulysses' group has one member
+  std::string flash_kernel;                 ///< what measured runs' word FlashAttention stands for
   // Habits of memory (docs/models/memory.md).
   bool gpt_dropout = false;                 ///< ungated models (GPT-2, GPT-3) train with dropout
   bool gated_dropout = false;               ///< and gated ones (Llama) do

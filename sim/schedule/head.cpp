@@ -85,11 +85,56 @@ TensorSpec ModelEnds::logits_spec(DataType type) const {
   return spec;
 }
 
+// Stacks that gather their logits leave every rank with those of the whole sequence: what an
+// all-gather delivers piece by piece, and the tensor that puts the pieces in order.
+void ModelEnds::show_whole(ProgramBuilder& build, TensorRef logits) const {
+  const auto group = build.group("context ranks", {Axis::ulysses, Axis::ring});
+  if (!scenario_.stack().gathers_logits || !group) {
+    return;
+  }
+  const Tensor local = build.of(logits);  // a copy: new tensors move the list
+  TensorSpec spec{local.shape, local.shards, local.type, MemoryCategory::logits};
+  spec.shape[1] *= group_size(build.program().mesh, build.program().group(*group));
+  spec.shards[1].clear();
+  const TensorRef gathered = build.fresh("logits_gathered", spec);
+  build.collective(Op::all_gather, Stream::context, *group, "gather logits", {logits}, {gathered})
+      .dim = 1;
+  const TensorRef whole = build.fresh("logits_whole", spec);
+  build.compute(Op::copy, "logits in order", {gathered}, {whole});
+  build.release({whole, gathered});
+}
+
+// The same stacks do not split the head over tensor ranks: each multiplies all tokens with all of it.
+void ModelEnds::logits_of_whole_head(ProgramBuilder& build, TensorRef tokens) const {
+  const TensorRef part = parameters_.root("head").value;
+  const Tensor shard = build.of(part);  // a copy: new tensors move the list
+  TensorSpec spec{shard.shape, {}, shard.type, MemoryCategory::parameters};
+  spec.shape[0] *= scenario_.plan.tensor;
+  const TensorRef head = build.fresh("head_whole", spec);
+  build.collective(Op::all_gather, Stream::tensor, *build.group("tensor", {Axis::tensor}),
+                   "gather head", {part}, {head});
+  TensorSpec all = logits_spec(block_.shapes().type);
+  all.shape[2] *= scenario_.plan.tensor;
+  all.shards[2].clear();
+  const TensorRef logits = build.fresh("logits_of_all", all);
+  build.gemm("LM head", tokens, head, logits, false, true).full_precision = true;
+  build.release({head});
+  show_whole(build, logits);
+  build.release({logits});
+}
+
 void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
   const TensorRef normed = build.fresh("normed_final", block_.stream_spec());
   build.compute(Op::norm, "final norm", {hidden, parameters_.root("norm_final").value}, {normed});
   TensorRef tokens = block_.gather_tokens(build, "normed_final", normed);
   const TensorRef gathered = tokens;
+  const bool whole = scenario_.workload.phase == Phase::forward && scenario_.stack().gathers_logits;
+  if (whole && scenario_.plan.tensor > 1) {
+    logits_of_whole_head(build, tokens);
+    block_.drop_gathered(build, gathered, normed);
+    build.release({normed});
+    return;
+  }
   TensorSpec spec = logits_spec(block_.shapes().type);
   if (scenario_.workload.phase == Phase::prefill) {
     spec.shape[1] = 1;
@@ -99,7 +144,11 @@ void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
     tokens.slice_length = 1;
   }
   const TensorRef logits = build.fresh("logits", spec);
-  build.gemm("LM head", tokens, parameters_.root("head").value, logits, false, true).full_precision = true;
+  build.gemm("LM head", tokens, parameters_.root("head").value, logits, false, true)
+      .full_precision = true;
+  if (whole) {
+    show_whole(build, logits);
+  }
   block_.drop_gathered(build, gathered, normed);
   build.release({normed, logits});
 }
@@ -178,6 +227,7 @@ void ModelEnds::loss_of_tokens(ProgramBuilder& build, TensorRef tokens, TensorRe
   build.part(Part::forward);
   const TensorRef logits = build.fresh("logits", logits_spec(block_.shapes().type));
   build.gemm("LM head", tokens, head.value, logits, false, true).full_precision = true;
+  show_whole(build, logits);
   const TensorRef d_logits = loss(build, logits, labels);
   build.part(Part::backward);
   if (scenario_.plan.loss_chunks == 1) {

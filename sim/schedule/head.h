@@ -31,6 +31,8 @@ class ModelEnds {
  private:
   TensorRef outside(ProgramBuilder& build, const std::string& name, Role role, Index slot) const;
   [[nodiscard]] TensorSpec logits_spec(DataType type) const;
+  void show_whole(ProgramBuilder& build, TensorRef logits) const;
+  void logits_of_whole_head(ProgramBuilder& build, TensorRef tokens) const;
   TensorRef loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const;
   void loss_of_tokens(ProgramBuilder& build, TensorRef tokens, TensorRef labels, TensorRef d,
                       bool accumulate) const;

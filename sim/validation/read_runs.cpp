@@ -246,6 +246,10 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
   if (look.flag("compile") && find_software(compiled)) {
     run.draft->software = compiled;
   }
+  const std::string& kernel = find_software(run.draft->software)->flash_kernel;
+  if (!kernel.empty() && attention == "FlashAttention") {
+    run.draft->attention_kernel = kernel;
+  }
   // Hugging Face models whose loss is fused or in pieces run on Liger's kernels, which fuse the rest,
   // too (ArcticTraining's recipes for long sequences: model type liger).
   const std::string fused = run.draft->software + "_liger";
