@@ -106,6 +106,7 @@ struct SoftwareProfile {
   std::int64_t norm_copies = 0;             ///< what norms save besides input and output, in theirs
   bool keeps_rotated_halves = false;        ///< of q and k, and these before they are rotated
   bool leaf_gradients = false;              ///< of a micro-batch, apart from the sums
+  bool joins_weights = false;               ///< tensor ranks keep joined copies of layers' weights
   bool compute_gradients = false;           ///< gradients are of the compute type, in measured runs
   bool gradient_buckets = false;            ///< ZeRO 0: gradients travel in buckets of their own
   bool stages_by_cost = false;              ///< pipeline stages of equal FLOPs, not equal layers

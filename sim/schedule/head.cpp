@@ -76,8 +76,9 @@ TensorSpec ModelEnds::logits_spec(DataType type) const {
   TensorSpec spec = block_.gathered_spec();
   const std::int64_t tensor = scenario_.plan.tensor;
   spec.shape[1] = chunk_tokens();
-  spec.shape[2] = (scenario_.model.vocab + tensor - 1) / tensor;
-  if (tensor > 1) {
+  const std::int64_t share = (scenario_.model.vocab + tensor - 1) / tensor;
+  spec.shape[2] = whole_head() ? share * tensor : share;
+  if (tensor > 1 && !whole_head()) {
     spec.shards[2] = {{Axis::tensor, SequenceOrder::contiguous}};
   }
   spec.type = type;
@@ -105,22 +106,50 @@ void ModelEnds::show_whole(ProgramBuilder& build, TensorRef logits) const {
 }
 
 // The same stacks do not split the head over tensor ranks: each multiplies all tokens with all of it.
-void ModelEnds::logits_of_whole_head(ProgramBuilder& build, TensorRef tokens) const {
+bool ModelEnds::whole_head() const {
+  return scenario_.stack().gathers_logits && scenario_.plan.tensor > 1 &&
+         scenario_.workload.phase != Phase::prefill;
+}
+
+TensorRef ModelEnds::head_to_use(ProgramBuilder& build) const {
   const TensorRef part = parameters_.root("head").value;
+  if (!whole_head()) {
+    return part;
+  }
   const Tensor shard = build.of(part);  // a copy: new tensors move the list
   TensorSpec spec{shard.shape, {}, shard.type, MemoryCategory::parameters};
   spec.shape[0] *= scenario_.plan.tensor;
   const TensorRef head = build.fresh("head_whole", spec);
   build.collective(Op::all_gather, Stream::tensor, *build.group("tensor", {Axis::tensor}),
                    "gather head", {part}, {head});
-  TensorSpec all = logits_spec(block_.shapes().type);
-  all.shape[2] *= scenario_.plan.tensor;
-  all.shards[2].clear();
-  const TensorRef logits = build.fresh("logits_of_all", all);
-  build.gemm("LM head", tokens, head, logits, false, true).full_precision = true;
-  build.release({head});
-  show_whole(build, logits);
-  build.release({logits});
+  return head;
+}
+
+void ModelEnds::drop_head(ProgramBuilder& build, TensorRef head) const {
+  if (whole_head()) {
+    build.release({head});
+  }
+}
+
+// Of a whole head every rank has the same gradient, over the number of ranks: their sum is scattered.
+void ModelEnds::head_gradient(ProgramBuilder& build, TensorRef d_logits, TensorRef tokens,
+                              bool accumulate) const {
+  const TensorRef gradient = parameters_.root("head").gradient;
+  if (!whole_head()) {
+    build.gemm("LM head wgrad", d_logits, tokens, gradient, true, false, accumulate)
+        .full_precision = true;
+    return;
+  }
+  const Tensor shard = build.of(gradient);  // a copy: new tensors move the list
+  TensorSpec spec{shard.shape, {}, shard.type, MemoryCategory::gradients};
+  spec.shape[0] *= scenario_.plan.tensor;
+  const TensorRef whole = build.fresh("d_head_whole", spec);
+  build.gemm("LM head wgrad", d_logits, tokens, whole, true, false).full_precision = true;
+  Instruction& scatter =
+      build.collective(Op::reduce_scatter, Stream::tensor, *build.group("tensor", {Axis::tensor}),
+                       "scatter gradient of head", {whole}, {gradient});
+  scatter.accumulate = accumulate;
+  build.release({whole});
 }
 
 void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
@@ -128,13 +157,6 @@ void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
   build.compute(Op::norm, "final norm", {hidden, parameters_.root("norm_final").value}, {normed});
   TensorRef tokens = block_.gather_tokens(build, "normed_final", normed);
   const TensorRef gathered = tokens;
-  const bool whole = scenario_.workload.phase == Phase::forward && scenario_.stack().gathers_logits;
-  if (whole && scenario_.plan.tensor > 1) {
-    logits_of_whole_head(build, tokens);
-    block_.drop_gathered(build, gathered, normed);
-    build.release({normed});
-    return;
-  }
   TensorSpec spec = logits_spec(block_.shapes().type);
   if (scenario_.workload.phase == Phase::prefill) {
     spec.shape[1] = 1;
@@ -144,9 +166,10 @@ void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
     tokens.slice_length = 1;
   }
   const TensorRef logits = build.fresh("logits", spec);
-  build.gemm("LM head", tokens, parameters_.root("head").value, logits, false, true)
-      .full_precision = true;
-  if (whole) {
+  const TensorRef head = head_to_use(build);
+  build.gemm("LM head", tokens, head, logits, false, true).full_precision = true;
+  drop_head(build, head);
+  if (scenario_.workload.phase != Phase::prefill) {
     show_whole(build, logits);
   }
   block_.drop_gathered(build, gathered, normed);
@@ -158,7 +181,10 @@ void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
 // their gradient and that of the logits; the logits themselves are gone by then. Others hold two:
 // the copy, and the softmax beside it.
 TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const {
-  const auto group = build.group("tensor", {Axis::tensor});
+  std::optional<GroupId> group;
+  if (!whole_head()) {
+    group = build.group("tensor", {Axis::tensor});
+  }
   const bool eager = scenario_.stack().eager_loss;
   const bool softmax = scenario_.stack().softmax_copy && !eager;
   const bool copies = scenario_.stack().fp32_logits || eager || softmax;
@@ -200,7 +226,8 @@ TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef lab
   const TensorRef per_token = build.fresh("loss", losses);
   build.compute(Op::loss, "loss", {x, labels, statistics}, {per_token, x}).scale =
       1.0 / (static_cast<double>(scenario_.workload.global_batch) *
-             static_cast<double>(scenario_.workload.sequence_length));
+             static_cast<double>(scenario_.workload.sequence_length) *
+             static_cast<double>(whole_head() ? scenario_.plan.tensor : 1));
   if (eager) {
     build.release({build.tensor("d_log_probabilities", wide)});
   }
@@ -223,19 +250,19 @@ TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef lab
 // written or added to. The logits exist only here.
 void ModelEnds::loss_of_tokens(ProgramBuilder& build, TensorRef tokens, TensorRef labels,
                                TensorRef d, bool accumulate) const {
-  const Weight head = parameters_.root("head");
   build.part(Part::forward);
+  const TensorRef head = head_to_use(build);
   const TensorRef logits = build.fresh("logits", logits_spec(block_.shapes().type));
-  build.gemm("LM head", tokens, head.value, logits, false, true).full_precision = true;
+  build.gemm("LM head", tokens, head, logits, false, true).full_precision = true;
   show_whole(build, logits);
   const TensorRef d_logits = loss(build, logits, labels);
   build.part(Part::backward);
   if (scenario_.plan.loss_chunks == 1) {
     build.allocate(d);
   }
-  build.gemm("LM head dgrad", d_logits, head.value, d).full_precision = true;
-  build.gemm("LM head wgrad", d_logits, tokens, head.gradient, true, false, accumulate)
-      .full_precision = true;
+  build.gemm("LM head dgrad", d_logits, head, d).full_precision = true;
+  drop_head(build, head);
+  head_gradient(build, d_logits, tokens, accumulate);
   build.release({logits});
 }
 

@@ -32,7 +32,11 @@ class ModelEnds {
   TensorRef outside(ProgramBuilder& build, const std::string& name, Role role, Index slot) const;
   [[nodiscard]] TensorSpec logits_spec(DataType type) const;
   void show_whole(ProgramBuilder& build, TensorRef logits) const;
-  void logits_of_whole_head(ProgramBuilder& build, TensorRef tokens) const;
+  [[nodiscard]] bool whole_head() const;
+  [[nodiscard]] TensorRef head_to_use(ProgramBuilder& build) const;
+  void drop_head(ProgramBuilder& build, TensorRef head) const;
+  void head_gradient(ProgramBuilder& build, TensorRef d_logits, TensorRef tokens,
+                     bool accumulate) const;
   TensorRef loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const;
   void loss_of_tokens(ProgramBuilder& build, TensorRef tokens, TensorRef labels, TensorRef d,
                       bool accumulate) const;

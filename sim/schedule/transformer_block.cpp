@@ -356,17 +356,34 @@ std::int64_t TransformerBlock::copied_elements() const {
 
 void TransformerBlock::hold_copies(ProgramBuilder& build, LayerState& state, std::int64_t slots,
                                    Index slot) const {
-  if (!keeps_copies()) {
-    return;
+  if (keeps_copies()) {
+    TensorSpec spec = gathered_spec();
+    spec.shape[2] = copied_elements();
+    state.copies = build.fresh("copies_of_operators", kept(spec, slots), slot);
   }
-  TensorSpec spec = gathered_spec();
-  spec.shape[2] = copied_elements();
-  state.copies = build.fresh("copies_of_operators", kept(spec, slots), slot);
+  if (joins_weights()) {
+    const Model& model = scenario_.model;
+    TensorSpec joined;
+    joined.shape = {model.hidden, (model.heads + 2 * model.kv_heads) * model.head_dim / shapes_.tensor +
+                                      (model.gated_mlp ? 2 : 1) * model.ffn / shapes_.tensor};
+    joined.type = shapes_.type;
+    state.joined = build.fresh("joined_weights", kept(joined, slots), slot);
+  }
+}
+
+// Weights of q, k, v and of the up projection, which tensor ranks of some stacks store apart and join
+// for each product; autograd keeps the product's operands, so the joined ones stay until backward.
+bool TransformerBlock::joins_weights() const {
+  return scenario_.stack().joins_weights && shapes_.tensor > 1 && !tiles() &&
+         scenario_.workload.phase == Phase::train && !has_latent_attention(scenario_.model);
 }
 
 void TransformerBlock::release_copies(ProgramBuilder& build, const LayerState& state) const {
   if (keeps_copies()) {
     build.release({state.copies});
+  }
+  if (joins_weights()) {
+    build.release({state.joined});
   }
 }
 
@@ -549,6 +566,7 @@ LayerState at_slot(const ProgramBuilder& build, LayerState state, TensorRef inpu
   for (TensorRef* ref : {&state.norm_attention, &state.attention.q, &state.attention.k,
                          &state.attention.v, &state.attention.o, &state.attention.lse, &state.o,
                          &state.middle, &state.norm_mlp, &state.up, &state.activation, &state.copies,
+                         &state.joined,
                          &state.attention_mask, &state.mlp_mask, &state.experts.logits,
                          &state.latent.q_raw, &state.latent.q_latent, &state.latent.kv_raw,
                          &state.latent.kv_latent,

@@ -43,6 +43,7 @@ struct LayerState {
   TensorRef up;          ///< its output
   TensorRef activation;  ///< input of the down projection
   TensorRef copies;      ///< what a stack of separate operators saves besides
+  TensorRef joined;      ///< weights that a stack joined for its products
   bool mixture = false;  ///< `experts` stands in place of `up` and `activation`
   MixtureState experts;
   TensorRef attention_mask, mlp_mask;  ///< of dropout, a byte per element (drops() only)
@@ -122,6 +123,7 @@ class TransformerBlock {
   // What eager operators save besides the above, per token (docs/models/training_step.md).
   [[nodiscard]] std::int64_t copied_elements() const;
   [[nodiscard]] bool keeps_copies() const { return copied_elements() > 0; }
+  [[nodiscard]] bool joins_weights() const;
   void hold_copies(ProgramBuilder& build, LayerState& state, std::int64_t slots, Index slot) const;
   void release_copies(ProgramBuilder& build, const LayerState& state) const;
   // The MLP of so many tokens after another (Plan::mlp_tiles): its activations are made again in

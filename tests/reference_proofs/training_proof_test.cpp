@@ -148,9 +148,10 @@ TEST_CASE("a ring that stores its scores trains the same model, whatever is reco
 
 TEST_CASE("a stack that shows every rank all logits trains the same model") {
   SoftwareProfile stack = *find_software("ideal");
-  stack.gathers_logits = true;
+  stack.gathers_logits = stack.joins_weights = true;
   for (const Plan& plan : {plan_of(M::ring, 2, 1), plan_of(M::usp, 2, 2),
-                           with(plan_of(M::ring, 2, 1), 2, true, 2)}) {
+                           with(plan_of(M::ring, 2, 1), 2, true, 2), with(Plan(), 2, true),
+                           with(Plan(), 4, false, 2)}) {
     Scenario scenario = training(tiny(8, 4), plan, 16, 2);
     scenario.stack_override = std::make_shared<SoftwareProfile>(stack);
     require_proven(scenario, ExecutionOrder::any_legal, 23);
