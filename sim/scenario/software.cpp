@@ -234,6 +234,7 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_habit(root, "fp32_logits", profile.fp32_logits, diagnostics);
   read_habit(root, "fp32_ring_gradients", profile.fp32_ring_gradients, diagnostics);
   read_habit(root, "scatters_messages", profile.scatters_messages, diagnostics);
+  read_habit(root, "fp8_mlp_only", profile.fp8_mlp_only, diagnostics);
   read_habit(root, "gathers_logits", profile.gathers_logits, diagnostics);
   read_flash_kernel(root, profile, diagnostics);
   read_habit(root, "exchange_copies", profile.exchange_copies, diagnostics);

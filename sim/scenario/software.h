@@ -90,6 +90,7 @@ struct SoftwareProfile {
   bool fp32_logits = false;                 ///< the loss works on an fp32 copy of the logits
   bool fp32_ring_gradients = true;          ///< dK, dV travel around a ring in fp32
   bool scatters_messages = false;           ///< tensor ranks send a slice each between stages
+  bool fp8_mlp_only = false;                ///< fp8 products are the MLP's, not those around attention
   bool gathers_logits = false;              ///< every rank of a replica has all tokens' logits
   bool exchange_copies = false;             ///< tensors are put in order around an all-to-all
   bool lone_exchange_copies = false;        ///< also where Ulysses' group has one member

@@ -105,7 +105,7 @@ void ModelEnds::show_whole(ProgramBuilder& build, TensorRef logits) const {
   build.release({whole, gathered});
 }
 
-// The same stacks do not split the head over tensor ranks: each multiplies all tokens with all of it.
+// The same stacks do not split the head over tensor ranks: each multiplies all tokens with it all.
 bool ModelEnds::whole_head() const {
   return scenario_.stack().gathers_logits && scenario_.plan.tensor > 1 &&
          scenario_.workload.phase != Phase::prefill;
@@ -131,7 +131,7 @@ void ModelEnds::drop_head(ProgramBuilder& build, TensorRef head) const {
   }
 }
 
-// Of a whole head every rank has the same gradient, over the number of ranks: their sum is scattered.
+// Of a whole head every rank has the same gradient, over the number of ranks; the sum is scattered.
 void ModelEnds::head_gradient(ProgramBuilder& build, TensorRef d_logits, TensorRef tokens,
                               bool accumulate) const {
   const TensorRef gradient = parameters_.root("head").gradient;

@@ -235,7 +235,7 @@ std::array<TensorRef, 3> TransformerBlock::project_heads(ProgramBuilder& build,
 void TransformerBlock::project_output(ProgramBuilder& build, const LayerWeights& weights,
                                       LayerState& state, std::int64_t slots, Index slot) const {
   const TensorRef partial = build.fresh("attention_output", gathered_spec());
-  build.gemm("output projection", state.o, weights.output.value, partial);
+  attention_gemm(build, "output projection", state.o, weights.output.value, partial);
   const TensorRef sum = sum_over_tensor(build, "attention_output", partial);
   if (drops_) {
     state.attention_mask = build.fresh("attention_dropout_mask", kept(mask_spec(), slots), slot);
@@ -256,7 +256,7 @@ void TransformerBlock::qkv_forward(ProgramBuilder& build, const LayerWeights& we
   }
   const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
   const TensorRef qkv = build.fresh("qkv", qkv_spec());
-  build.gemm("qkv projection", tokens, weights.qkv.value, qkv);
+  attention_gemm(build, "qkv projection", tokens, weights.qkv.value, qkv);
   drop_gathered(build, tokens, state.norm_attention);
   build.compute(Op::split_qkv, "split q, k, v", {qkv}, {heads.q, heads.k, heads.v});
   build.release({qkv});
@@ -264,6 +264,14 @@ void TransformerBlock::qkv_forward(ProgramBuilder& build, const LayerWeights& we
     build.compute(Op::rope, "rotary embedding of q", {heads.q}, {heads.q});
     build.compute(Op::rope, "rotary embedding of k", {heads.k}, {heads.k});
   }
+}
+
+// A product of the projections around attention; some stacks quantise the MLP's alone.
+void TransformerBlock::attention_gemm(ProgramBuilder& build, const std::string& label, TensorRef a,
+                                      TensorRef b, TensorRef c, bool transpose_a,
+                                      bool transpose_b, bool accumulate) const {
+  build.gemm(label, a, b, c, transpose_a, transpose_b, accumulate).full_precision =
+      scenario_.stack().fp8_mlp_only;
 }
 
 // A prefill keeps every layer's keys and values.
@@ -364,15 +372,16 @@ void TransformerBlock::hold_copies(ProgramBuilder& build, LayerState& state, std
   if (joins_weights()) {
     const Model& model = scenario_.model;
     TensorSpec joined;
-    joined.shape = {model.hidden, (model.heads + 2 * model.kv_heads) * model.head_dim / shapes_.tensor +
-                                      (model.gated_mlp ? 2 : 1) * model.ffn / shapes_.tensor};
+    const std::int64_t heads = (model.heads + 2 * model.kv_heads) * model.head_dim;
+    const std::int64_t up = (model.gated_mlp ? 2 : 1) * model.ffn;
+    joined.shape = {model.hidden, (heads + up) / shapes_.tensor};
     joined.type = shapes_.type;
     state.joined = build.fresh("joined_weights", kept(joined, slots), slot);
   }
 }
 
-// Weights of q, k, v and of the up projection, which tensor ranks of some stacks store apart and join
-// for each product; autograd keeps the product's operands, so the joined ones stay until backward.
+// Weights of q, k, v and of the up projection, which tensor ranks of some stacks store apart and
+// join for each product; autograd keeps its operands, so the joined ones stay until backward.
 bool TransformerBlock::joins_weights() const {
   return scenario_.stack().joins_weights && shapes_.tensor > 1 && !tiles() &&
          scenario_.workload.phase == Phase::train && !has_latent_attention(scenario_.model);
@@ -521,9 +530,10 @@ TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerWeigh
   build.release({gradients.q, gradients.k, gradients.v});
   const TensorRef partial = build.fresh("d_normed_attention", gathered_spec());
   const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
-  build.gemm("qkv projection dgrad", d_qkv, weights.qkv.value, partial, false, true);
+  attention_gemm(build, "qkv projection dgrad", d_qkv, weights.qkv.value, partial, false, true);
   const TensorRef d_norm = sum_over_tensor(build, "d_normed_attention", partial);
-  build.gemm("qkv projection wgrad", tokens, d_qkv, weights.qkv.gradient, true, false, !fresh);
+  attention_gemm(build, "qkv projection wgrad", tokens, d_qkv, weights.qkv.gradient, true, false,
+                 !fresh);
   drop_gathered(build, tokens, state.norm_attention);
   build.release({d_qkv});
   return d_norm;
@@ -541,9 +551,9 @@ void TransformerBlock::attention_backward(ProgramBuilder& build, const LayerWeig
   const TensorRef d_all = gather_tokens(build, "d_attention", d);
   const TensorRef d_o =
       build.fresh("d_o", shapes_.heads_spec(shapes_.heads, shapes_.value_dim));
-  build.gemm("output projection dgrad", d_all, weights.output.value, d_o, false, true);
-  build.gemm("output projection wgrad", state.o, d_all, weights.output.gradient, true, false,
-             !fresh);
+  attention_gemm(build, "output projection dgrad", d_all, weights.output.value, d_o, false, true);
+  attention_gemm(build, "output projection wgrad", state.o, d_all, weights.output.gradient, true,
+                 false, !fresh);
   drop_gathered(build, d_all, d);
   const QkvTensors gradients = heads_backward(build, state, d_o);
   build.release({state.o});
@@ -565,8 +575,8 @@ LayerState at_slot(const ProgramBuilder& build, LayerState state, TensorRef inpu
   };
   for (TensorRef* ref : {&state.norm_attention, &state.attention.q, &state.attention.k,
                          &state.attention.v, &state.attention.o, &state.attention.lse, &state.o,
-                         &state.middle, &state.norm_mlp, &state.up, &state.activation, &state.copies,
-                         &state.joined,
+                         &state.middle, &state.norm_mlp, &state.up, &state.activation,
+                         &state.copies, &state.joined,
                          &state.attention_mask, &state.mlp_mask, &state.experts.logits,
                          &state.latent.q_raw, &state.latent.q_latent, &state.latent.kv_raw,
                          &state.latent.kv_latent,

@@ -124,6 +124,9 @@ class TransformerBlock {
   [[nodiscard]] std::int64_t copied_elements() const;
   [[nodiscard]] bool keeps_copies() const { return copied_elements() > 0; }
   [[nodiscard]] bool joins_weights() const;
+  void attention_gemm(ProgramBuilder& build, const std::string& label, TensorRef a, TensorRef b,
+                      TensorRef c, bool transpose_a = false, bool transpose_b = false,
+                      bool accumulate = false) const;
   void hold_copies(ProgramBuilder& build, LayerState& state, std::int64_t slots, Index slot) const;
   void release_copies(ProgramBuilder& build, const LayerState& state) const;
   // The MLP of so many tokens after another (Plan::mlp_tiles): its activations are made again in

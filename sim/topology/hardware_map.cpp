@@ -32,7 +32,7 @@ void read_wiring(MapReader& reader, NodeSpec& node, bool nvlink, bool mesh) {
 }
 
 std::optional<NodeSpec> read_hardware_node(MapReader& reader, FileStack& files,
-                                           bool peer_access_off) {
+                                           const HardwareRemarks& remarks) {
   const std::string name = reader.text("device");
   const std::size_t joined =
       reader.choice("intra_node", {"nvswitch", "nvlink", "nvlink_mesh", "pcie"});
@@ -53,14 +53,16 @@ std::optional<NodeSpec> read_hardware_node(MapReader& reader, FileStack& files,
       static_cast<int>(reader.integer("gpus_per_node", per_node_range, usual->gpus));
   NodeSpec node = per_node == usual->gpus ? *usual : resized(*usual, per_node);
   node.name = device->name;
-  if (peer_access_off) {
+  if (remarks.peer_access_off) {
     node.pcie.peer_access = PeerAccess::never;
   }
   if (!nvlink && per_node <= cards_without_switches) {
     node.pcie.switches = 0;
   }
   read_wiring(reader, node, nvlink, joined == 2);
-  node.nics.count = static_cast<int>(reader.integer("nics_per_node", {0, 1024}, node.nics.count));
+  const auto nics =
+      static_cast<int>(reader.integer("nics_per_node", {0, 1024}, node.nics.count));
+  node.nics.count = remarks.nics_unknown && nics == 1 ? node.nics.count : nics;
   node.nics.bandwidth = reader.bytes_per_second("nic_rate", node.nics.bandwidth);
   return node;
 }
@@ -93,12 +95,12 @@ void spread_over_leaves(ClusterSpec& spec) {
 }  // namespace
 
 std::optional<Cluster> cluster_from_hardware(const YamlValue& hardware, Diagnostics& diagnostics,
-                                             bool peer_access_off) {
+                                             const HardwareRemarks& remarks) {
   Diagnostics own;
   FileStack files(own);
   MapReader reader(hardware, "hardware", own);
   const std::int64_t gpus = reader.integer("gpus", gpus_range);
-  const std::optional<NodeSpec> node = read_hardware_node(reader, files, peer_access_off);
+  const std::optional<NodeSpec> node = read_hardware_node(reader, files, remarks);
   ClusterSpec spec;
   spec.fabric = read_hardware_fabric(reader, files);
   reader.ignore("nics_per_node");

@@ -290,7 +290,9 @@ bool peer_access_off(const Look& look) {
 std::optional<Cluster> read_machine(const YamlValue& hardware, const Look& look, MeasuredRun& run,
                                     Diagnostics& diagnostics) {
   Diagnostics own;
-  const auto cluster = cluster_from_hardware(hardware, own, peer_access_off(look));
+  const auto& unknown = run.unknown;
+  const bool nics = std::find(unknown.begin(), unknown.end(), "nics_per_node") != unknown.end();
+  const auto cluster = cluster_from_hardware(hardware, own, {peer_access_off(look), nics});
   for (const Diagnostic& problem : own.all()) {
     if (problem.code == "unknown-device") {
       run.skip_reason = problem.message;

@@ -225,6 +225,23 @@ TEST_CASE("a run on 8 GPUs with NVSwitch becomes the server of that generation")
   CHECK(gigabytes(node, 0, 7) == 200.0);
 }
 
+TEST_CASE("a single adapter that the run does not know of is no statement about the server") {
+  // The usual DGX A100 has eight; the rate is the run's own. Four were inferred from something.
+  const auto nics = [](const char* count, bool unknown) {
+    Diagnostics diagnostics;
+    const std::string map = "{device: a100-sxm-80gb, gpus: 16, gpus_per_node: 8, "
+                            "intra_node: nvswitch, nic_rate: 100 Gb/s, fabric: infiniband, "
+                            "nics_per_node: " + std::string(count) + "}";
+    const auto cluster = cluster_from_hardware(parse_yaml(map), diagnostics, {false, unknown});
+    diagnostics.throw_if_errors();
+    CHECK(cluster->spec().node.nics.bandwidth.value() == 12.5e9);
+    return cluster->spec().node.nics.count;
+  };
+  CHECK(nics("1", true) == 8);
+  CHECK(nics("1", false) == 1);
+  CHECK(nics("4", true) == 4);
+}
+
 TEST_CASE("a run on fewer GPUs than a node still has the whole node") {
   const Cluster node = good_hardware(
       "{device: h100-sxm-80gb, gpus: 2, gpus_per_node: 8, intra_node: nvswitch, fabric: none}");
