@@ -444,11 +444,18 @@ void Checker::check_recompute() {
     error("plan.mlp_tiles", "not-divisible",
           fmt::format("mlp_tiles {} does not divide a rank's {} tokens", plan_.mlp_tiles, tokens),
           "use a divisor of the tokens of a rank");
-  } else if (plan_.mlp_tiles > 1 &&
-             (has_experts(model()) || plan_.recompute_detail != RecomputeDetail::standard)) {
-    error("plan.mlp_tiles", "unsupported",
-          "MLPs in pieces have no schedule with experts or parts of a layer recomputed yet",
+  } else if (plan_.mlp_tiles > 1 && expert_layers(model()) == model().layers) {
+    error("plan.mlp_tiles", "not-used",
+          "mlp_tiles is given, but every layer of the model has experts in place of an MLP",
           "leave out 'mlp_tiles'");
+  } else if (plan_.mlp_tiles > 1 &&
+             (plan_.recompute_detail == RecomputeDetail::keep_linear_outputs ||
+              plan_.recompute_detail == RecomputeDetail::op_sac)) {
+    error("plan.mlp_tiles", "contradiction",
+          fmt::format("recompute_detail {} keeps an MLP's outputs, of which an MLP in pieces keeps "
+                      "none",
+                      word_of(recompute_detail_words, plan_.recompute_detail)),
+          "leave out 'mlp_tiles', or write recompute_detail: keep_attention_output");
   }
   if (plan_.loss_chunks > 1 && workload_.phase != Phase::train) {
     error("plan.loss_chunks", "not-used", "loss_chunks is for phase train: others have no loss",
@@ -477,12 +484,13 @@ void Checker::check_recompute() {
           "recompute: full recomputes more than the attention core",
           "write recompute: selective");
   }
-  if ((has_experts(model()) || has_latent_attention(model())) && detailed &&
-      plan_.recompute_detail != RecomputeDetail::attention_core) {
+  const bool keeps_products = plan_.recompute_detail == RecomputeDetail::keep_linear_outputs ||
+                              plan_.recompute_detail == RecomputeDetail::op_sac;
+  if ((has_experts(model()) || has_latent_attention(model())) && keeps_products) {
     error("plan.recompute_detail", "no-schedule",
-          "longhaul has no schedule yet that recomputes parts of a layer with experts or latent "
-          "attention",
-          "use recompute: selective or full");
+          "longhaul has no schedule yet that keeps the matrix products' outputs of a layer with "
+          "experts or latent attention",
+          "use recompute: selective or full, or recompute_detail: keep_attention_output");
   }
   if (plan_.recompute_layers > model().layers) {
     error("plan.recompute_layers", "out-of-range",
@@ -561,9 +569,11 @@ void Checker::check_offload() {
     refuse("not-used", "offload of the optimizer is for phase train: others have none",
            "leave out 'optimizer'");
   }
-  if (plan_.offloads(Offload::optimizer) && plan_.pipeline > 1 && plan_.zero >= 2) {
+  if (plan_.offloads(Offload::optimizer) && plan_.pipeline > 1 && plan_.zero >= 2 &&
+      model().tied_embeddings) {
     refuse("no-schedule",
-           "offload of gradients layer by layer with a pipeline: longhaul has no schedule for it yet",
+           "gradients of tied embeddings on two stages leave for host memory layer by layer before "
+           "they are added up: longhaul has no schedule for it yet",
            "use zero: 0 or 1, whose gradients leave behind the last micro-batch");
   }
   if (plan_.offloads(Offload::parameters) && plan_.zero != 3) {

@@ -662,8 +662,8 @@ Parameters::Some Parameters::copy() const {
 
 void Parameters::prepare_copy() const { prepare_some(copy(), Index::of(0), Index::of(0)); }
 
-void Parameters::reduce_copy(bool last) const {
-  if (sums_every_time() || (last && overlaps_)) {
+void Parameters::reduce_copy(bool last, Summed which) const {
+  if (reduces_now(last, which)) {
     reduce_some(copy(), Index::of(0), Index::of(0));
   }
 }
@@ -1031,13 +1031,16 @@ void Parameters::accumulate_gradients(Section section, Index layer) const {
 void Parameters::accumulate_copy() const { accumulate_some(copy(), Index::of(0)); }
 
 void Parameters::drop_some(const Some& all, Index layer) const {
+  if (!leaf_) {
+    return;  // of the others or of the routed experts there may be some
+  }
   for (const Stored* stored : all) {
     build_.release({build_.at(stored->leaf, place_of_layer(*stored, layer))});
   }
 }
 
 void Parameters::drop_leaf_gradients() const {
-  if (!leaf_) {
+  if (!leaf_ && !(experts_ && experts_->leaf_)) {
     return;
   }
   on_top([&](const Some& stored) { drop_some(stored, Index::of(0)); });
@@ -1050,29 +1053,38 @@ void Parameters::drop_leaf_gradients() const {
   at_bottom([&](const Some& stored) { drop_some(stored, Index::of(0)); });
 }
 
-void Parameters::reduce_gradients(Section section, Index layer, Index turn, bool last) const {
-  if (sums_every_time() || (last && overlaps_)) {
+void Parameters::reduce_gradients(Section section, Index layer, Index turn, bool last,
+                                  Summed which) const {
+  if (reduces_now(last, which)) {
     reduce_now(section, layer, turn);
   }
   if (experts_) {
-    experts_->reduce_gradients(section, layer, turn, last);
+    experts_->reduce_gradients(section, layer, turn, last, which);
   }
 }
 
 // What was not reduced behind the backward pass, in the order its gradients came.
 void Parameters::reduce_rest() const {
-  if (sums_every_time() || overlaps_) {
+  const bool experts_rest = experts_ && experts_->reduces_at_end();
+  if (!reduces_at_end() && !experts_rest) {
     return;
   }
   const Index only = Index::of(0);
-  on_top([&](const Some& stored) { reduce_some(stored, only, only); });
+  const auto reduce = [&](const Some& stored) {
+    if (reduces_at_end()) {
+      reduce_some(stored, only, only);
+    }
+  };
+  on_top(reduce);
   over_layers("reduce gradients", LayerOrder::last_to_first, [&](Index layer) {
-    reduce_now(Section::layers, layer, only);
-    if (experts_) {
+    if (reduces_at_end()) {
+      reduce_now(Section::layers, layer, only);
+    }
+    if (experts_rest) {
       experts_->reduce_now(Section::layers, layer, only);
     }
   });
-  at_bottom([&](const Some& stored) { reduce_some(stored, only, only); });
+  at_bottom(reduce);
 }
 
 void Parameters::reduce_now(Section section, Index layer, Index turn) const {
@@ -1161,18 +1173,26 @@ void Parameters::share_updated(const Some& stored, const std::vector<TensorRef>&
 }
 
 void Parameters::gather_updated_weights() const {
-  if (!gathers_late()) {
+  const bool experts_late = experts_ && experts_->gathers_late();
+  if (!gathers_late() && !experts_late) {
     return;
   }
   const std::string label = "gather updated weights";
-  at_bottom([&](const Some& stored) { gather(stored, label, Index::of(0), Index::of(0)); });
+  const auto gather_whole = [&](const Some& stored) {
+    if (gathers_late()) {
+      gather(stored, label, Index::of(0), Index::of(0));
+    }
+  };
+  at_bottom(gather_whole);
   over_layers(label, LayerOrder::first_to_last, [&](Index layer) {
-    gather(some(Section::layers), label, layer, layer);
-    if (experts_ && experts_->gathers_late()) {
+    if (gathers_late()) {
+      gather(some(Section::layers), label, layer, layer);
+    }
+    if (experts_late) {
       experts_->gather(experts_->some(Section::layers), label, layer, layer);
     }
   });
-  on_top([&](const Some& stored) { gather(stored, label, Index::of(0), Index::of(0)); });
+  on_top(gather_whole);
 }
 
 void Parameters::optimize() const {

@@ -83,12 +83,16 @@ class Parameters {
   /// Makes room for the gradients of a section, of one layer in Section::layers (ZeRO 2 and 3,
   /// whose full gradients do not stay). Those of a tied head are the embedding's.
   void prepare_gradients(Section section, Index layer, Index turn) const;
+  /// Which gradients are meant: those that are summed over replicas in every micro-batch, those that
+  /// are summed in the last one alone, or both. A model's experts may differ from the rest.
+  enum class Summed { every_time, once, both };
   /// Sums these gradients over replicas, as ZeRO's stage does; `last`: of the step's last
   /// micro-batch.
-  void reduce_gradients(Section section, Index layer, Index turn, bool last) const;
+  void reduce_gradients(Section section, Index layer, Index turn, bool last,
+                        Summed which = Summed::both) const;
   /// The same of the head's copy of tied embeddings, which the last stage of a pipeline holds.
   void prepare_copy() const;
-  void reduce_copy(bool last) const;
+  void reduce_copy(bool last, Summed which = Summed::both) const;
   /// One Adam step on what this rank owns, and the updated weights back to everyone.
   void optimize() const;
   /// Adds what kernels wrote of these gradients in this micro-batch to their sums, where the stack
@@ -104,6 +108,11 @@ class Parameters {
   [[nodiscard]] bool fresh_gradients() const { return sums_every_time() || leaf_; }
   /// True if gradients are summed over replicas in every micro-batch, not in the last one.
   [[nodiscard]] bool sums_every_time() const { return two_turns() || on_demand_; }
+  /// True if some gradients are of this kind.
+  [[nodiscard]] bool has(Summed which) const {
+    const bool every = which == Summed::every_time;
+    return sums_every_time() == every || (experts_ && experts_->sums_every_time() == every);
+  }
 
  private:
   /// `routed`: of the routed experts alone, whose states are shared over Axis::expert_data.
@@ -219,6 +228,12 @@ class Parameters {
                                   (stage_ == 3 || shards_ == 1));
     return same && (!host_optimizer_ || host_parameters_);
   }
+  /// True if gradients are summed over replicas behind the step's last backward pass.
+  [[nodiscard]] bool reduces_now(bool last, Summed which) const {
+    return sums_every_time() ? which != Summed::once
+                             : which != Summed::every_time && last && overlaps_;
+  }
+  [[nodiscard]] bool reduces_at_end() const { return !sums_every_time() && !overlaps_; }
   [[nodiscard]] bool decide_on_demand() const;
   [[nodiscard]] std::vector<TensorRef> cast_shards(
       const Some& stored, const std::vector<TensorRef>& shards) const;

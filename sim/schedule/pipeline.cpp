@@ -157,7 +157,8 @@ class PipelineStep {
   void backward_pass_of_stage();
   void head_and_loss();
   void leave_model();
-  void reduce_when_last(const std::function<void(bool)>& reduce);
+  void reduce_when_last(
+      const std::function<void(bool last, Parameters::Summed which)>& reduce);
 
   void receive_first_inputs();
   void pass_on_activations();
@@ -701,14 +702,17 @@ void PipelineStep::backward() {
 
 // ZeRO 0 and 1 sum gradients over replicas in the last micro-batch of each chunk, as Megatron-LM
 // does when it overlaps the sums with the backward pass.
-void PipelineStep::reduce_when_last(const std::function<void(bool)>& reduce) {
-  if (parameters_.sums_every_time()) {
-    reduce(false);
+void PipelineStep::reduce_when_last(
+    const std::function<void(bool last, Parameters::Summed which)>& reduce) {
+  if (parameters_.has(Parameters::Summed::every_time)) {
+    reduce(false, Parameters::Summed::every_time);
+  }
+  if (!parameters_.has(Parameters::Summed::once)) {
     return;
   }
   const Index last =
       of_backward(0, [&](std::int64_t k) { return passes_.micro_batch(k) == m_ - 1 ? 1 : 0; });
-  when({{last, 1, 1}}, [&] { reduce(true); });
+  when({{last, 1, 1}}, [&] { reduce(true, Parameters::Summed::once); });
 }
 
 // The forward pass on the last part of the model was the one just before.
@@ -735,9 +739,9 @@ void PipelineStep::head_and_loss() {
     build_.release({output});
     parameters_.accumulate_gradients(Section::top, Index::of(0));
     parameters_.accumulate_copy();
-    reduce_when_last([&](bool last) {
-      parameters_.reduce_gradients(Section::top, Index::of(0), Index::of(0), last);
-      parameters_.reduce_copy(last);
+    reduce_when_last([&](bool last, Parameters::Summed which) {
+      parameters_.reduce_gradients(Section::top, Index::of(0), Index::of(0), last, which);
+      parameters_.reduce_copy(last, which);
     });
     build_.part(Part::backward);
   });
@@ -772,8 +776,8 @@ void PipelineStep::backward_layer(const PassLayer& layer) {
                   parameters_.fresh_gradients());
   build_.release({input});
   parameters_.accumulate_gradients(Section::layers, layer.weight);
-  reduce_when_last([&](bool last) {
-    parameters_.reduce_gradients(Section::layers, layer.weight, turn, last);
+  reduce_when_last([&](bool last, Parameters::Summed which) {
+    parameters_.reduce_gradients(Section::layers, layer.weight, turn, last, which);
   });
 }
 
@@ -795,8 +799,8 @@ void PipelineStep::leave_model() {
     }
     build_.release({gradient()});
     parameters_.accumulate_gradients(Section::bottom, Index::of(0));
-    reduce_when_last([&](bool last) {
-      parameters_.reduce_gradients(Section::bottom, Index::of(0), Index::of(0), last);
+    reduce_when_last([&](bool last, Parameters::Summed which) {
+      parameters_.reduce_gradients(Section::bottom, Index::of(0), Index::of(0), last, which);
     });
   });
   build_.part(Part::backward);

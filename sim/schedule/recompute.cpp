@@ -72,22 +72,28 @@ TensorRef TransformerBlock::kept_half(ProgramBuilder& build, std::int64_t slots,
   return build.tensor("mlp_gate_kept", kept(activation_spec(), slots), slot);
 }
 
+void TransformerBlock::drop_all_but_attention(ProgramBuilder& build, const LayerState& state,
+                                              std::int64_t slots, Index slot) const {
+  release_mlp(build, state);
+  build.release({state.norm_mlp, state.norm_attention});
+  if (scenario_.plan.recompute_detail == RecomputeDetail::keep_attention_output_part) {
+    attention_.keep_later_half(build, state.attention, state.o, slots, slot);
+  }
+  build.release({state.middle, state.attention.q, state.attention.k, state.attention.v});
+  if (drops_) {
+    build.release({state.mlp_mask, state.attention_mask});
+  }
+}
+
 void TransformerBlock::drop_details(ProgramBuilder& build, const LayerState& state,
                                     std::int64_t slots, Index slot) const {
+  if (keeps_attention_output()) {
+    drop_all_but_attention(build, state, slots, slot);
+    return;
+  }
   const RecomputeDetail detail = scenario_.plan.recompute_detail;
   build.release({state.activation, state.norm_mlp, state.norm_attention});
   release_copies(build, state);
-  if (keeps_attention_output()) {
-    if (detail == RecomputeDetail::keep_attention_output_part) {
-      attention_.keep_later_half(build, state.attention, state.o, slots, slot);
-    }
-    build.release({state.up, state.middle, state.attention.q, state.attention.k,
-                   state.attention.v});
-    if (drops_) {
-      build.release({state.mlp_mask, state.attention_mask});
-    }
-    return;
-  }
   // The down projection's output is kept, too, though nothing reads it again.
   build.allocate(build.tensor("mlp_output_kept", kept(gathered_spec(), slots), slot));
   if (detail == RecomputeDetail::op_sac) {
@@ -128,7 +134,11 @@ void TransformerBlock::restore_details(ProgramBuilder& build, const LayerWeights
     }
     project_output(build, weights, state, slots, slot);
     const TensorRef again = build.fresh("recomputed_output", stream_spec());
-    mlp_forward(build, weights, state, again, slots, slot);
+    if (state.mixture) {
+      mixture_forward(build, weights, state, again, slots, slot);
+    } else {
+      mlp_forward(build, weights, state, again, slots, slot);
+    }
     build.release({again});
     return;
   }

@@ -396,7 +396,8 @@ void TransformerBlock::release_copies(ProgramBuilder& build, const LayerState& s
   }
 }
 
-void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& state) const {
+// What the MLP or the mixture keeps behind its norm, and latent attention before its heads.
+void TransformerBlock::release_mlp(ProgramBuilder& build, const LayerState& state) const {
   if (state.mixture) {
     mixture_.release(build, state.experts);
   } else if (!tiles()) {
@@ -408,6 +409,10 @@ void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& st
   if (has_latent_attention(scenario_.model)) {
     latent_.release(build, state.latent);
   }
+}
+
+void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& state) const {
+  release_mlp(build, state);
   build.release({state.norm_mlp, state.middle, state.attention.lse,
                  state.attention.q, state.attention.k, state.attention.v, state.o,
                  state.norm_attention});

@@ -104,6 +104,9 @@ class TransformerBlock {
  private:
   [[nodiscard]] bool recomputes_parts() const;
   [[nodiscard]] bool keeps_attention_output() const;
+  void release_mlp(ProgramBuilder& build, const LayerState& state) const;
+  void drop_all_but_attention(ProgramBuilder& build, const LayerState& state, std::int64_t slots,
+                              Index slot) const;
   void drop_details(ProgramBuilder& build, const LayerState& state, std::int64_t slots,
                     Index slot) const;
   void restore_details(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
