@@ -298,7 +298,7 @@ void Parameters::store_gradient(Stored& stored) {
   }
   TensorSpec local = full_spec(stored);
   local.category = MemoryCategory::gradients;
-  if (stage_ == 1) {
+  if (!two_turns()) {
     local.type = scenario_.precision.gradients;
   } else {
     local.slots = stored.of_layer() ? 2 : 1;
@@ -843,8 +843,9 @@ void Parameters::zero(const Some& stored, Index slot) const {
   if (host_gradients()) {
     zero_on_host(stored, slot);
   } else if (!stored.empty()) {
-    // Stage 1 adds up micro-batches in the full buffer and sums it over replicas once.
-    const bool full = stage_ == 1;
+    // Stage 1 adds up micro-batches in the full buffer and sums it over replicas once; so do stages
+    // of a pipeline whose gradients stay whole.
+    const bool full = !two_turns();
     build_.compute(Op::zero, "zero gradients", {},
                    refs_of_layer(stored, full ? &Stored::local : &Stored::gradient, slot));
   }

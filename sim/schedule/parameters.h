@@ -208,8 +208,12 @@ class Parameters {
   [[nodiscard]] std::optional<GroupId> shard_group() const;
   /// True if full gradients are held for two layers in turn (ZeRO 2, 3).
   [[nodiscard]] bool two_turns() const {
-    return stage_ >= 2 && (shards_ > 1 || host_gradients());
+    return stage_ >= 2 && ((shards_ > 1 && !stays_whole()) || host_gradients());
   }
+  /// True if a pipeline's stages keep whole gradients until the last micro-batch, as they keep whole
+  /// weights: FSDP under torch.distributed.pipelining, whose stages set requires_gradient_sync for
+  /// the last backward pass alone.
+  [[nodiscard]] bool stays_whole() const { return !stages_.one() && stage_ == 3 && !reshards_; }
   /// True if gradients leave for host memory layer by layer, where they are summed.
   [[nodiscard]] bool host_gradients() const {
     return host_optimizer_ && stage_ >= 2 && !scenario_.stack().late_gradient_offload;

@@ -419,6 +419,35 @@ TEST_CASE("twice the context ranks halve what is saved") {
   }
 }
 
+// A stage's whole gradients in fp32 and the shard they are summed into; where it reshards the shard
+// alone is held throughout.
+TEST_CASE("stages that do not reshard keep whole gradients and sum them once, others in every pass") {
+  const auto stage = [](bool reshards) {
+    Plan plan = plain(4, 3);
+    plan.pipeline = 2;
+    plan.reshard_after_forward = reshards;
+    Model model = small_llama();
+    model.layers = 4;
+    model.vocab = 0;  // layers alone
+    Scenario scenario = scenario_of(model, Phase::train, plan);
+    scenario.gpus = 8;
+    scenario.workload.global_batch = 2 * 4 * 3;  // three micro-batches
+    return lower(scenario);
+  };
+  Model model = small_llama();
+  const std::int64_t weights = count_parameters(model).attention + count_parameters(model).mlp +
+                               count_parameters(model).norms;
+  for (const bool reshards : {true, false}) {
+    const Program program = stage(reshards);
+    std::int64_t held = 0;
+    const Walk walk(program, 0, [&](const Walk& now, const Instruction&) {
+      held = held == 0 ? now.held(MemoryCategory::gradients) : held;
+    });
+    CHECK(held == 2 * weights * 4 / 4 * (reshards ? 1 : 1 + 4));
+    CHECK(walk.count(Op::reduce_scatter) == (reshards ? 3 : 1) * 2);
+  }
+}
+
 TEST_CASE("gradients are summed over replicas once a step below ZeRO 2, else every micro-batch") {
   const auto reductions = [](int zero) {
     Scenario scenario = scenario_of(small_llama(), Phase::train, plain(4, zero));
