@@ -207,6 +207,9 @@ Price Pricer::gemm(const Instruction& instruction) const {
     price.time += memory_bound(cast_bytes(instruction, a, b), 1.0).time;
   }
   price.time += kernels_.gemm_sum(sum_bytes(instruction));
+  if (instruction.op == Op::grouped_gemm) {
+    price.time += program_.grouped_product * count;
+  }
   return price;
 }
 

@@ -354,6 +354,7 @@ struct Program {
   DataType product_type = DataType::bf16;
   Host host;
   double slowdown = 1.0;   ///< of every kernel: the slowest GPU's speed
+  Seconds grouped_product;  ///< what each member adds to the time of a grouped product
   Bytes framework_memory;  ///< held on every GPU besides tensors (CUDA context, ...)
 
   [[nodiscard]] const Tensor& tensor(TensorId id) const { return tensors[id.index]; }

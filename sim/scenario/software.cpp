@@ -82,6 +82,15 @@ void read_habit(MapReader& root, const char* key, bool& habit, Diagnostics& diag
   reader.finish();
 }
 
+void read_duration(MapReader& root, const char* key, Seconds& habit, Diagnostics& diagnostics) {
+  if (const auto value = root.child(key)) {
+    MapReader reader(*value, key, diagnostics);
+    habit = reader.seconds("value");
+    demand_origin(reader);
+    reader.finish();
+  }
+}
+
 void read_context(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
   if (const auto value = root.child("context")) {
     MapReader reader(*value, "context", diagnostics);
@@ -257,6 +266,7 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_habit(root, "record_streams", profile.record_streams, diagnostics);
   read_habit(root, "gather_buffer", profile.gather_buffer, diagnostics);
   read_memory_reading(root, profile, diagnostics);
+  read_duration(root, "grouped_product", profile.grouped_product, diagnostics);
   read_context(root, profile, diagnostics);
   read_workspaces(root, profile, diagnostics);
   root.finish();

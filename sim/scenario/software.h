@@ -115,6 +115,7 @@ struct SoftwareProfile {
   bool gather_buffer = false;               ///< gathered tokens stand in a buffer of the stack
   MemoryReading memory_reading = MemoryReading::reserved;  ///< what its logs call memory
   bool memory_in_gib = false;               ///< and what they call GB is 2^30 bytes
+  Seconds grouped_product;                  ///< what each member adds to a grouped product
   Bytes context;                            ///< taken from the driver: CUDA context and kernels
   std::vector<LibraryWorkspace> workspaces;
   std::string source_name;                  ///< where it was read, for `inputs`

@@ -57,6 +57,19 @@ TEST_CASE("skipping turns changes nothing when the host sets the pace, the GPU d
   }
 }
 
+TEST_CASE("a grouped product takes longer by what each of its members adds") {
+  const auto grouped = [](double each) {
+    Draft d(1);
+    const TensorId a = d.tensor({32, 512, 1024});
+    const TensorId b = d.tensor({32, 1024, 2048});
+    const TensorId c = d.tensor({32, 512, 2048});
+    d.program.grouped_product = Seconds::of(each);
+    d.add(Op::grouped_gemm, {d.ref(a), d.ref(b)}, {d.ref(c)});
+    return run(d.program);
+  };
+  CHECK_THAT(grouped(9e-6) - grouped(0.0), Catch::Matchers::WithinRel(32 * 9e-6, 1e-6));
+}
+
 TEST_CASE("a host that waits for the GPU adds its own time to the step") {
   Program program = products(8192, 5, 0.0);
   const double before = run(program);
