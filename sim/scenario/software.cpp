@@ -257,7 +257,6 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_habit(root, "keeps_silu", profile.keeps_silu, diagnostics);
   read_habit(root, "mlp_gradient_in_place", profile.mlp_gradient_in_place, diagnostics);
   read_count(root, "norm_copies", profile.norm_copies, diagnostics);
-  read_habit(root, "keeps_rotated_halves", profile.keeps_rotated_halves, diagnostics);
   read_habit(root, "joins_weights", profile.joins_weights, diagnostics);
   read_habit(root, "compute_gradients", profile.compute_gradients, diagnostics);
   read_habit(root, "leaf_gradients", profile.leaf_gradients, diagnostics);

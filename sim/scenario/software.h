@@ -105,7 +105,6 @@ struct SoftwareProfile {
   bool keeps_silu = false;                  ///< gated MLPs keep the gate's activation, too
   bool mlp_gradient_in_place = false;       ///< of the up projection's output, written over it
   std::int64_t norm_copies = 0;             ///< what norms save besides input and output, in theirs
-  bool keeps_rotated_halves = false;        ///< of q and k, and these before they are rotated
   bool leaf_gradients = false;              ///< of a micro-batch, apart from the sums
   bool joins_weights = false;               ///< tensor ranks keep joined copies of layers' weights
   bool compute_gradients = false;           ///< gradients are of the compute type, in measured runs

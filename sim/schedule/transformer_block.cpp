@@ -344,7 +344,7 @@ void TransformerBlock::activate(ProgramBuilder& build, LayerState& state, std::i
 }
 
 // Elements of the compute type per token: silu of the gate; of both norms as many copies as the
-// stack makes; of q and k the heads before they are rotated and their swapped halves.
+// stack makes.
 std::int64_t TransformerBlock::copied_elements() const {
   const SoftwareProfile& stack = scenario_.stack();
   const Model& model = scenario_.model;
@@ -354,9 +354,6 @@ std::int64_t TransformerBlock::copied_elements() const {
   std::int64_t cut = 0;  // over the tensor ranks
   if (stack.keeps_silu && model.gated_mlp && !tiles()) {
     cut += model.ffn;
-  }
-  if (stack.keeps_rotated_halves && model.positions == PositionEmbedding::rope) {
-    cut += 2 * (model.heads + model.kv_heads) * model.head_dim;
   }
   const std::int64_t normed = 2 * stack.norm_copies * model.hidden;
   return cut / shapes_.tensor + (sequence_parallel_ ? normed / shapes_.tensor : normed);
