@@ -135,7 +135,7 @@ void Machine::launch(ActorState& state, Task& task, const Instruction& instructi
     state.host_waits = instruction.waits;
     work = instruction.waits ? Seconds() : instruction.host_time;
   } else if (is_communication(instruction.op)) {
-    work = host.collective;
+    work = host.collective * instruction.launches;
   } else if (instruction.op != Op::allocate && instruction.op != Op::release &&
              instruction.op != Op::wait && !instruction.fused) {
     work = host.launch * instruction.launches;

@@ -252,7 +252,7 @@ Bytes Pricer::cast_bytes(const Instruction& instruction, double a, double b) con
   if (instruction.transpose_a) {
     return Bytes();
   }
-  return Bytes::of(instruction.transpose_b ? a : a + 4.0 * b);
+  return Bytes::of(instruction.transpose_b ? a : a + 4.0 * b * instruction.weight_casts);
 }
 
 // Only the rows that the block's calls cover are combined: read both, write one.

@@ -305,6 +305,7 @@ struct Instruction {
   double scale = 1.0;                ///< loss, softmax_backward
   std::int64_t experts_per_token = 0;  ///< dispatch, combine
   bool full_precision = false;       ///< gemm: in the operands' type, not Program::product_type
+  double weight_casts = 1.0;         ///< gemm: share of its runs that cast B to the product type
   double launches = 1.0;             ///< kernels that the stack launches for it
   double traffic = 1.0;              ///< bytes they move, in bytes that the op must (memory-bound ops)
   Seconds host_time;                 ///< host

@@ -243,6 +243,7 @@ JsonValue settled_plan_json(const Scenario& scenario) {
   JsonValue out = plan_json(scenario.plan);
   out.set("overlap_gradient_reduction", scenario.overlaps_gradient_reduction())
       .set("overlap_parameter_gather", scenario.overlaps_parameter_gather())
+      .set("overlap_tensor_collectives", scenario.overlaps_tensor_collectives())
       .set("reshard_after_forward", scenario.reshards_after_forward())
       .set("prefetch", scenario.prefetch())
       .set("virtual_group", virtual_group_of(scenario.plan, scenario.micro_batches()));

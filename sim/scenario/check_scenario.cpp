@@ -551,6 +551,11 @@ void Checker::check_overlaps() {
   if (plan_.overlap_parameter_gather && (plan_.zero == 0 || plan_.zero == 3)) {
     refuse("overlap_parameter_gather", "1 or 2, which gather updated weights once a step");
   }
+  if (plan_.overlap_tensor_collectives.value_or(false) && !plan_.sequence_parallel) {
+    error("plan.overlap_tensor_collectives", "not-used",
+          "overlap_tensor_collectives is given, but without sequence_parallel nothing is gathered",
+          "write 'sequence_parallel: true', or leave it out");
+  }
   if (plan_.reshard_after_forward && plan_.zero != 3) {
     refuse("reshard_after_forward", "3, which gathers weights for a pass");
   }

@@ -106,6 +106,7 @@ struct Plan {
   // Absent: what the software stack does (SoftwareProfile).
   std::optional<bool> overlap_gradient_reduction = std::nullopt;
   std::optional<bool> overlap_parameter_gather = std::nullopt;
+  std::optional<bool> overlap_tensor_collectives = std::nullopt;
   std::optional<bool> reshard_after_forward = std::nullopt;
   std::optional<std::int64_t> prefetch = std::nullopt;  ///< layers gathered ahead (ZeRO 3)
 
@@ -161,6 +162,10 @@ struct Scenario {
   }
   [[nodiscard]] bool overlaps_parameter_gather() const {
     return plan.overlap_parameter_gather.value_or(stack().overlap_parameter_gather);
+  }
+  [[nodiscard]] bool overlaps_tensor_collectives() const {
+    return plan.overlap_tensor_collectives.value_or(stack().overlap_tensor_collectives) &&
+           plan.sequence_parallel && plan.tensor > 1;
   }
   [[nodiscard]] bool reshards_after_forward() const {
     return plan.reshard_after_forward.value_or(stack().reshard_after_forward && plan.pipeline == 1);

@@ -231,6 +231,9 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_operators(root, profile, diagnostics);
   read_habit(root, "overlap_gradient_reduction", profile.overlap_gradient_reduction, diagnostics);
   read_habit(root, "overlap_parameter_gather", profile.overlap_parameter_gather, diagnostics);
+  read_habit(root, "overlap_tensor_collectives", profile.overlap_tensor_collectives, diagnostics);
+  read_habit(root, "fp8_gathers", profile.fp8_gathers, diagnostics);
+  read_habit(root, "keeps_fp8_weights", profile.keeps_fp8_weights, diagnostics);
   read_habit(root, "reshard_after_forward", profile.reshard_after_forward, diagnostics);
   read_count(root, "prefetch", profile.prefetch, diagnostics);
   read_count(root, "gather_copies", profile.gather_copies, diagnostics);

@@ -78,6 +78,9 @@ struct SoftwareProfile {
   // Habits of the schedule (docs/models/software.md).
   bool overlap_gradient_reduction = true;   ///< behind the last micro-batch's backward pass
   bool overlap_parameter_gather = true;     ///< ZeRO 1: behind the next forward pass
+  bool overlap_tensor_collectives = false;  ///< sequence parallelism: products in pieces beside them
+  bool fp8_gathers = false;                 ///< and what fp8 products gather travels in fp8
+  bool keeps_fp8_weights = false;           ///< fp8: weights are cast in a step's first micro-batch
   bool reshard_after_forward = true;        ///< FSDP: gathered weights are dropped after forward
   std::int64_t prefetch = 1;                ///< ZeRO 3: layers whose weights are gathered ahead
   std::int64_t gather_copies = 0;           ///< ZeRO 3: passes over gathered weights before their use

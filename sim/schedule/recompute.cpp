@@ -116,7 +116,7 @@ void TransformerBlock::restore_up(ProgramBuilder& build, const LayerWeights& wei
   const TensorRef half = kept_half(build, slots, slot);
   build.allocate(state.up);
   build.compute(Op::copy, "restore the gate", {half}, {half_of(state.up, 3, 0)}).fused = true;
-  const TensorRef tokens = gather_tokens(build, "normed_mlp", state.norm_mlp);
+  const TensorRef tokens = gather_operand(build, "normed_mlp", state.norm_mlp);
   build.gemm("up projection", tokens, half_of(weights.up.value, 2, 1), half_of(state.up, 3, 1));
   drop_gathered(build, tokens, state.norm_mlp);
   build.release({half});

@@ -17,13 +17,22 @@ double normal_quantile(double p) {
   return 0.5 * (low + high);
 }
 
-const OperatorHabit* habit_of(const SoftwareProfile& stack, const Instruction& instruction) {
+const OperatorHabit* habit_called(const SoftwareProfile& stack, const std::string& name) {
   for (const OperatorHabit& habit : stack.operators) {
-    if (habit.op == name_of(instruction.op)) {
+    if (habit.op == name) {
       return &habit;
     }
   }
   return nullptr;
+}
+
+// Attention out of separate operators has habits of its own ("attend_unfused"), where a stack says.
+const OperatorHabit* habit_of(const Scenario& scenario, const Instruction& instruction) {
+  const SoftwareProfile& stack = scenario.stack();
+  const std::string name = name_of(instruction.op);
+  const OperatorHabit* own =
+      scenario.attention_kernel == "unfused" ? habit_called(stack, name + "_unfused") : nullptr;
+  return own != nullptr ? own : habit_called(stack, name);
 }
 
 }  // namespace
@@ -46,10 +55,13 @@ void take_habits(const Scenario& scenario, Program& program) {
   // All ranks wait for each other in every layer, so the slowest GPU sets the pace.
   program.slowdown = 1.0 + stack.number(SoftwareNumber::speed_spread) *
                                expected_largest(program.mesh.ranks());
+  const bool caches = scenario.workload.phase == Phase::train && stack.keeps_fp8_weights;
+  const double casts = caches ? 1.0 / static_cast<double>(scenario.micro_batches()) : 1.0;
   for (Instruction& instruction : program.code) {
-    if (const OperatorHabit* habit = habit_of(stack, instruction)) {
-      instruction.launches = habit->launches;
-      instruction.traffic = habit->traffic;
+    instruction.weight_casts *= casts;
+    if (const OperatorHabit* habit = habit_of(scenario, instruction)) {
+      instruction.launches *= habit->launches;
+      instruction.traffic *= habit->traffic;
     }
   }
 }

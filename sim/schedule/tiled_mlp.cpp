@@ -69,8 +69,8 @@ void TransformerBlock::tile_backward(ProgramBuilder& build, const LayerWeights& 
 
 void TransformerBlock::tiled_backward(ProgramBuilder& build, const LayerWeights& weights,
                                       const LayerState& state, TensorRef d, bool fresh) const {
-  const TensorRef d_all = gather_tokens(build, "d_mlp", d);
-  const TensorRef tokens = gather_tokens(build, "normed_mlp", state.norm_mlp);
+  const TensorRef d_all = gather_operand(build, "d_mlp", d);
+  const TensorRef tokens = gather_operand(build, "normed_mlp", state.norm_mlp);
   const TensorRef partial = build.fresh("d_normed_mlp", gathered_spec());
   each_tile(build, "pieces of the MLP backward", [&](const Index& begin, bool first) {
     tile_backward(build, weights, tile_of(tokens, begin), tile_of(partial, begin),

@@ -234,9 +234,8 @@ std::array<TensorRef, 3> TransformerBlock::project_heads(ProgramBuilder& build,
 // From o to the residual stream after attention.
 void TransformerBlock::project_output(ProgramBuilder& build, const LayerWeights& weights,
                                       LayerState& state, std::int64_t slots, Index slot) const {
-  const TensorRef partial = build.fresh("attention_output", gathered_spec());
-  attention_gemm(build, "output projection", state.o, weights.output.value, partial);
-  const TensorRef sum = sum_over_tensor(build, "attention_output", partial);
+  const TensorRef sum = multiply_and_sum(build, "attention_output", "output projection", state.o,
+                                         weights.output.value, true);
   if (drops_) {
     state.attention_mask = build.fresh("attention_dropout_mask", kept(mask_spec(), slots), slot);
   }
@@ -254,10 +253,9 @@ void TransformerBlock::qkv_forward(ProgramBuilder& build, const LayerWeights& we
                     slot);
     return;
   }
-  const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
   const TensorRef qkv = build.fresh("qkv", qkv_spec());
-  attention_gemm(build, "qkv projection", tokens, weights.qkv.value, qkv);
-  drop_gathered(build, tokens, state.norm_attention);
+  multiply_gathered(build, {"normed_attention", "qkv projection", state.norm_attention,
+                            weights.qkv.value, qkv, false, true}, false);
   build.compute(Op::split_qkv, "split q, k, v", {qkv}, {heads.q, heads.k, heads.v});
   build.release({qkv});
   if (scenario_.model.positions == PositionEmbedding::rope) {
@@ -293,22 +291,22 @@ void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& we
                                    LayerState& state, TensorRef output, std::int64_t slots,
                                    Index slot) const {
   norm_middle(build, weights, state, slots, slot);
-  const TensorRef tokens = gather_tokens(build, "normed_mlp", state.norm_mlp);
-  TensorRef partial;
+  TensorRef sum;
   if (tiles()) {
+    const TensorRef tokens = gather_operand(build, "normed_mlp", state.norm_mlp);
     hold_copies(build, state, slots, slot);
-    partial = build.fresh("mlp_output", gathered_spec());
+    const TensorRef partial = build.fresh("mlp_output", gathered_spec());
     tiled_forward(build, weights, tokens, partial);
     drop_gathered(build, tokens, state.norm_mlp);
+    sum = sum_over_tensor(build, "mlp_output", partial);
   } else {
     state.up = build.fresh("mlp_up", kept(up_spec(), slots), slot);
-    build.gemm("up projection", tokens, weights.up.value, state.up);
-    drop_gathered(build, tokens, state.norm_mlp);
+    multiply_gathered(
+        build, {"normed_mlp", "up projection", state.norm_mlp, weights.up.value, state.up}, false);
     activate(build, state, slots, slot);
-    partial = build.fresh("mlp_output", gathered_spec());
-    build.gemm("down projection", state.activation, weights.down.value, partial);
+    sum = multiply_and_sum(build, "mlp_output", "down projection", state.activation,
+                           weights.down.value);
   }
-  const TensorRef sum = sum_over_tensor(build, "mlp_output", partial);
   if (drops_) {
     state.mlp_mask = build.fresh("mlp_dropout_mask", kept(mask_spec(), slots), slot);
   }
@@ -459,9 +457,9 @@ TensorRef TransformerBlock::activation_backward(ProgramBuilder& build, TensorRef
 
 void TransformerBlock::mlp_backward(ProgramBuilder& build, const LayerWeights& weights,
                                     const LayerState& state, TensorRef d, bool fresh) const {
-  const TensorRef d_all = gather_tokens(build, "d_mlp", d);
   const TensorRef d_activation = build.fresh("d_mlp_activation", activation_spec());
-  build.gemm("down projection dgrad", d_all, weights.down.value, d_activation, false, true);
+  const TensorRef d_all = multiply_gathered(
+      build, {"d_mlp", "down projection dgrad", d, weights.down.value, d_activation, true}, true);
   build.gemm("down projection wgrad", state.activation, d_all, weights.down.gradient, true, false,
              !fresh);
   drop_gathered(build, d_all, d);
@@ -470,7 +468,7 @@ void TransformerBlock::mlp_backward(ProgramBuilder& build, const LayerWeights& w
   release_copies(build, state);
   const TensorRef partial = build.fresh("d_normed_mlp", gathered_spec());
   // The input is gathered again, for wgrad, while dgrad runs; dgrad's sum travels during wgrad.
-  const TensorRef tokens = gather_tokens(build, "normed_mlp", state.norm_mlp);
+  const TensorRef tokens = gather_operand(build, "normed_mlp", state.norm_mlp);
   build.gemm("up projection dgrad", d_up, weights.up.value, partial, false, true);
   const TensorRef d_norm = sum_over_tensor(build, "d_normed_mlp", partial);
   build.gemm("up projection wgrad", tokens, d_up, weights.up.gradient, true, false, !fresh);
@@ -531,7 +529,7 @@ TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerWeigh
                 {d_qkv});
   build.release({gradients.q, gradients.k, gradients.v});
   const TensorRef partial = build.fresh("d_normed_attention", gathered_spec());
-  const TensorRef tokens = gather_tokens(build, "normed_attention", state.norm_attention);
+  const TensorRef tokens = gather_operand(build, "normed_attention", state.norm_attention);
   attention_gemm(build, "qkv projection dgrad", d_qkv, weights.qkv.value, partial, false, true);
   const TensorRef d_norm = sum_over_tensor(build, "d_normed_attention", partial);
   attention_gemm(build, "qkv projection wgrad", tokens, d_qkv, weights.qkv.gradient, true, false,
@@ -550,10 +548,11 @@ void TransformerBlock::attention_backward(ProgramBuilder& build, const LayerWeig
     attention_.recompute(build, state.attention);
     build.part(before);
   }
-  const TensorRef d_all = gather_tokens(build, "d_attention", d);
   const TensorRef d_o =
       build.fresh("d_o", shapes_.heads_spec(shapes_.heads, shapes_.value_dim));
-  attention_gemm(build, "output projection dgrad", d_all, weights.output.value, d_o, false, true);
+  const TensorRef d_all = multiply_gathered(
+      build,
+      {"d_attention", "output projection dgrad", d, weights.output.value, d_o, true, true}, true);
   attention_gemm(build, "output projection wgrad", state.o, d_all, weights.output.gradient, true,
                  false, !fresh);
   drop_gathered(build, d_all, d);

@@ -150,6 +150,29 @@ class TransformerBlock {
   [[nodiscard]] TensorRef kept_half(ProgramBuilder& build, std::int64_t slots, Index slot) const;
   void restore_up(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
                   std::int64_t slots, Index slot) const;
+  // Products beside the collectives that feed or follow them, in sim/schedule/tensor_overlap.cpp.
+  struct Product {
+    std::string name;   ///< of what is gathered
+    std::string label;  ///< of the product
+    TensorRef a;        ///< this rank's tokens; all tokens are multiplied
+    TensorRef weight, c;
+    bool transposed = false;  ///< the weight is
+    bool attention = false;   ///< of attention's projections, as attention_gemm()
+  };
+  [[nodiscard]] bool overlaps() const;
+  TensorRef as_gathered(ProgramBuilder& build, const std::string& name, TensorRef x) const;
+  TensorRef gather_operand(ProgramBuilder& build, const std::string& name, TensorRef x) const;
+  [[nodiscard]] TensorRef tokens_of(TensorRef whole, Index rank) const;
+  TensorRef shard_buffer(ProgramBuilder& build, const std::string& name, DataType type,
+                         std::int64_t slots) const;
+  void pass_on(ProgramBuilder& build, const std::string& label, TensorRef from, TensorRef to,
+               int shift) const;
+  /// C from all tokens of A. Returns these if it `keeps` them, for drop_gathered(); else A.
+  TensorRef multiply_gathered(ProgramBuilder& build, const Product& product, bool keeps) const;
+  /// The product's sum over the tensor ranks in the stream's layout.
+  TensorRef multiply_and_sum(ProgramBuilder& build, const std::string& name,
+                             const std::string& label, TensorRef a, TensorRef weight,
+                             bool attention = false) const;
   void fill_cache(ProgramBuilder& build, TensorRef k, TensorRef v, Index layer) const;
   void mlp_forward(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
                    TensorRef output, std::int64_t slots, Index slot) const;

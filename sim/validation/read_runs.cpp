@@ -165,6 +165,9 @@ void read_overlap(const std::string& said, Plan& plan) {
     return;
   }
   const bool overlaps = said != "none";
+  if (!overlaps || contains(said, "tp")) {
+    plan.overlap_tensor_collectives = overlaps && plan.sequence_parallel;
+  }
   if (plan.zero <= 1) {
     plan.overlap_gradient_reduction = overlaps;
   }
@@ -258,6 +261,9 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
     run.draft->software = fused;
   }
   read_overlap(look.text("overlap"), run.draft->plan);
+  if (look.flag("async_tp")) {
+    run.draft->plan.overlap_tensor_collectives = run.draft->plan.sequence_parallel;
+  }
   const std::string mode = look.text("precision_mode");
   const bool by_habit = mode.empty() && find_software(run.draft->software)->compute_gradients;
   if (mode == "pure_bf16" || mode == "bf16_gradients" || by_habit) {

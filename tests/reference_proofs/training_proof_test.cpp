@@ -354,6 +354,27 @@ TEST_CASE("weights taken out of buffers and gradients put in order or cast train
   }
 }
 
+TEST_CASE("products in pieces beside gathers and sums of tokens train the same model") {
+  for (const std::int64_t tensor : {2, 4}) {
+    for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+      for (const DataType compute : {DataType::bf16, DataType::fp8}) {
+        const std::int64_t data = tensor == 2 ? 2 : 1;
+        Plan plan = with(plan_of(M::ring, 2, 1), tensor, true, data);
+        plan.zero = tensor == 2 ? 3 : 1;
+        plan.recompute = recompute;
+        plan.overlap_tensor_collectives = true;
+        Scenario scenario = training(tiny(8, 4), plan, 32, 2);
+        scenario.workload.micro_batch = 2;
+        scenario.workload.global_batch = 2 * 2 * data;
+        scenario.precision.compute = compute;
+        scenario.software = "nemo";
+        require_proven(scenario);
+        require_proven(scenario, ExecutionOrder::any_legal, 17);
+      }
+    }
+  }
+}
+
 TEST_CASE("all kinds of parallelism together train the same model") {
   for (const int zero : {0, 1, 2, 3}) {
     for (const InnerPlacement inner : {InnerPlacement::ulysses, InnerPlacement::ring}) {

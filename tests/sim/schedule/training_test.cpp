@@ -232,6 +232,57 @@ TEST_CASE("Megatron sequence parallelism gathers 6 and scatters 4 times per laye
   CHECK(walk.sent(Op::reduce_scatter, Stream::tensor) == (3 * 4 + 2) * share);
 }
 
+// Of 6 gathers and 4 scatters, 4 and 2 feed or follow a product that waits for them; two gathers run
+// beside a data gradient and two scatters beside a weight gradient anyway. In pieces the same bytes
+// travel in 3 (t - 1) hops of gathers, two of them forward, and as many of sums.
+TEST_CASE("products in pieces send the same bytes in hops, and gather what no product waits for") {
+  Plan plan;
+  plan.tensor = 4;
+  plan.sequence_parallel = true;
+  const Walk whole = walk_training(small_llama(), plan);
+  plan.overlap_tensor_collectives = true;
+  const Walk pieces = walk_training(small_llama(), plan);
+  const std::int64_t layers = 3;
+  CHECK(whole.count(Op::all_gather) - pieces.count(Op::all_gather) == 4 * layers);
+  CHECK(whole.count(Op::reduce_scatter) - pieces.count(Op::reduce_scatter) == 2 * layers);
+  CHECK(pieces.count(Op::send_receive) == (4 + 2) * 3 * layers);
+  const auto sent = [](const Walk& walk) {
+    return walk.sent(Op::all_gather, Stream::tensor) + walk.sent(Op::reduce_scatter, Stream::tensor) +
+           walk.sent(Op::send_receive, Stream::tensor);
+  };
+  CHECK(sent(pieces) == sent(whole));
+}
+
+TEST_CASE("what fp8 products gather travels in fp8 where the stack casts first") {
+  Plan plan;
+  plan.tensor = 4;
+  plan.sequence_parallel = true;
+  const auto gathered = [&](const char* stack) {
+    Scenario scenario = scenario_of(small_llama(), Phase::train, plan);
+    scenario.precision.compute = DataType::fp8;
+    scenario.software = stack;
+    return Walk(lower(scenario)).sent(Op::all_gather, Stream::tensor);
+  };
+  const std::int64_t stream = 2 * 64 * 32 * 2;  // batch, tokens, hidden, bytes
+  const std::int64_t saved = 3 * 6 * stream * 3 / 4 / 2;  // of 6 gathers in each of 3 layers, half
+  CHECK(gathered("ideal") - gathered("megatron") == saved);
+}
+
+TEST_CASE("weights are cast to fp8 once a step by stacks that keep them, else in each micro-batch") {
+  Scenario scenario = scenario_of(small_llama(), Phase::train, Plan());
+  scenario.precision.compute = DataType::fp8;
+  scenario.workload.global_batch = 2 * 4;  // four micro-batches
+  const auto casts = [&](const char* stack) {
+    scenario.software = stack;
+    const Program program = lower(scenario);
+    const auto found = std::find_if(program.code.begin(), program.code.end(),
+                                    [](const Instruction& each) { return each.op == Op::gemm; });
+    return found->weight_casts;
+  };
+  CHECK(casts("ideal") == 1.0);
+  CHECK(casts("megatron") == 0.25);
+}
+
 TEST_CASE("tensor parallelism alone sums 4 times per layer, twice each way") {
   // arXiv 1909.08053, section 3; besides, the embedding's output and the head's input gradient.
   Plan plan;
