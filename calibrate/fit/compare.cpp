@@ -59,7 +59,7 @@ struct Sweep {
 
 std::vector<double> floors_of(const Measurements& measurements) {
   std::vector<double> floors(measurements.sweeps.size(), INFINITY);
-  for (const Measurement& row : measurements.rows) {
+  for (const FitMeasurement& row : measurements.rows) {
     floors[row.sweep] = std::min(floors[row.sweep], row.time.value());
   }
   return floors;
@@ -89,7 +89,7 @@ class Foreteller {
   };
 
   /// Nothing for groups that the cluster lacks, and for sizes beyond the group's table.
-  [[nodiscard]] std::optional<Answer> foretell(const Measurement& row) const {
+  [[nodiscard]] std::optional<Answer> foretell(const FitMeasurement& row) const {
     const auto gpus = group_members(cluster_, row.group);
     if (!gpus) {
       return std::nullopt;
@@ -122,7 +122,7 @@ std::vector<SweepError> compare_with_measurements(const Cluster& cluster,
   const Foreteller foreteller(cluster, profile);
   const std::vector<double> floors = floors_of(measurements);
   std::map<std::size_t, Sweep> by_sweep;
-  for (const Measurement& row : measurements.rows) {
+  for (const FitMeasurement& row : measurements.rows) {
     if (const auto answer = foreteller.foretell(row)) {
       Sweep& sweep = by_sweep[row.sweep];
       sweep.has_table = answer->table != nullptr;
@@ -146,7 +146,7 @@ std::vector<TableVerdict> judge_tables(const Cluster& cluster, const TransportPr
   const Foreteller foreteller(cluster, profile);
   const std::vector<double> floors = floors_of(measurements);
   std::vector<std::array<Errors, size_bands>> errors(profile.tables.size());
-  for (const Measurement& row : measurements.rows) {
+  for (const FitMeasurement& row : measurements.rows) {
     const auto answer = foreteller.foretell(row);
     if (answer && answer->table != nullptr) {
       const auto index = static_cast<std::size_t>(answer->table - profile.tables.data());

@@ -106,7 +106,7 @@ void fit_memory_files(Session& session, Diagnostics& diagnostics) {
   session.memory_share = session.profile.memory_efficiency;
   session.memory_launch = session.profile.memory_launch;
   for (const SourcePtr& source : files_named(session, "memory_bound", diagnostics)) {
-    const std::vector<MemoryRow> rows = read_memory_rows(source, session.command.memory, diagnostics);
+    const std::vector<StreamRow> rows = read_memory_rows(source, session.command.memory, diagnostics);
     const auto fit = fit_memory(session.device, rows);
     if (!fit) {
       refuse(session, "memory_bound", rows.size());

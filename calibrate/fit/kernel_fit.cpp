@@ -27,7 +27,7 @@ double memory_seconds(const Device& device, const Eigen::VectorXd& logs, double 
 }
 
 MemoryModel memory_model(const Device& device, double launch_seconds,
-                         const std::vector<MemoryRow>& rows) {
+                         const std::vector<StreamRow>& rows) {
   RegressionProblem problem;
   const auto size = static_cast<Eigen::Index>(rows.size());
   problem.predict = [&](const Eigen::VectorXd& logs) {
@@ -59,12 +59,12 @@ FitError error_of(const std::vector<double>& predicted_over_measured) {
           sizes.empty() ? 0.0 : quantile(sizes, 0.9)};
 }
 
-std::optional<MemoryFit> fit_memory(const Device& device, const std::vector<MemoryRow>& rows) {
+std::optional<MemoryFit> fit_memory(const Device& device, const std::vector<StreamRow>& rows) {
   // What the L2 cache may hold runs at the cache's rate when it is read again and again, which a
   // training step does not do; what is tiny tells the launch.
-  std::vector<MemoryRow> streams;
+  std::vector<StreamRow> streams;
   std::vector<double> launches;
-  for (const MemoryRow& row : rows) {
+  for (const StreamRow& row : rows) {
     if (row.bytes > 2.0 * device.l2_cache.value()) {
       streams.push_back(row);
     } else if (row.bytes < tiny_bytes) {
@@ -76,22 +76,22 @@ std::optional<MemoryFit> fit_memory(const Device& device, const std::vector<Memo
     return std::nullopt;
   }
   const std::vector<int> fold_of_row =
-      folds_of(streams, [](const MemoryRow& row) { return row.width; }, families);
+      folds_of(streams, [](const StreamRow& row) { return row.width; }, families);
   if (families < least_families) {
     return std::nullopt;
   }
-  Study<MemoryRow, MemoryModel> study;
-  study.fit = [&](const std::vector<MemoryRow>& training) {
+  Study<StreamRow, MemoryModel> study;
+  study.fit = [&](const std::vector<StreamRow>& training) {
     return memory_model(device, median(launches), training);
   };
-  study.predict = [&](const MemoryModel& model, const MemoryRow& row) {
+  study.predict = [&](const MemoryModel& model, const StreamRow& row) {
     return memory_seconds(device, model.logs, row.bytes);
   };
   const MemoryModel model = study.fit(streams);
   MemoryFit fit;
   fit.launch = Seconds::of(std::exp(model.logs[0]));
   fit.efficiency = std::min(1.0, std::exp(model.logs[1]));
-  fit.largest = range_of(streams, [](const MemoryRow& row) { return row.bytes; }).high;
+  fit.largest = range_of(streams, [](const StreamRow& row) { return row.bytes; }).high;
   fit.ramp = Seconds::of(std::exp(model.logs[2]));
   fit.report.names = {"launch", "efficiency", "ramp"};
   fit.report.parameters = model.logs;

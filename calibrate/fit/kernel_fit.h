@@ -53,7 +53,7 @@ struct MemoryFit {
 };
 /// The launch from rows below 64 KiB, the share from rows of more than twice the L2 cache; those
 /// between run at the cache's rate and are left out. The report is of the large ones.
-std::optional<MemoryFit> fit_memory(const Device& device, const std::vector<MemoryRow>& rows);
+std::optional<MemoryFit> fit_memory(const Device& device, const std::vector<StreamRow>& rows);
 
 struct AttentionFit {
   AttentionCurve curve;

@@ -78,12 +78,12 @@ std::vector<AttentionRow> read_attention_rows(const SourcePtr& source, const Row
   return rows;
 }
 
-std::vector<MemoryRow> read_memory_rows(const SourcePtr& source, const std::string& from,
+std::vector<StreamRow> read_memory_rows(const SourcePtr& source, const std::string& from,
                                         Diagnostics& diagnostics) {
   CsvFile file(source, {"k", "min_traffic_bytes", "latency_us", "flag"}, diagnostics);
-  std::vector<MemoryRow> rows;
+  std::vector<StreamRow> rows;
   for_each_row(file, {"", from}, "operation", [&](const Cells& cells, std::size_t line) {
-    const MemoryRow row{file.number(cells, line, "min_traffic_bytes"),
+    const StreamRow row{file.number(cells, line, "min_traffic_bytes"),
                         file.number(cells, line, "k"),
                         file.number(cells, line, "latency_us") * microsecond};
     if (row.bytes > 0.0 && row.seconds > 0.0) {

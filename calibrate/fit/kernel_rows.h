@@ -20,7 +20,7 @@ struct AttentionRow {
   double seconds = 0.0;
 };
 
-struct MemoryRow {
+struct StreamRow {
   double bytes = 0.0;
   double width = 0.0;  ///< elements of a row: shapes of one width are one family
   double seconds = 0.0;
@@ -47,7 +47,7 @@ std::vector<AttentionRow> read_attention_rows(const SourcePtr& source, const Row
 
 /// Rows of memory_bound.csv: k, min_traffic_bytes, latency_us, source, flag. `from`: the cell in
 /// source, or empty for any.
-std::vector<MemoryRow> read_memory_rows(const SourcePtr& source, const std::string& from,
+std::vector<StreamRow> read_memory_rows(const SourcePtr& source, const std::string& from,
                                         Diagnostics& diagnostics);
 
 }  // namespace longhaul

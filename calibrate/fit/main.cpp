@@ -144,7 +144,7 @@ std::string run_tables(const Arguments& arguments, Diagnostics& diagnostics) {
     }
   }
   const Measurements measurements = read_files(arguments, diagnostics);
-  for (const Measurement& row : measurements.rows) {
+  for (const FitMeasurement& row : measurements.rows) {
     if (row.group.nodes > 1 && options.fabric == "none") {
       diagnostics.error({}, "no-fabric", "groups on several nodes need --fabric",
                         "write --fabric infiniband, or the technology that it was");

@@ -19,7 +19,7 @@ struct GroupShape {
 };
 
 /// One collective of one size; `bytes` as CollectiveRequest and nccl-tests count them.
-struct Measurement {
+struct FitMeasurement {
   CollectiveKind kind = CollectiveKind::all_gather;
   GroupShape group;
   Bytes bytes;
@@ -30,7 +30,7 @@ struct Measurement {
 /// Rows of any number of files. A sweep is one collective on one group in one file: all its
 /// repetitions and data types, since they are no independent evidence.
 struct Measurements {
-  std::vector<Measurement> rows;
+  std::vector<FitMeasurement> rows;
   std::vector<std::string> sweeps;          ///< names
   std::vector<std::string> left_out;        ///< what was read but not taken, in words
   std::size_t add_sweep(std::string name);  ///< its index; known names are found again

@@ -77,7 +77,7 @@ std::string medium_of(const Cluster& cluster, const std::vector<GpuId>& gpus) {
 
 // A measurement with the GPUs it is of.
 struct Point {
-  Measurement row;
+  FitMeasurement row;
   std::vector<GpuId> gpus;
   [[nodiscard]] CollectiveRequest request() const { return {row.kind, gpus, row.bytes}; }
 };
@@ -94,7 +94,7 @@ Sorted sort_by_kind(const Cluster& cluster, const TransportProfile& profile,
                     const Measurements& measurements) {
   Sorted sorted;
   const TransportCosts costs(cluster, std::make_shared<const TransportProfile>(profile));
-  for (const Measurement& row : measurements.rows) {
+  for (const FitMeasurement& row : measurements.rows) {
     const auto gpus = group_members(cluster, row.group);
     if (!gpus) {
       sorted.refusals.insert(fmt::format("{}: the cluster has no {} nodes of {} GPUs",
@@ -178,7 +178,7 @@ class KindFit {
     }
     Eigen::VectorXd result(static_cast<Eigen::Index>(points.size()));
     for (std::size_t i = 0; i < points.size(); ++i) {
-      const Measurement& row = points[i].row;
+      const FitMeasurement& row = points[i].row;
       result[static_cast<Eigen::Index>(i)] =
           1.0 / std::sqrt(repetitions.at({row.sweep, row.bytes.value()}));
     }

@@ -65,7 +65,7 @@ std::optional<CollectiveKind> find_operation(const std::string& word) {
 }
 
 // The printed bus bandwidth has few digits for small sizes: what it says only counts above 1 GB/s.
-bool bus_bandwidth_agrees(const CsvFile& file, const Cells& cells, const Measurement& row) {
+bool bus_bandwidth_agrees(const CsvFile& file, const Cells& cells, const FitMeasurement& row) {
   const Parsed<double> printed = parse_number(file.text(cells, "bus_bandwidth_gb_per_s"));
   if (!printed.ok() || printed.value < 1.0) {
     return true;
@@ -80,7 +80,7 @@ GroupShape shape_of(int gpus, int per_node) {
   return one ? GroupShape{gpus, gpus, 1} : GroupShape{gpus, per_node, gpus / per_node};
 }
 
-std::optional<Measurement> read_row(CsvFile& file, std::size_t line, const Cells& cells,
+std::optional<FitMeasurement> read_row(CsvFile& file, std::size_t line, const Cells& cells,
                                     const CsvOptions& options, Diagnostics& diagnostics) {
   const auto kind = find_operation(file.text(cells, "operation"));
   const double count = file.number(cells, line, "gpus");
@@ -91,7 +91,7 @@ std::optional<Measurement> read_row(CsvFile& file, std::size_t line, const Cells
     return std::nullopt;
   }
   const int gpus = static_cast<int>(count);
-  Measurement row{kind.value_or(CollectiveKind::all_gather), shape_of(gpus, options.gpus_per_node),
+  FitMeasurement row{kind.value_or(CollectiveKind::all_gather), shape_of(gpus, options.gpus_per_node),
                   Bytes::of(file.number(cells, line, "message_bytes")),
                   Seconds::of(file.number(cells, line, "latency_us") * 1e-6)};
   if (!kind) {

@@ -42,7 +42,7 @@ std::optional<Columns> find_columns(MapReader& reader, Diagnostics& diagnostics)
 }
 
 // Appends a row; nothing for rows of zero bytes.
-void read_row(const YamlValue& item, const Columns& columns, Measurement row, Measurements& result,
+void read_row(const YamlValue& item, const Columns& columns, FitMeasurement row, Measurements& result,
               Diagnostics& diagnostics) {
   const auto cells = item.items();
   if (cells.size() != columns.count) {
@@ -75,7 +75,7 @@ void read_measured_sweep(const SourcePtr& source, Measurements& result, Diagnost
   MapReader reader(*document, "sweep", diagnostics);
   const std::string id = reader.text("id");
   const std::size_t word = reader.choice("collective", sweep_words);
-  Measurement row;
+  FitMeasurement row;
   row.group.gpus = static_cast<int>(reader.integer("gpus", {1, 1 << 20}));
   row.group.nodes = static_cast<int>(reader.integer("nodes", {1, 1 << 20}, 1));
   row.group.gpus_per_node = row.group.gpus / row.group.nodes;

@@ -138,7 +138,7 @@ std::string write_table(const CollectiveTable& table) {
 std::vector<CollectiveTable> make_tables(const Measurements& measurements,
                                          const TableOptions& options) {
   std::map<std::pair<CollectiveKind, GroupShape>, TimesBySize> groups;
-  for (const Measurement& row : measurements.rows) {
+  for (const FitMeasurement& row : measurements.rows) {
     groups[{row.kind, row.group}][row.bytes.value()].push_back(row.time.value());
   }
   std::vector<CollectiveTable> tables;

@@ -192,7 +192,7 @@ double reached_share(const Medium& medium, const Course& course) {
 }
 
 Duration duration_of(const TransportProfile& profile, const Cluster& cluster,
-                     const Placement& placement, const Course& course, const Traffic& traffic,
+                     const Placement& placement, const Course& course, const FlowPattern& traffic,
                      Loads& loads) {
   const char* inside = inside_name(placement.inside);
   const Medium& medium =
@@ -240,7 +240,7 @@ double spread_of(const TransportProfile& profile, const Placement& placement, By
   return spread[bytes.value() < mebi ? 0 : bytes.value() < 16.0 * mebi ? 1 : 2];
 }
 
-Traffic traffic_of(const Cluster& cluster, const CollectiveRequest& request,
+FlowPattern traffic_of(const Cluster& cluster, const CollectiveRequest& request,
                    const Placement& placement, NcclAlgorithm algorithm) {
   switch (request.kind) {
     case CollectiveKind::all_to_all: return pairwise_traffic(cluster, request, placement);
@@ -279,7 +279,7 @@ CollectivePlan TransportCosts::plan(const CollectiveRequest& request) const {
     plan.sms_held = course.channels;
   }
   plan.protocol = name_of(course.protocol);
-  Traffic traffic = traffic_of(cluster_, request, placement, course.algorithm);
+  FlowPattern traffic = traffic_of(cluster_, request, placement, course.algorithm);
   Loads loads;
   const Duration duration = duration_of(*profile_, cluster_, placement, course, traffic, loads);
   plan.flows = std::move(traffic.flows);

@@ -9,7 +9,7 @@ namespace longhaul {
 
 namespace {
 
-void add_flow(const Cluster& cluster, Traffic& traffic, GpuId from, GpuId to, double bytes) {
+void add_flow(const Cluster& cluster, FlowPattern& traffic, GpuId from, GpuId to, double bytes) {
   PlannedFlow flow;
   flow.links = cluster.route(from, to).links;
   flow.bytes = Bytes::of(bytes);
@@ -18,7 +18,7 @@ void add_flow(const Cluster& cluster, Traffic& traffic, GpuId from, GpuId to, do
 
 // Every member passes `bytes` on to the next in the node. Where all pairs have links of their own,
 // NCCL's rings and trees take the members in different orders and so use them all alike.
-void pass_within(const Cluster& cluster, Traffic& traffic, const Placement& placement,
+void pass_within(const Cluster& cluster, FlowPattern& traffic, const Placement& placement,
                  const std::vector<GpuId>& members, double bytes, bool closed) {
   const std::size_t k = members.size();
   for (std::size_t i = 0; i < k; ++i) {
@@ -34,7 +34,7 @@ void pass_within(const Cluster& cluster, Traffic& traffic, const Placement& plac
 }
 
 // Every node passes `bytes` on to the next, over the NICs of its members in equal parts.
-void pass_between(const Cluster& cluster, Traffic& traffic, const Placement& placement,
+void pass_between(const Cluster& cluster, FlowPattern& traffic, const Placement& placement,
                   double bytes) {
   const std::size_t nodes = placement.nodes.size();
   for (std::size_t node = 0; node < nodes; ++node) {
@@ -61,7 +61,7 @@ double depth_of(const Placement& placement) {
 // A GPU passes all but its own piece to its neighbour; with several nodes the ring leaves a node
 // once for every k pieces, so that the last of the node passes nothing within it. NCCL has one ring
 // per NIC, each leaving from another member.
-Traffic ring_traffic(const Cluster& cluster, const CollectiveRequest& request,
+FlowPattern ring_traffic(const Cluster& cluster, const CollectiveRequest& request,
                      const Placement& placement) {
   const double n = placement.gpus;
   const double nodes = placement.node_count();
@@ -71,7 +71,7 @@ Traffic ring_traffic(const Cluster& cluster, const CollectiveRequest& request,
   const double passed = request.kind == CollectiveKind::broadcast ? 1.0 : turns * (n - 1.0) / n;
   const double carried = request.bytes.value() * passed;
   const bool spread = placement.even;
-  Traffic traffic;
+  FlowPattern traffic;
   for (const auto& members : placement.nodes) {
     const double share = placement.over_network && spread ? (k - 1.0) / k : 1.0;
     pass_within(cluster, traffic, placement, members, carried * share,
@@ -90,11 +90,11 @@ Traffic ring_traffic(const Cluster& cluster, const CollectiveRequest& request,
 // Sums go up a chain of the node's members and up a tree of nodes, results come down: 2B (k-1)/k
 // per GPU within the node. Two trees share the data, so that a node is a leaf in one of them and
 // sends 2B (N-1)/N on average: half of a ring's between two nodes.
-Traffic tree_traffic(const Cluster& cluster, const CollectiveRequest& request,
+FlowPattern tree_traffic(const Cluster& cluster, const CollectiveRequest& request,
                      const Placement& placement) {
   const double k = placement.per_node();
   const double nodes = placement.node_count();
-  Traffic traffic;
+  FlowPattern traffic;
   for (const auto& members : placement.nodes) {
     pass_within(cluster, traffic, placement, members, 2.0 * request.bytes.value() * (k - 1.0) / k,
                 true);
@@ -108,10 +108,10 @@ Traffic tree_traffic(const Cluster& cluster, const CollectiveRequest& request,
 }
 
 // Every GPU sends its buffer to the switch once and receives the sum once.
-Traffic in_switch_traffic(const Cluster& cluster, const CollectiveRequest& request,
+FlowPattern in_switch_traffic(const Cluster& cluster, const CollectiveRequest& request,
                           const Placement& placement) {
   const double nodes = placement.node_count();
-  Traffic traffic;
+  FlowPattern traffic;
   for (const auto& members : placement.nodes) {
     pass_within(cluster, traffic, placement, members, request.bytes.value(), true);
   }
@@ -123,13 +123,13 @@ Traffic in_switch_traffic(const Cluster& cluster, const CollectiveRequest& reque
   return traffic;
 }
 
-Traffic pairwise_traffic(const Cluster& cluster, const CollectiveRequest& request,
+FlowPattern pairwise_traffic(const Cluster& cluster, const CollectiveRequest& request,
                          const Placement& placement) {
   const std::size_t n = request.gpus.size();
   const double equal = request.bytes.value() / static_cast<double>(n);
   check(request.pieces.empty() || request.pieces.size() == n * n,
         "an all-to-all-v has a piece for every pair");
-  Traffic traffic;
+  FlowPattern traffic;
   traffic.flows.reserve(n * (n - 1));
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t step = 1; step < n; ++step) {
@@ -147,9 +147,9 @@ Traffic pairwise_traffic(const Cluster& cluster, const CollectiveRequest& reques
   return traffic;
 }
 
-Traffic message_traffic(const Cluster& cluster, const CollectiveRequest& request) {
+FlowPattern message_traffic(const Cluster& cluster, const CollectiveRequest& request) {
   check(request.gpus.size() == 2, "a message has a sender and a receiver");
-  Traffic traffic;
+  FlowPattern traffic;
   add_flow(cluster, traffic, request.gpus[0], request.gpus[1], request.bytes.value());
   const bool network =
       cluster.route(request.gpus[0], request.gpus[1]).path_class == PathClass::network;

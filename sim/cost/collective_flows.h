@@ -10,7 +10,7 @@
 namespace longhaul {
 
 /// What flows, and how often data changes hands one after the other.
-struct Traffic {
+struct FlowPattern {
   std::vector<PlannedFlow> flows;  ///< links and bytes only
   double own = 0.0;                ///< a GPU's own piece, which it copies, over what it sends
   double steps = 0.0;              ///< within a node
@@ -18,16 +18,16 @@ struct Traffic {
 };
 
 /// A ring; all its channels at once, as a fluid.
-Traffic ring_traffic(const Cluster& cluster, const CollectiveRequest& request,
+FlowPattern ring_traffic(const Cluster& cluster, const CollectiveRequest& request,
                      const Placement& placement);
 /// An all-reduce by trees.
-Traffic tree_traffic(const Cluster& cluster, const CollectiveRequest& request,
+FlowPattern tree_traffic(const Cluster& cluster, const CollectiveRequest& request,
                      const Placement& placement);
 /// An all-reduce in the NVSwitches, with trees between nodes.
-Traffic in_switch_traffic(const Cluster& cluster, const CollectiveRequest& request,
+FlowPattern in_switch_traffic(const Cluster& cluster, const CollectiveRequest& request,
                           const Placement& placement);
-Traffic pairwise_traffic(const Cluster& cluster, const CollectiveRequest& request,
+FlowPattern pairwise_traffic(const Cluster& cluster, const CollectiveRequest& request,
                          const Placement& placement);
-Traffic message_traffic(const Cluster& cluster, const CollectiveRequest& request);
+FlowPattern message_traffic(const Cluster& cluster, const CollectiveRequest& request);
 
 }  // namespace longhaul

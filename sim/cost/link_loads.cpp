@@ -26,7 +26,7 @@ Role role_of(LinkKind kind, bool network, bool host) {
 }
 
 // One entry for every link of every flow, in the order of the flows.
-std::vector<LinkLoad> all_crossings(const Cluster& cluster, const Traffic& traffic) {
+std::vector<LinkLoad> all_crossings(const Cluster& cluster, const FlowPattern& traffic) {
   const auto links = cluster.links();
   std::vector<LinkLoad> crossings;
   for (const PlannedFlow& flow : traffic.flows) {
@@ -94,7 +94,7 @@ double usable_share(const TransportProfile& profile, LinkKind kind) {
   return profile.links.cpu_bus;
 }
 
-Loads loads_of(const TransportProfile& profile, const Cluster& cluster, const Traffic& traffic,
+Loads loads_of(const TransportProfile& profile, const Cluster& cluster, const FlowPattern& traffic,
                const Reach& reach) {
   const auto links = cluster.links();
   // Copying its own piece takes a GPU the time of as many bytes more.
@@ -115,7 +115,7 @@ Loads loads_of(const TransportProfile& profile, const Cluster& cluster, const Tr
   return loads;
 }
 
-double wire_latency(const Cluster& cluster, const Traffic& traffic) {
+double wire_latency(const Cluster& cluster, const FlowPattern& traffic) {
   double longest = 0.0;
   for (const PlannedFlow& flow : traffic.flows) {
     double sum = 0.0;

@@ -20,13 +20,13 @@ struct Loads {
   double least = 0.0;    ///< s, at all that the links can carry
 };
 
-Loads loads_of(const TransportProfile& profile, const Cluster& cluster, const Traffic& traffic,
+Loads loads_of(const TransportProfile& profile, const Cluster& cluster, const FlowPattern& traffic,
                const Reach& reach);
 
 /// Share of its nominal bandwidth that a link carries at most.
 double usable_share(const TransportProfile& profile, LinkKind kind);
 
 /// Latency of the fabric's links, of the longest route.
-double wire_latency(const Cluster& cluster, const Traffic& traffic);
+double wire_latency(const Cluster& cluster, const FlowPattern& traffic);
 
 }  // namespace longhaul

@@ -25,7 +25,7 @@ bool each_axis_once(const Group& group) {
 
 }  // namespace
 
-Execution::Execution(const Program& program, std::vector<RankMemory>& memory,
+Execution::Execution(const Program& program, std::vector<ReferenceMemory>& memory,
                      const std::set<std::pair<RankId, std::size_t>>& left_out, ExecutionOrder order,
                      std::uint64_t seed)
     : program_(program),
@@ -139,7 +139,7 @@ void Execution::allocate_or_release(const At& at) {
 
 Call Execution::call_of(const At& at) {
   Call call{program_, instruction(at), at.rank, step(at).counters, {}, {}, {}};
-  const RankMemory& memory = memory_[at.rank.index];
+  const ReferenceMemory& memory = memory_[at.rank.index];
   for (const Operand& operand : step(at).reads) {
     call.reads.push_back(memory.read(operand));
   }
@@ -163,7 +163,7 @@ void Execution::execute_alone(const At& at) {
 }
 
 void Execution::store(const At& at, std::size_t write, Array value) {
-  RankMemory& memory = memory_[at.rank.index];
+  ReferenceMemory& memory = memory_[at.rank.index];
   const Operand& operand = step(at).writes[write];
   if (accumulation(instruction(at), write) == Accumulation::sum) {
     add_to(value, memory.read(operand));

@@ -19,7 +19,7 @@ namespace longhaul {
 /// Runs what ReferenceRun asks for; throws ReferenceError as described there.
 class Execution {
  public:
-  Execution(const Program& program, std::vector<RankMemory>& memory,
+  Execution(const Program& program, std::vector<ReferenceMemory>& memory,
             const std::set<std::pair<RankId, std::size_t>>& left_out, ExecutionOrder order,
             std::uint64_t seed);
   void run();
@@ -52,7 +52,7 @@ class Execution {
   [[nodiscard]] std::string describe(const At& at) const;
 
   const Program& program_;
-  std::vector<RankMemory>& memory_;
+  std::vector<ReferenceMemory>& memory_;
   bool random_;
   std::mt19937_64 choice_;
   std::vector<std::vector<Step>> steps_;                           ///< by rank

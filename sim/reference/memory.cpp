@@ -11,7 +11,7 @@ constexpr double poison = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 
-RankMemory::RankMemory(const Program& program, RankId rank) : tensors_(&program.tensors) {
+ReferenceMemory::ReferenceMemory(const Program& program, RankId rank) : tensors_(&program.tensors) {
   for (const Tensor& tensor : program.tensors) {
     const auto count = static_cast<std::size_t>(tensor.slots);
     auto& slots = slots_.emplace_back(count);
@@ -22,22 +22,22 @@ RankMemory::RankMemory(const Program& program, RankId rank) : tensors_(&program.
   }
 }
 
-std::string RankMemory::name(const Operand& operand) const {
+std::string ReferenceMemory::name(const Operand& operand) const {
   return "'" + (*tensors_)[operand.tensor.index].name + "' slot " + std::to_string(operand.slot);
 }
 
-std::optional<Array>& RankMemory::slot(const Operand& operand) {
+std::optional<Array>& ReferenceMemory::slot(const Operand& operand) {
   return slots_[operand.tensor.index][static_cast<std::size_t>(operand.slot)];
 }
 
-void RankMemory::allocate(const Operand& operand) {
+void ReferenceMemory::allocate(const Operand& operand) {
   if (slot(operand)) {
     throw ReferenceError("allocates " + name(operand) + ", which is held already");
   }
   slot(operand) = Array::filled((*tensors_)[operand.tensor.index].shape, poison);
 }
 
-void RankMemory::release(const Operand& operand) {
+void ReferenceMemory::release(const Operand& operand) {
   if ((*tensors_)[operand.tensor.index].persistent) {
     throw ReferenceError("releases " + name(operand) + ", which is persistent");
   }
@@ -47,7 +47,7 @@ void RankMemory::release(const Operand& operand) {
   slot(operand).reset();
 }
 
-const Array& RankMemory::held(const Operand& operand) const {
+const Array& ReferenceMemory::held(const Operand& operand) const {
   const auto& array = slots_[operand.tensor.index][static_cast<std::size_t>(operand.slot)];
   if (!array) {
     throw ReferenceError("uses " + name(operand) + ", which is not held");
@@ -55,7 +55,7 @@ const Array& RankMemory::held(const Operand& operand) const {
   return *array;
 }
 
-Array RankMemory::read(const Operand& operand) const {
+Array ReferenceMemory::read(const Operand& operand) const {
   const Array& whole = held(operand);
   Array part = operand.dim ? slice(whole, *operand.dim, operand.begin, operand.length) : whole;
   if (has_nan(part)) {
@@ -64,7 +64,7 @@ Array RankMemory::read(const Operand& operand) const {
   return part;
 }
 
-void RankMemory::write(const Operand& operand, const Array& value) {
+void ReferenceMemory::write(const Operand& operand, const Array& value) {
   static_cast<void>(held(operand));
   Array& whole = *slot(operand);
   if (value.elements() != product(shape(operand))) {
@@ -78,7 +78,7 @@ void RankMemory::write(const Operand& operand, const Array& value) {
   }
 }
 
-std::vector<std::int64_t> RankMemory::shape(const Operand& operand) const {
+std::vector<std::int64_t> ReferenceMemory::shape(const Operand& operand) const {
   std::vector<std::int64_t> shape = (*tensors_)[operand.tensor.index].shape;
   if (operand.dim) {
     shape[static_cast<std::size_t>(*operand.dim)] = operand.length;
@@ -86,7 +86,7 @@ std::vector<std::int64_t> RankMemory::shape(const Operand& operand) const {
   return shape;
 }
 
-void RankMemory::check_all_released() const {
+void ReferenceMemory::check_all_released() const {
   for (std::size_t t = 0; t < slots_.size(); ++t) {
     for (std::size_t s = 0; s < slots_[t].size(); ++s) {
       // What is wanted at the end may be held there.

@@ -28,10 +28,10 @@ struct Operand {
 
 /// Tensor slots of one rank. A slot that becomes held is filled with NaN, so that reading what was
 /// never written shows. All functions throw ReferenceError.
-class RankMemory {
+class ReferenceMemory {
  public:
   /// Persistent tensors are held from the start.
-  RankMemory(const Program& program, RankId rank);
+  ReferenceMemory(const Program& program, RankId rank);
   void allocate(const Operand& operand);
   void release(const Operand& operand);
   /// A copy of the operand's elements; an error if any of them is NaN.

@@ -52,7 +52,7 @@ class ReferenceRun {
  private:
   [[nodiscard]] TensorId find(const std::string& name) const;
   Program program_;
-  std::vector<RankMemory> memory_;  ///< by rank
+  std::vector<ReferenceMemory> memory_;  ///< by rank
   std::set<std::pair<RankId, std::size_t>> left_out_;
 };
 

@@ -212,7 +212,7 @@ TEST_CASE("a kernel that tires with length is found out by its own longest rows"
 
 TEST_CASE("streams made by the model give launch and bandwidth back") {
   const Device device = device_named("h100-sxm-80gb");
-  std::vector<MemoryRow> rows;
+  std::vector<StreamRow> rows;
   for (const double width : {256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0}) {
     for (double tokens = 1; tokens < 1e6; tokens *= 1.3) {
       const double bytes = 3.0 * width * tokens;
@@ -228,7 +228,7 @@ TEST_CASE("streams made by the model give launch and bandwidth back") {
 
 TEST_CASE("a stream that takes its time to reach its rate gives that time back") {
   const Device device = device_named("b200");
-  std::vector<MemoryRow> rows;
+  std::vector<StreamRow> rows;
   for (const double width : {256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0}) {
     for (double tokens = 1; tokens < 4e6; tokens *= 1.3) {
       const double bytes = 3.0 * width * tokens;

@@ -42,7 +42,7 @@ struct Bench {
   void measure(int gpus, int sizes, Measurements& result) const {
     const TransportCosts costs(cluster, std::make_shared<const TransportProfile>(machine()));
     std::mt19937 random(static_cast<unsigned>(gpus));
-    Measurement row{CollectiveKind::all_gather, {gpus, gpus, 1}, {}, {}, 0};
+    FitMeasurement row{CollectiveKind::all_gather, {gpus, gpus, 1}, {}, {}, 0};
     row.sweep = result.add_sweep("x" + std::to_string(gpus));
     const auto members = *group_members(cluster, row.group);
     for (int i = 0; i < sizes; ++i) {

@@ -137,19 +137,19 @@ TEST_CASE("a table that was written, read and priced gives what was measured") {
 TEST_CASE("half of the sizes of a real sweep foretell the other half within 4 % at the median") {
   const Measurements rows = real_rows();
   std::set<double> sizes;
-  for (const Measurement& row : rows.rows) {
+  for (const FitMeasurement& row : rows.rows) {
     sizes.insert(row.bytes.value());
   }
   const std::vector<double> all(sizes.begin(), sizes.end());
   Measurements even, odd;
-  for (const Measurement& row : rows.rows) {
+  for (const FitMeasurement& row : rows.rows) {
     const auto place = std::find(all.begin(), all.end(), row.bytes.value()) - all.begin();
     (place % 2 == 0 ? even : odd).rows.push_back(row);
   }
   REQUIRE(odd.rows.size() >= 10);
   const auto table = make_tables(even, a100).front();
   std::vector<double> errors;
-  for (const Measurement& row : odd.rows) {
+  for (const FitMeasurement& row : odd.rows) {
     errors.push_back(std::abs(table_time(table, row.bytes) / row.time - 1.0));
   }
   CHECK(median(errors) < 0.04);
@@ -215,7 +215,7 @@ TEST_CASE("a table is confirmed by runs that it foretells no worse than the mode
   const TransportProfile profile = profile_with(make_tables(rows, a100));
   CHECK(judge_tables(cluster, profile, rows).front().confirmed);
   Measurements slower = rows;
-  for (Measurement& row : slower.rows) {
+  for (FitMeasurement& row : slower.rows) {
     const auto gpus = *group_members(cluster, row.group);
     TransportProfile bare = profile;
     bare.tables.clear();

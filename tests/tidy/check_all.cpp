@@ -7,7 +7,8 @@ namespace longhaul::tidy {
 std::vector<Finding> check_all(const Tree& tree, const Rooms& rooms) {
   std::vector<Finding> findings;
   for (const auto& found : {check_includes(tree, rooms), check_third_party(tree),
-                            check_function_length(tree), check_dead_files(tree), check_words(tree),
+                            check_function_length(tree), check_dead_files(tree), check_type_names(tree),
+                            check_words(tree),
                             check_markdown(tree), check_architecture(tree, rooms)}) {
     findings.insert(findings.end(), found.begin(), found.end());
   }

@@ -48,6 +48,10 @@ std::vector<Finding> check_function_length(const Tree& tree);
 /// Every .cpp is named in a CMakeLists.txt above it; every header is included by another file.
 std::vector<Finding> check_dead_files(const Tree& tree);
 
+/// No two headers define a type of the same name in the same namespace: linked together, the templates
+/// made of either would be one (C++20 [basic.def.odr]).
+std::vector<Finding> check_type_names(const Tree& tree);
+
 /// No note of unfinished work and no path of somebody's machine is left in any text.
 std::vector<Finding> check_words(const Tree& tree);
 

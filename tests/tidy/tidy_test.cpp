@@ -324,6 +324,24 @@ TEST_CASE("a room missing, changed or invented in the table is reported") {
         "docs/architecture.md:1: error: the table of rooms lacks cost\n");
 }
 
+// ---- types
+
+TEST_CASE("two headers that define a type of one name are reported, declarations are not") {
+  const auto with = [](const std::string& first, const std::string& second) {
+    auto files = clean_with("sim/units/a.h", "namespace x {\n" + first + "\n}\n");
+    files["sim/units/b.h"] = "namespace x {\n" + second + "\n}\n";
+    files["sim/units/parse.cpp"] = "#include \"sim/units/a.h\"\n#include \"sim/units/b.h\"\n";
+    return tidy(files);
+  };
+  CHECK(with("struct A {};", "struct A\n    : Base {\n};") ==
+        "sim/units/b.h:2: error: a type A is defined in sim/units/a.h as well: two types of one name "
+        "in one program\n");
+  CHECK(with("enum class A { one };", "class A {};") != "");
+  CHECK(with("struct A;", "struct A {};").empty());
+  CHECK(with("struct A { struct B; };", "struct A::B {};").empty());
+  CHECK(with("struct A {};", "}\nnamespace y {\nstruct A {};").empty());
+}
+
 // ---- the tree
 
 TEST_CASE("build folders, .git and node_modules are not read") {
