@@ -19,6 +19,15 @@ std::int64_t place_in_whole(SequenceOrder order, std::int64_t parts, std::int64_
   return i < chunk ? owner * chunk + i : (2 * parts - 1 - owner) * chunk + (i - chunk);
 }
 
+// The same where each of `shard.chunks` chunks of the whole is dealt by itself.
+std::int64_t place_in_chunks(const Shard& shard, std::int64_t parts, std::int64_t part,
+                             std::int64_t owner, std::int64_t i) {
+  check(shard.chunks >= 1 && part % shard.chunks == 0, "a rank has an equal share of every chunk");
+  const std::int64_t share = part / shard.chunks;
+  return i / share * share * parts +
+         place_in_whole(shard.order, parts, share, owner, i % share);
+}
+
 }  // namespace
 
 std::int64_t global_size(const Mesh& mesh, const std::vector<Shard>& shards,
@@ -35,7 +44,7 @@ std::int64_t global_index(const Mesh& mesh, const std::vector<Shard>& shards,
   std::int64_t index = local;
   for (auto shard = shards.rbegin(); shard != shards.rend(); ++shard) {
     const std::int64_t parts = mesh.size(shard->axis);
-    index = place_in_whole(shard->order, parts, part, mesh.coordinate(rank, shard->axis), index);
+    index = place_in_chunks(*shard, parts, part, mesh.coordinate(rank, shard->axis), index);
     part *= parts;
   }
   return index;

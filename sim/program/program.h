@@ -119,6 +119,9 @@ const char* name_of(MemoryCategory category);
 struct Shard {
   Axis axis;
   SequenceOrder order = SequenceOrder::contiguous;
+  /// The whole is cut in so many chunks, each of them dealt in `order`: a rank's part is its shares
+  /// of chunk 0, 1, ... one after another.
+  std::int64_t chunks = 1;
 };
 
 /// What a tensor holds at the start of the program, or is wanted for at its end. The engine
@@ -180,7 +183,8 @@ enum class Op {
   grouped_gemm,      ///< A[g,..], B[g,..] -> C[g,..] (+): a gemm for each index of dimension 0
   norm,              ///< x[t,m], weight[m] -> y[t,m]   (RMSNorm; LayerNorm is timed alike)
   norm_backward,     ///< x, weight, dy -> dx (+), dweight (always +)
-  rope,              ///< x[b,s,h,d] -> y: rotary embedding at the tokens' global positions; y may be x
+  rope,              ///< x[b,s,h,d] -> y: rotary embedding at the tokens' global positions; y may be x;
+                     ///< with `block`: of its query shard
   rope_backward,     ///< dy -> dx: the inverse rotation; dx may be dy
   split_qkv,         ///< qkv[b,s,g,(h/g+2),d] -> q[b,s,h,d], k[b,s,g,d], v[b,s,g,d]
   merge_qkv,         ///< dq, dk, dv -> dqkv: the inverse

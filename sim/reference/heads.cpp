@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "sim/program/attention_calls.h"
+#include "sim/program/cursor.h"
 #include "sim/program/layout.h"
 #include "sim/reference/kernels.h"
 
@@ -50,6 +51,20 @@ Columns columns_of(const Array& x, const Array& y, const Array& z) {
   return s;
 }
 
+// Of token `token` in the sequence: by how the tensor is dealt, or by the block it is.
+std::int64_t position_of(const Call& call, const Tensor& tensor, std::int64_t tokens,
+                         std::int64_t token) {
+  const Program& program = call.program;
+  if (!call.instruction.block) {
+    return global_index(program.mesh, tensor.shards[1], tokens, call.rank, token);
+  }
+  const AttentionBlock& block = *call.instruction.block;
+  const AttentionGeometry geometry = geometry_of(program, block);
+  need(tokens == geometry.sequence / geometry.ring, "rotates a shard of another size");
+  const std::int64_t owner = query_shard(block, program.mesh, call.rank, call.counters);
+  return token_position(geometry, owner, token);
+}
+
 }  // namespace
 
 // Su et al. 2021 (arXiv 2104.09864) as Llama pairs dimensions: j with j + d/2, angle
@@ -64,8 +79,7 @@ void compute_rope(Call& call, bool inverse) {
   const std::int64_t vectors = x.elements() / (2 * half);
   for (std::int64_t vector = 0; vector < vectors; ++vector) {
     const std::int64_t token = vector / x.size(2) % tokens;
-    const auto position = static_cast<double>(
-        global_index(call.program.mesh, tensor.shards[1], tokens, call.rank, token));
+    const auto position = static_cast<double>(position_of(call, tensor, tokens, token));
     for (std::int64_t j = 0; j < half; ++j) {
       const double frequency =
           std::pow(10000.0, -static_cast<double>(j) / static_cast<double>(half));

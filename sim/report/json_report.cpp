@@ -87,6 +87,9 @@ JsonValue context_json(const ContextPlan& context) {
       .set("inner_ring", context.inner_ring)
       .set("variant", word_of(variant_words, context.variant))
       .set("packed_qkv", context.packed_qkv);
+  if (context.is_chunked()) {
+    out.set("chunks", context.chunks);
+  }
   return out;
 }
 

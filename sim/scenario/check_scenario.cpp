@@ -81,6 +81,12 @@ class Checker {
   void check_recompute();
   void check_half_recompute();
   void check_ring_variant();
+  void check_chunked();
+  void refuse_chunked(const std::string& path, const std::string& what, const std::string& help);
+  void check_chunked_recompute();
+  void check_chunked_degrees();
+  void choose_chunks();
+  void choose_pieces_beside(std::int64_t tokens);
   void check_helpers();
   void check_materialised();
   void choose_inner_ring();
@@ -268,12 +274,13 @@ void Checker::check_ring_variant() {
   const ContextPlan& context = plan_.context;
   const bool travels = has_ring(context.method) && context.method != ContextMethod::all_gather;
   const std::string& method = word_of(method_words, context.method);
-  if (draft_.has("plan.context.variant") && !travels) {
+  if (draft_.has("plan.context.variant") && !travels && !context.is_chunked()) {
     error("plan.context.variant", "not-used",
           fmt::format("a ring's variant is given, but method {} has no ring that travels", method),
           "leave out 'variant', or write method: ring");
   }
   check_helpers();
+  check_chunked();
   const bool splits = has_ring(context.method) || context.method == ContextMethod::ulysses;
   if (draft_.has("plan.context.packed_qkv") && context.packed_qkv && !splits) {
     error("plan.context.packed_qkv", "not-used",
@@ -335,6 +342,120 @@ void Checker::check_materialised() {
           "backward alone has no scores of the forward pass to start from",
           "write pass: forward_backward");
   }
+}
+
+void Checker::refuse_chunked(const std::string& path, const std::string& what,
+                             const std::string& help) {
+  error(draft_.has(path) ? path : "plan.context.variant", "no-schedule",
+        "chunked_offload (FPDT) " + what, help);
+}
+
+// What FPDT's chunks, which wait in host memory, go with.
+void Checker::check_chunked() {
+  const ContextPlan& context = plan_.context;
+  if (!context.is_chunked()) {
+    if (context.chunks > 0) {
+      error("plan.context.chunks", "not-used", "chunks are given, but nothing is cut in them",
+            "leave out 'chunks', or write method: ulysses and variant: chunked_offload");
+    }
+    return;
+  }
+  if (context.method != ContextMethod::ulysses) {
+    refuse_chunked("plan.context.method", "is a variant of Ulysses, not of " +
+                   word_of(method_words, context.method), "write method: ulysses");
+  }
+  if (workload_.phase == Phase::prefill) {
+    refuse_chunked("workload.phase", "keeps no cache on the GPU", "write phase: forward");
+  }
+  if (workload_.phase == Phase::attention && workload_.pass == Pass::backward) {
+    refuse_chunked("workload.pass", "has no chunks in host memory for backward alone",
+                   "write pass: forward_backward");
+  }
+  if (draft_.attention_kernel == "unfused") {
+    refuse_chunked("attention_kernel", "combines chunks by their statistics, which unfused kernels "
+                   "do not give", "leave out 'attention_kernel'");
+  }
+  check_chunked_recompute();
+}
+
+// What a chunk leaves in host memory is there for one layer at a time.
+void Checker::check_chunked_recompute() {
+  const bool inputs_alone = plan_.recompute == Recompute::full && plan_.recompute_layers == 0 &&
+                            plan_.recompute_detail == RecomputeDetail::standard;
+  if (workload_.phase == Phase::train && !inputs_alone) {
+    refuse_chunked("plan.recompute", "keeps nothing of a layer but its input",
+                   "write recompute: full, without recompute_detail or recompute_layers");
+  }
+}
+
+// Once degrees and mask are known.
+void Checker::check_chunked_degrees() {
+  if (workload_.mask.kind != MaskKind::causal) {
+    refuse_chunked("workload.mask", "skips chunks behind a query's own: its mask is causal",
+                   "write mask: causal, or leave out 'variant'");
+  }
+  if (plan_.tensor > 1 || plan_.pipeline > 1) {
+    refuse_chunked(plan_.tensor > 1 ? "plan.tensor" : "plan.pipeline",
+                   "goes with replicas alone, not with tensor or pipeline parallelism",
+                   "write tensor: 1 and pipeline: 1");
+  }
+  if (plan_.context.ulysses == 1 || model().kv_heads % plan_.context.ulysses != 0) {
+    refuse_chunked("plan.context.ulysses",
+                   fmt::format("needs several ranks that divide the {} key/value heads, not {}",
+                               model().kv_heads, plan_.context.ulysses),
+                   "write a 'ulysses' of 2 or more that divides the key/value heads");
+  }
+  if (has_latent_attention(model())) {
+    refuse_chunked("plan.context.variant", "projects q, k and v at once, not latent vectors",
+                   "leave out 'variant'");
+  }
+}
+
+// Left open: the fewest chunks of no more than 64K tokens that divide the sequence, the size that the
+// paper finds best (arXiv 2408.16978); its feed-forward takes twice as many.
+void Checker::choose_chunks() {
+  ContextPlan& context = plan_.context;
+  if (!context.is_chunked() || context.method != ContextMethod::ulysses) {
+    return;
+  }
+  check_chunked_degrees();
+  constexpr std::int64_t usual_chunk = 65536;
+  const std::int64_t tokens =
+      workload_.sequence_length / std::max<std::int64_t>(1, context.degree());
+  if (context.chunks == 0) {
+    context.chunks = (workload_.sequence_length + usual_chunk - 1) / usual_chunk;
+    while (context.chunks < tokens && tokens % context.chunks != 0) {
+      ++context.chunks;
+    }
+  }
+  if (context.chunks < 1 || tokens % context.chunks != 0) {
+    error(draft_.has("plan.context.chunks") ? "plan.context.chunks" : "plan.context.variant",
+          "not-divisible",
+          fmt::format("{} chunks do not divide a rank's {} tokens", context.chunks, tokens),
+          "use a divisor of the tokens of a rank");
+    return;
+  }
+  choose_pieces_beside(tokens);
+}
+
+// What goes with attention in chunks where the plan says nothing: twice as many pieces of the MLP,
+// and of the loss twice as many as the vocabulary is wider than the model (arXiv 2408.16978).
+void Checker::choose_pieces_beside(std::int64_t tokens) {
+  const std::int64_t tiles = 2 * plan_.context.chunks;
+  const bool has_mlp = expert_layers(model()) < model().layers;
+  if (!draft_.has("plan.mlp_tiles") && plan_.mlp_tiles == 1 && has_mlp &&
+      workload_.phase != Phase::attention && tokens % tiles == 0) {
+    plan_.mlp_tiles = tiles;
+  }
+  if (draft_.has("plan.loss_chunks") || plan_.loss_chunks > 1 || model().hidden < 1 ||
+      workload_.phase != Phase::train) {
+    return;
+  }
+  std::int64_t pieces = std::max<std::int64_t>(1, 2 * model().vocab / model().hidden);
+  while (pieces < tokens && tokens % pieces != 0) {
+    ++pieces;
+  }
+  plan_.loss_chunks = pieces < tokens ? pieces : 1;
 }
 
 // The inner ring of a double ring, if left open: the ring's ranks on one node.
@@ -918,6 +1039,7 @@ std::optional<Scenario> Checker::run() {
   if (degrees_known_) {
     check_heads();
     check_sequence();
+    choose_chunks();
     if (choose_data()) {
       check_rank_order();
       choose_inner_ring();

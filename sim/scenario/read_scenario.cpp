@@ -184,6 +184,7 @@ void ScenarioReader::read_context(const YamlValue& map) {
   read_choice(reader, "inner", inner_words, context.inner);
   read_degree(reader, "inner_ring", context.inner_ring, draft_.open.inner_ring);
   read_choice(reader, "variant", variant_words, context.variant);
+  context.chunks = reader.integer("chunks", degree_range, context.chunks);
   context.packed_qkv = reader.boolean("packed_qkv", context.packed_qkv);
   reader.finish();
   note_places(map, "plan.context.");

@@ -40,8 +40,9 @@ enum class InnerPlacement { ulysses, ring };  ///< which of the two sits on neig
 
 /// What a ring does: keys and values travel both ways (pass_kv), the query side travels backward,
 /// ranks that a causal mask leaves idle help the others (shards in order), queries travel forward, or
-/// keys and then values travel and the scores are stored (materialised).
-enum class RingVariant { pass_kv, q_side_backward, helpers, pass_q, materialised };
+/// keys and then values travel and the scores are stored (materialised). Of Ulysses: the sequence
+/// goes through attention in chunks that wait in host memory (chunked_offload).
+enum class RingVariant { pass_kv, q_side_backward, helpers, pass_q, materialised, chunked_offload };
 
 struct ContextPlan {
   ContextMethod method = ContextMethod::none;
@@ -52,9 +53,11 @@ struct ContextPlan {
   /// Ranks of an inner ring of a double ring (1 or all of `ring`: a single ring).
   std::int64_t inner_ring = 1;
   RingVariant variant = RingVariant::pass_kv;
+  std::int64_t chunks = 0;  ///< of chunked_offload; 0: of 64K tokens
   bool packed_qkv = false;  ///< q, k and v stand in one tensor: one all-to-all takes all three
   [[nodiscard]] bool has_double_ring() const { return inner_ring > 1 && inner_ring < ring; }
   [[nodiscard]] std::int64_t degree() const { return ring * ulysses; }
+  [[nodiscard]] bool is_chunked() const { return variant == RingVariant::chunked_offload; }
 };
 
 enum class Recompute { none, selective, full };

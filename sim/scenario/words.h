@@ -17,7 +17,7 @@ inline const std::vector<std::string> method_words{"none", "ring",       "ulysse
 inline const std::vector<std::string> order_words{"contiguous", "zigzag", "striped"};
 inline const std::vector<std::string> inner_words{"ulysses", "ring"};
 inline const std::vector<std::string> variant_words{"pass_kv", "q_side_backward", "helpers",
-                                                    "pass_q", "materialised"};
+                                                    "pass_q", "materialised", "chunked_offload"};
 /// As Megatron-LM's --rank-order spells them, and the two that its cp is here.
 inline const std::vector<std::string> rank_axis_words{"tp", "cp", "ulysses", "ring",
                                                       "dp", "pp", "ep"};

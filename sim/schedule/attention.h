@@ -1,7 +1,11 @@
 // Attention over a sequence dealt to ranks: one interface, one file per method.
 #pragma once
 
+#include <array>
+#include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "sim/scenario/scenario.h"
 #include "sim/schedule/builder.h"
@@ -20,6 +24,8 @@ struct Shapes {
   std::int64_t ring = 1;
   std::int64_t ulysses = 1;
   std::int64_t tensor = 1;
+  bool chunked = false;     ///< RingVariant::chunked_offload
+  std::int64_t chunks = 1;  ///< of the sequence, one after another
   DataType type = DataType::bf16;          ///< activations
   DataType travelling = DataType::fp32;    ///< key/value gradients on their way around a ring
   std::vector<Shard> token_shards;         ///< of the token dimension on a rank
@@ -125,7 +131,72 @@ class ContextAttention {
   /// True if the kernels' q, k, v, o are other tensors than the rank's own.
   [[nodiscard]] bool exchanges() const { return shapes_.ulysses > 1; }
 
+  // The sequence in chunks that wait in host memory (sim/schedule/chunked.cpp). The state's tensors
+  // stand there, with a slot per chunk. A chunk's pieces are what a rank has of it: [b, tokens /
+  // chunks, heads, d].
+  /// Gives q, k, v pieces of a chunk, allocated; they are released behind their exchange.
+  using ProjectChunk = std::function<std::array<TensorRef, 3>(const Index& chunk)>;
+  /// Takes dq, dk, dv pieces of a chunk, and releases them.
+  using TakeGradients =
+      std::function<void(const Index& chunk, const std::array<TensorRef, 3>& gradients)>;
+  [[nodiscard]] bool is_chunked() const { return shapes_.chunked; }
+  /// From what `project` gives, chunk by chunk, to o, allocated by the caller.
+  AttentionState chunked_forward(ProgramBuilder& build, const ProjectChunk& project,
+                                 TensorRef o) const;
+  /// From do to what `take` is given, chunk by chunk; gives back the state.
+  void chunked_backward(ProgramBuilder& build, const AttentionState& state, TensorRef d_o,
+                        const TakeGradients& take) const;
+  /// Gives back the state of a forward pass that no backward pass follows.
+  void release_chunks(ProgramBuilder& build, const AttentionState& state) const;
+  /// The same of any tensors in host memory with a slot per chunk.
+  void release_hosts(ProgramBuilder& build, const std::vector<TensorRef>& hosts) const;
+  /// What a rank has of chunk `chunk` of a tensor [b, tokens, ..].
+  [[nodiscard]] TensorRef piece_of(TensorRef whole, const Index& chunk) const;
+  [[nodiscard]] TensorSpec piece_spec(std::int64_t heads, std::int64_t channels = 0) const;
+  /// Copies chunks to their places in host memory, which it allocates.
+  void send(ProgramBuilder& build, const std::string& name, const std::vector<TensorRef>& chunks,
+            const std::vector<TensorRef>& hosts) const;
+  /// A tensor in host memory with a slot per chunk, of which `spec` is one.
+  TensorRef on_host(ProgramBuilder& build, const std::string& name, TensorSpec spec) const;
+
  private:
+  struct ChunkGradients;
+  struct QueryChunk;
+  [[nodiscard]] TensorSpec chunk_spec(TensorSpec core, MemoryCategory category) const;
+  AttentionState chunks_on_host(ProgramBuilder& build) const;
+  [[nodiscard]] Index distance(LoopId column, LoopId row) const;
+  void rotate(ProgramBuilder& build, Op op, const std::string& name, TensorRef x,
+              const Index& chunk) const;
+  AttentionState fetched_keys(ProgramBuilder& build, const Index& chunk) const;
+  void fetch_keys(ProgramBuilder& build, const AttentionState& hosts, const Index& chunk) const;
+  AttentionState exchange_chunk_in(ProgramBuilder& build, const std::array<TensorRef, 3>& pieces,
+                                   const Index& chunk) const;
+  void attend_chunks(ProgramBuilder& build, const AttentionState& hosts, AttentionState& chunk,
+                     LoopId rows) const;
+  QueryChunk fetched_queries(ProgramBuilder& build, const Index& chunk, bool own) const;
+  void fetch_queries(ProgramBuilder& build, const AttentionState& hosts,
+                     const ChunkGradients& gradients, const Index& row, const Index& chunk,
+                     bool own) const;
+  void attend_chunk_backward(ProgramBuilder& build, const QueryChunk& query,
+                             const AttentionState& keys, TensorRef dk_sum, TensorRef dv_sum,
+                             const AttentionBlock& block) const;
+  void hold_queries(ProgramBuilder& build, bool hold) const;
+  void key_chunk_backward(ProgramBuilder& build, const AttentionState& hosts,
+                          const ChunkGradients& gradients, LoopId rows,
+                          const TakeGradients& take) const;
+  TensorRef own_queries_backward(ProgramBuilder& build, const AttentionState& hosts,
+                                 const ChunkGradients& gradients, const AttentionState& keys,
+                                 const std::array<TensorRef, 2>& sums, const Index& row) const;
+  void later_queries_backward(ProgramBuilder& build, const AttentionState& hosts,
+                              const ChunkGradients& gradients, const AttentionState& keys,
+                              const std::array<TensorRef, 2>& sums, LoopId rows) const;
+  std::array<TensorRef, 3> chunk_gradients_home(ProgramBuilder& build, TensorRef dq,
+                                                TensorRef dk_sum, TensorRef dv_sum,
+                                                const Index& row) const;
+  AttentionState forward_of_pieces(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v,
+                                   TensorRef o) const;
+  void backward_of_pieces(ProgramBuilder& build, const AttentionState& state, TensorRef d_o,
+                          TensorRef dq, TensorRef dk, TensorRef dv) const;
   /// A tensor on its way through an all-to-all.
   struct Move {
     std::string name;
@@ -150,6 +221,7 @@ class ContextAttention {
   std::unique_ptr<AttentionCore> half_core_;  ///< where half of the sequence attends again
   bool keeps_scores_;
   bool drops_;
+  bool rotates_chunks_;  ///< positions are embedded behind the exchange
   bool packed_;       ///< q, k, v in one exchange
   bool copies_;       ///< the stack puts tensors in order around an exchange
   bool lone_copies_;  ///< ... even if there is nobody to exchange with

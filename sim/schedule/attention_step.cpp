@@ -42,6 +42,12 @@ Program lower_attention_step(const Scenario& scenario) {
     attention.backward(build, state, d_o, held(build, "dq", query, Role::output),
                        held(build, "dk", key, Role::output), held(build, "dv", value, Role::output));
   }
+  if (attention.is_chunked()) {
+    if (pass == Pass::forward) {
+      attention.release_chunks(build, state);
+    }
+    return build.finish();
+  }
   attention.forget(build, state);
   if (attention.exchanges()) {
     build.release({state.q, state.k, state.v});

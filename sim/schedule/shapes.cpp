@@ -22,6 +22,8 @@ Shapes::Shapes(const Scenario& scenario)
       ring(scenario.plan.context.ring),
       ulysses(scenario.plan.context.ulysses),
       tensor(scenario.plan.tensor),
+      chunked(scenario.plan.context.is_chunked()),
+      chunks(scenario.plan.context.is_chunked() ? scenario.plan.context.chunks : 1),
       type(activation_type(scenario)) {
   check(kv_heads > 0, "a rank holds at least one key/value head");
   tokens = scenario.workload.sequence_length / (ring * ulysses);
@@ -37,13 +39,17 @@ Shapes::Shapes(const Scenario& scenario)
   }
   ulysses_head_shards = head_shards;
   if (ulysses > 1) {
-    token_shards.push_back({Axis::ulysses, SequenceOrder::contiguous});
+    token_shards.push_back({Axis::ulysses, SequenceOrder::contiguous, chunks});
     ulysses_head_shards.push_back({Axis::ulysses, SequenceOrder::contiguous});
   }
 }
 
 AttentionGeometry attention_geometry(const Scenario& scenario) {
   const ContextPlan& context = scenario.plan.context;
+  if (context.is_chunked()) {
+    return {scenario.workload.sequence_length, context.chunks, SequenceOrder::contiguous,
+            scenario.workload.mask, keeps_dropout_masks(scenario)};
+  }
   // Without a ring nothing is dealt out of order, whatever order the plan names.
   const SequenceOrder order = context.ring > 1 ? context.order : SequenceOrder::contiguous;
   return {scenario.workload.sequence_length, context.ring, order, scenario.workload.mask,

@@ -198,6 +198,10 @@ LayerState TransformerBlock::forward(ProgramBuilder& build, const LayerWeights& 
 void TransformerBlock::attention_forward(ProgramBuilder& build, const LayerWeights& weights,
                                          LayerState& state, std::int64_t slots, Index slot,
                                          Index layer) const {
+  if (attention_.is_chunked()) {
+    chunked_attention_forward(build, weights, state, slots, slot);
+    return;
+  }
   norm_input(build, weights, state, slots, slot);
   const auto [q, k, v] = project_heads(build, weights, state, slots, slot);
   fill_cache(build, k, v, layer);
@@ -408,15 +412,20 @@ void TransformerBlock::release_mlp(ProgramBuilder& build, const LayerState& stat
 
 void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& state) const {
   release_mlp(build, state);
+  if (drops_) {
+    build.release({state.mlp_mask, state.attention_mask});
+  }
+  if (attention_.is_chunked()) {
+    build.release({state.norm_mlp, state.middle, state.o});
+    release_chunked(build, state);
+    return;
+  }
   build.release({state.norm_mlp, state.middle, state.attention.lse,
                  state.attention.q, state.attention.k, state.attention.v, state.o,
                  state.norm_attention});
   attention_.drop_scores(build, state.attention);
   if (attention_.exchanges()) {
     build.release({state.attention.o});
-  }
-  if (drops_) {
-    build.release({state.mlp_mask, state.attention_mask});
   }
 }
 
@@ -434,6 +443,10 @@ void TransformerBlock::backward(ProgramBuilder& build, const LayerWeights& weigh
   }
   if (drops_) {
     build.release({state.attention_mask});
+  }
+  if (attention_.is_chunked()) {
+    chunked_attention_backward(build, weights, state, d, fresh_gradients);
+    return;
   }
   const bool attends_again =
       recomputed && scenario_.plan.recompute == Recompute::selective && !recomputes_parts();
@@ -548,6 +561,18 @@ void TransformerBlock::attention_backward(ProgramBuilder& build, const LayerWeig
     attention_.recompute(build, state.attention);
     build.part(before);
   }
+  const TensorRef d_o = output_backward(build, weights, state, d, fresh);
+  const QkvTensors gradients = heads_backward(build, state, d_o);
+  build.release({state.o});
+  const TensorRef d_norm = qkv_backward(build, weights, state, gradients, fresh);
+  build.release({state.norm_attention});
+  norm_input_backward(build, weights, state, d_norm, d);
+}
+
+// From the gradient of the attention half's output to that of o, allocated here.
+TensorRef TransformerBlock::output_backward(ProgramBuilder& build, const LayerWeights& weights,
+                                            const LayerState& state, TensorRef d,
+                                            bool fresh) const {
   const TensorRef d_o =
       build.fresh("d_o", shapes_.heads_spec(shapes_.heads, shapes_.value_dim));
   const TensorRef d_all = multiply_gathered(
@@ -556,10 +581,12 @@ void TransformerBlock::attention_backward(ProgramBuilder& build, const LayerWeig
   attention_gemm(build, "output projection wgrad", state.o, d_all, weights.output.gradient, true,
                  false, !fresh);
   drop_gathered(build, d_all, d);
-  const QkvTensors gradients = heads_backward(build, state, d_o);
-  build.release({state.o});
-  const TensorRef d_norm = qkv_backward(build, weights, state, gradients, fresh);
-  build.release({state.norm_attention});
+  return d_o;
+}
+
+void TransformerBlock::norm_input_backward(ProgramBuilder& build, const LayerWeights& weights,
+                                           const LayerState& state, TensorRef d_norm,
+                                           TensorRef d) const {
   build
       .compute(Op::norm_backward, "attention norm backward",
                {state.input, weights.norm_attention.value, d_norm},

@@ -194,6 +194,23 @@ class TransformerBlock {
   TensorRef qkv_backward(ProgramBuilder& build, const LayerWeights& weights,
                          const LayerState& state, const QkvTensors& gradients, bool fresh) const;
   QkvTensors heads_backward(ProgramBuilder& build, const LayerState& state, TensorRef d_o) const;
+  TensorRef output_backward(ProgramBuilder& build, const LayerWeights& weights,
+                            const LayerState& state, TensorRef d, bool fresh) const;
+  void norm_input_backward(ProgramBuilder& build, const LayerWeights& weights,
+                           const LayerState& state, TensorRef d_norm, TensorRef d) const;
+  // The sequence in chunks (RingVariant::chunked_offload), in sim/schedule/chunked_block.cpp.
+  [[nodiscard]] TensorSpec normed_piece_spec() const;
+  TensorRef normed_on_host(ProgramBuilder& build) const;
+  void chunked_attention_forward(ProgramBuilder& build, const LayerWeights& weights,
+                                 LayerState& state, std::int64_t slots, Index slot) const;
+  std::array<TensorRef, 3> project_chunk(ProgramBuilder& build, const LayerWeights& weights,
+                                         TensorRef normed, const Index& chunk) const;
+  void chunked_attention_backward(ProgramBuilder& build, const LayerWeights& weights,
+                                  const LayerState& state, TensorRef d, bool fresh) const;
+  void project_chunk_backward(ProgramBuilder& build, const LayerWeights& weights,
+                              const std::array<TensorRef, 3>& gradients, TensorRef d_normed,
+                              const Index& chunk, bool fresh) const;
+  void release_chunked(ProgramBuilder& build, const LayerState& state) const;
   [[nodiscard]] TensorSpec kept(TensorSpec spec, std::int64_t slots) const;
   [[nodiscard]] TensorSpec qkv_spec() const;
   [[nodiscard]] TensorSpec up_spec() const;

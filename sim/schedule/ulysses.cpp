@@ -23,6 +23,8 @@ ContextAttention::ContextAttention(const Scenario& scenario, const Shapes& shape
                               scenario.workload.phase != Phase::attention
                         : scenario.plan.context.variant == RingVariant::materialised),
       drops_(keeps_dropout_masks(scenario)),
+      rotates_chunks_(scenario.workload.phase != Phase::attention &&
+                      scenario.model.positions == PositionEmbedding::rope),
       packed_(scenario.plan.context.packed_qkv),
       copies_(scenario.stack().exchange_copies),
       lone_copies_(scenario.stack().lone_exchange_copies && !packed_) {
@@ -177,6 +179,9 @@ AttentionState ContextAttention::exchange_in(ProgramBuilder& build, TensorRef q,
 AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, TensorRef k,
                                          TensorRef v, TensorRef o, std::int64_t slots,
                                          Index slot) const {
+  if (is_chunked()) {
+    return forward_of_pieces(build, q, k, v, o);
+  }
   AttentionState state = exchange_in(build, q, k, v, slots, slot);
   state.o = o;
   if (exchanges()) {
@@ -267,6 +272,10 @@ void ContextAttention::gradients_home(ProgramBuilder& build, std::vector<Move> g
 
 void ContextAttention::backward(ProgramBuilder& build, const AttentionState& state, TensorRef d_o,
                                 TensorRef dq, TensorRef dk, TensorRef dv) const {
+  if (is_chunked()) {
+    backward_of_pieces(build, state, d_o, dq, dk, dv);
+    return;
+  }
   if (!exchanges()) {
     lone_copies(build, {d_o});
     core_->backward(build, state, d_o, dq, dk, dv);

@@ -35,7 +35,9 @@ std::string host_text(double scale) {
          std::to_string(63.0 * scale) + " GB/s, latency: 0.2 us, source: scaled}\n";
 }
 
-Scenario scenario_of(const What& what, double scale = 1.0, std::int64_t sequence = 1 << 17) {
+// `chunks`: of FPDT's attention; 0: attention keeps what it needs on the GPU.
+Scenario scenario_of(const What& what, double scale = 1.0, std::int64_t sequence = 1 << 17,
+                     std::int64_t chunks = 0) {
   Diagnostics diagnostics;
   ScenarioDraft draft;
   draft.model = find_model("llama3-8b", {}, diagnostics);
@@ -53,6 +55,10 @@ Scenario scenario_of(const What& what, double scale = 1.0, std::int64_t sequence
   draft.plan.recompute = Recompute::full;
   draft.plan.zero = 3;
   draft.plan.offload = what;
+  if (chunks > 0) {
+    draft.plan.context.variant = RingVariant::chunked_offload;
+    draft.plan.context.chunks = chunks;
+  }
   const auto scenario = check_scenario(draft, diagnostics);
   diagnostics.throw_if_errors();
   REQUIRE(scenario);
@@ -155,5 +161,69 @@ TEST_CASE("offload folds and skips exactly") {
       CHECK(whole.memory[rank].total == folded.memory[rank].total);
       CHECK(whole.memory[rank].host_peak == folded.memory[rank].host_peak);
     }
+  }
+}
+
+TEST_CASE("chunks of a sequence cross to host memory and back as often as the page counts") {
+  constexpr double chunks = 4.0;
+  const Scenario scenario = scenario_of({}, 1.0, 1 << 17, 4);
+  const Timeline sent = timeline_of(scenario);
+  // Of a rank and layer: 4 query heads and 1 key/value head of 128 channels, 2^17 tokens of bf16,
+  // their log-sum-exp, and 2^14 tokens of the normed input.
+  const double q = 131072.0 * 4 * 128 * 2;
+  const double k = 131072.0 * 128 * 2;
+  const double lse = 131072.0 * 4 * 4;
+  const double normed = 16384.0 * 4096 * 2;
+  const double pass_out = 2 * q + 2 * k + lse + normed;
+  const double pass_back = k * (chunks - 1);
+  const double out = (chunks - 1) / chunks * q + (chunks - 1) / 2 * 2 * q;
+  const double back =
+      2 * k + normed + (chunks + 1) / 2 * (2 * q + lse) + (chunks - 1) / 2 * (q + 2 * q);
+  // 8 ranks, 32 layers, 2 micro-batches; forward, recompute and backward.
+  const double all_layers = 8.0 * 32 * 2;
+  CHECK_THAT(bytes_between(scenario.cluster, sent, "cpu", "memory"),
+             Catch::Matchers::WithinRel(all_layers * (2 * pass_out + out), 1e-9));
+  CHECK_THAT(bytes_between(scenario.cluster, sent, "memory", "cpu"),
+             Catch::Matchers::WithinRel(all_layers * (2 * pass_back + back), 1e-9));
+  // One layer's chunks, and in its backward pass gradients of outputs and queries beside them.
+  const auto held = static_cast<double>(sent.memory[0].host_peak);
+  CHECK(held >= pass_out);
+  CHECK(held <= pass_out + (chunks - 1) / chunks * (q + 2 * q));
+}
+
+TEST_CASE("chunks make the GPU's peak smaller, and more of them never larger") {
+  const std::int64_t whole = timeline_of(scenario_of({})).memory[0].total;
+  std::int64_t before = whole;
+  for (const std::int64_t chunks : {2, 4, 8}) {
+    const std::int64_t peak = timeline_of(scenario_of({}, 1.0, 1 << 17, chunks)).memory[0].total;
+    CHECK(peak < whole);
+    CHECK(peak <= before);  // once attention is small the peak is the MLP's
+    before = peak;
+  }
+}
+
+TEST_CASE("chunks of 64K tokens hide their copies behind attention, small ones do not") {
+  // A chunk of keys and values is 33 MB; meanwhile 64K x 64K scores of 4 heads are computed.
+  const auto seconds = [](double scale, std::int64_t sequence, std::int64_t chunks) {
+    return timeline_of(scenario_of({}, scale, sequence, chunks)).end.seconds().value();
+  };
+  CHECK(seconds(1.0, 1 << 20, 16) < 1.05 * seconds(1e6, 1 << 20, 16));
+  CHECK(seconds(0.02, 1 << 17, 16) > 1.5 * seconds(1e6, 1 << 17, 16));
+}
+
+TEST_CASE("chunks in host memory fold and skip exactly") {
+  const Scenario scenario = scenario_of({Offload::activations}, 1.0, 1 << 15, 4);
+  EngineOptions plain;
+  plain.fold = false;
+  plain.skip_repetition = false;
+  const Timeline whole = timeline_of(scenario, plain);
+  const Timeline folded = timeline_of(scenario);
+  CHECK(whole.end == folded.end);
+  CHECK(whole.events == folded.events);
+  CHECK(folded.simulated_events < whole.simulated_events);
+  for (std::size_t rank = 0; rank < whole.ranks.size(); ++rank) {
+    CHECK(whole.ranks[rank].ticks == folded.ranks[rank].ticks);
+    CHECK(whole.memory[rank].total == folded.memory[rank].total);
+    CHECK(whole.memory[rank].host_peak == folded.memory[rank].host_peak);
   }
 }

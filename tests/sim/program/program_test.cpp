@@ -140,6 +140,19 @@ TEST_CASE("a layout is a bijection between ranks with local indices and the whol
   }
 }
 
+TEST_CASE("dealt in chunks, a chunk of all ranks together is a contiguous part of the whole") {
+  const Mesh mesh = mesh_of(1, 2, 1, 1);
+  const std::vector<Shard> shards{{Axis::ulysses, SequenceOrder::contiguous, 3}};
+  // 12 places in 3 chunks of 4, of which each of 2 ranks has 2.
+  const std::vector<std::vector<std::int64_t>> expected{{0, 1, 4, 5, 8, 9}, {2, 3, 6, 7, 10, 11}};
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    for (std::int64_t local = 0; local < 6; ++local) {
+      CHECK(global_index(mesh, shards, 6, RankId(rank), local) ==
+            expected[rank][static_cast<std::size_t>(local)]);
+    }
+  }
+}
+
 TEST_CASE("a cursor visits the body of nested loops as often as their counts say") {
   const Program program = nested_loops();
   check_program(program);
