@@ -32,7 +32,10 @@ std::string context_text(const ContextPlan& context) {
   const std::string order = context.ring > 1 ? " " + word_of(order_words, context.order) : "";
   switch (context.method) {
     case ContextMethod::none: return "none";
-    case ContextMethod::ulysses: return fmt::format("ulysses {}", context.ulysses);
+    case ContextMethod::ulysses:
+      return context.is_chunked() && context.chunks > 0
+                 ? fmt::format("ulysses {} in {} chunks", context.ulysses, context.chunks)
+                 : fmt::format("ulysses {}", context.ulysses);
     case ContextMethod::all_gather: return fmt::format("all-gather {}{}", context.ring, order);
     case ContextMethod::usp:
       return fmt::format("usp u{} x r{}{}, {} inner", context.ulysses, ring_text(context), order,

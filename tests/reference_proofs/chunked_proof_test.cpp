@@ -83,6 +83,18 @@ TEST_CASE("chunks go with offloaded inputs, losses in pieces and models without 
   }
 }
 
+TEST_CASE("layers with experts go through attention in chunks") {
+  Plan plan = chunked_plan(2, 3);
+  plan.expert = 2;
+  plan.zero = 1;
+  Model model = small_llama(8, 4);
+  model.layers = 2;
+  model.experts = {4, 2, 8, 0};
+  Scenario scenario = chunked_scenario(model, Phase::train, plan);
+  scenario.workload.expert_imbalance = 2.0;  // room for all tokens of 4 experts, 2 for each token
+  require_proven(scenario);
+}
+
 TEST_CASE("a forward pass in chunks is one") {
   Model layers_alone = small_llama(8, 4);
   layers_alone.vocab = 0;
