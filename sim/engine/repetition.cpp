@@ -32,10 +32,12 @@ void Machine::consider_skipping() {
   if (begun == 0 || !options_.skip_repetition) {
     return;
   }
+  int uniform = -1;
   for (std::size_t i = 0; i < program_.loops.size(); ++i) {
     const LoopId loop(i);
-    const bool wanted =
-        (begun >> i & 1u) != 0 && program_.loops[i].uniform && program_.loops[i].count > 3;
+    uniform += program_.loops[i].uniform ? 1 : 0;
+    const bool wanted = program_.loops[i].uniform && (begun >> uniform & 1u) != 0 &&
+                        program_.loops[i].count > 3;
     if (!wanted) {
       continue;
     }

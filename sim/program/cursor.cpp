@@ -57,9 +57,12 @@ Cursor::Cursor(const Program& program, RankId rank)
       begin_of_(program.loops.size(), 0),
       end_of_(program.loops.size(), 0),
       presence_(presence_of(program, rank)) {
-  check(program.loops.size() <= 64, "a program has at most 64 loops");
+  int uniform = 0;
   for (const Loop& loop : program.loops) {
     turns_.push_back(loop.turns(program.mesh, rank));
+    check(!loop.uniform || uniform < 64, "a program has at most 64 uniform loops");
+    marks_.push_back(loop.uniform ? std::uint64_t{1} << uniform : 0);
+    uniform += loop.uniform ? 1 : 0;
   }
   for (std::size_t place = 0; place < code_size_; ++place) {
     const Instruction& instruction = program.code[place];
@@ -107,13 +110,13 @@ std::uint64_t Cursor::settle() {
       place_ = mark.op == Op::loop_begin ? end_of_[mark.loop.index] + 1 : place_ + 1;
     } else if (mark.op == Op::loop_begin) {
       counters_[mark.loop.index] = 0;
-      begun |= std::uint64_t{1} << mark.loop.index;
+      begun |= marks_[mark.loop.index];
       ++place_;
     } else if (mark.op == Op::loop_end) {
       std::int64_t& counter = counters_[mark.loop.index];
       if (counter + 1 < turns_[mark.loop.index]) {
         ++counter;
-        begun |= std::uint64_t{1} << mark.loop.index;
+        begun |= marks_[mark.loop.index];
         place_ = begin_of_[mark.loop.index] + 1;
       } else {
         counter = 0;

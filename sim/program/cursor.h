@@ -26,8 +26,8 @@ class Cursor {
   [[nodiscard]] std::size_t place() const { return place_; }
   [[nodiscard]] const std::vector<std::int64_t>& counters() const { return counters_; }
   [[nodiscard]] const Instruction& instruction() const;
-  /// To the next instruction; returns the set of loops (bit i: LoopId i) that began a turn on the
-  /// way: the engine looks for repetition there.
+  /// To the next instruction; returns the set of uniform loops (bit n: the n-th of them) that began
+  /// a turn on the way: the engine looks for repetition there.
   std::uint64_t advance();
   /// Moves `turns` ahead in a loop that the cursor is in.
   void skip(LoopId loop, std::int64_t turns);
@@ -45,6 +45,7 @@ class Cursor {
   std::vector<std::size_t> begin_of_;    // place of each loop's loop_begin
   std::vector<std::size_t> end_of_;
   std::vector<std::int64_t> turns_;      // by loop, on this rank
+  std::vector<std::uint64_t> marks_;     // by loop: its bit in what advance() returns
   std::vector<Presence> presence_;       // by place
   std::vector<std::size_t> next_live_;   // by place: itself or the next that is not `never`
 };

@@ -121,6 +121,28 @@ void draw_states(Draw& draw, const Model& model, Plan& plan) {
   }
 }
 
+// Some plans with what attention in chunks wants in place of what it does not go with.
+void draw_chunks(Draw& draw, ScenarioDraft& draft) {
+  if (!draw.once_in(8) || has_latent_attention(*draft.model)) {
+    return;
+  }
+  Plan& plan = draft.plan;
+  plan.context = ContextPlan();
+  plan.context.method = ContextMethod::ulysses;
+  plan.context.ulysses = 2;
+  plan.context.variant = RingVariant::chunked_offload;
+  plan.context.chunks = draw.of<std::int64_t>({1, 2, 4});
+  plan.context.packed_qkv = draw.once_in(3);
+  plan.tensor = plan.pipeline = plan.virtual_pipeline = plan.expert_tensor = 1;
+  plan.sequence_parallel = plan.uneven_stages = false;
+  plan.zero_group = 0;
+  plan.recompute = Recompute::full;
+  plan.recompute_detail = RecomputeDetail::standard;
+  plan.recompute_layers = 0;
+  draft.workload.mask = MaskSpec{};
+  draft.gpus = 2 * plan.data;
+}
+
 ScenarioDraft draw_draft(Draw& draw) {
   ScenarioDraft draft = empty_draft();
   draft.open = {};
@@ -147,6 +169,7 @@ ScenarioDraft draw_draft(Draw& draw) {
   draft.software = draw.of<const char*>({"ideal", "megatron", "fsdp", "deepspeed", "nanotron"});
   draft.precision.states =
       draw.of({States::mixed, States::mixed, States::compute, States::fp32});
+  draw_chunks(draw, draft);
   return draft;
 }
 
