@@ -96,7 +96,7 @@ Timeline Machine::run() {
     if (next == SimTime::infinity()) {
       break;
     }
-    check(next >= now_, "simulated time must be between 0 and 2^19 seconds");
+    check_time_range(next >= now_);
     now_ = next;
     wake_ranks();
     while (!kernel_ends_.empty() && kernel_ends_.top().when == now_) {

@@ -203,8 +203,7 @@ void Machine::skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now)
   }
   // As SimTime::from() checks a span: turns that are left out must not pass the end of time, too.
   const auto turn = static_cast<double>((now.when - then.when).ticks());
-  check(static_cast<double>(now_.ticks()) + turn * static_cast<double>(periods) < 9.0e18,
-        "simulated time must be between 0 and 2^19 seconds");
+  check_time_range(static_cast<double>(now_.ticks()) + turn * static_cast<double>(periods) < 9.0e18);
   const SimTime span = (now.when - then.when) * periods;
   network_.skip(span, periods, then.link_bytes);
   ledger_.skip(periods, then.holdings);

@@ -327,7 +327,7 @@ void FlowNetwork::retime(std::uint32_t index) {
     const ServedUnits left = flows_[bundle.first].mark - bundle.served;
     ticks = std::max(0.0, as_double(left) / static_cast<double>(bundle.rate_units));
   }
-  check(ticks < 9.0e18, "simulated time must be between 0 and 2^19 seconds");
+  check_time_range(ticks < 9.0e18 - static_cast<double>(now_));
   finishes_.set(index, now_ + static_cast<std::int64_t>(ticks + 0.5));
 }
 

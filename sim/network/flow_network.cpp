@@ -51,7 +51,7 @@ double FlowNetwork::quantised(double rate) const {
 
 ServedUnits FlowNetwork::units(double bytes) const {
   const double count = bytes * per_quantum_;
-  check(count < 0x1p120, "a transfer must end within 2^19 seconds");
+  check_time_range(count < 0x1p120);
   return static_cast<ServedUnits>(count);
 }
 

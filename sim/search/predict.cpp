@@ -9,6 +9,24 @@
 
 namespace longhaul {
 
+namespace {
+
+// A step of weeks is a slip of the pen in a size, not a plan.
+Timeline simulated(const Program& program, const Cluster& cluster, const KernelCosts& kernels,
+                   const TransportCosts& transport, const EngineOptions& options,
+                   Diagnostics& diagnostics) {
+  try {
+    return simulate(program, cluster, kernels, transport, options);
+  } catch (const TimeRangeError&) {
+    diagnostics.error({}, "too-long", "one step would take more than 6 days",
+                      "longhaul counts time up to 2^19 s: look at sequence_length, global_batch and "
+                      "gpus, or simulate a shorter step");
+    throw InputError(diagnostics);
+  }
+}
+
+}  // namespace
+
 Explained predict_with(const Scenario& scenario, const PredictOptions& wanted,
                        Diagnostics& diagnostics) {
   // The scenario becomes a program: from here on there are no methods, only instructions.
@@ -21,7 +39,8 @@ Explained predict_with(const Scenario& scenario, const PredictOptions& wanted,
   EngineOptions options;
   options.record_details = wanted.explain;
   // The engine runs the program on the cluster.
-  const Timeline timeline = simulate(program, scenario.cluster, kernels, transport, options);
+  const Timeline timeline =
+      simulated(program, scenario.cluster, kernels, transport, options, diagnostics);
   // What the user wants to know is read off the timeline; the framework's allocator makes segments
   // of what the fullest ranks hold.
   Explained made;

@@ -88,6 +88,16 @@ TEST_CASE("whether all stages fit does not depend on how many of them are looked
   CHECK(looked_at.size() > 3);
 }
 
+TEST_CASE("a step of weeks is refused with words for the user") {
+  Scenario scenario = on_sixteen_gpus("{context: {method: ring, ring: 8}}", 2);
+  scenario.workload.sequence_length = std::int64_t{1} << 31;
+  Diagnostics diagnostics;
+  CHECK_THROWS_AS(predict_with(scenario, {}, diagnostics), InputError);
+  REQUIRE(diagnostics.has_errors());
+  CHECK_THAT(format_diagnostics(diagnostics, false),
+             Catch::Matchers::Contains("one step would take more than 6 days"));
+}
+
 TEST_CASE("without a pipeline the one stage is the whole plan") {
   const MemoryResult memory = memory_of("{context: {method: ring, ring: 8}}");
   REQUIRE(memory.stages.size() == 1);

@@ -32,7 +32,14 @@ TEST_CASE("simulated time survives a round trip to within half a tick") {
 
 TEST_CASE("simulated time refuses what does not fit, on both sides of the range") {
   CHECK_NOTHROW(SimTime::from(Seconds::of(500000.0)));
-  CHECK_THROWS_AS(SimTime::from(Seconds::of(600000.0)), BugError);
+  CHECK_THROWS_AS(SimTime::from(Seconds::of(600000.0)), TimeRangeError);
   CHECK_NOTHROW(SimTime::from(Seconds::of(0.0)));
   CHECK_THROWS_AS(SimTime::from(Seconds::of(-1e-9)), BugError);
+}
+
+TEST_CASE("sums and multiples of times never wrap around") {
+  const SimTime day = SimTime::from(Seconds::of(86400.0));
+  CHECK((day * 5 + day).seconds().value() == 6 * 86400.0);
+  CHECK_THROWS_AS(day * 7, TimeRangeError);
+  CHECK_THROWS_AS(day * 4 + day * 4, TimeRangeError);
 }
