@@ -92,6 +92,22 @@ double bytes_between(const Cluster& cluster, const Timeline& timeline, const cha
   return sum;
 }
 
+void check_folds_and_skips(const Scenario& scenario) {
+  EngineOptions plain;
+  plain.fold = false;
+  plain.skip_repetition = false;
+  const Timeline whole = timeline_of(scenario, plain);
+  const Timeline folded = timeline_of(scenario);
+  CHECK(whole.end == folded.end);
+  CHECK(whole.events == folded.events);
+  CHECK(folded.simulated_events < whole.simulated_events);
+  for (std::size_t rank = 0; rank < whole.ranks.size(); ++rank) {
+    CHECK(whole.ranks[rank].ticks == folded.ranks[rank].ticks);
+    CHECK(whole.memory[rank].total == folded.memory[rank].total);
+    CHECK(whole.memory[rank].host_peak == folded.memory[rank].host_peak);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("offload never makes the GPU's peak larger, and what left is counted with the host") {
@@ -147,20 +163,7 @@ TEST_CASE("all that goes out to host memory comes back") {
 
 TEST_CASE("offload folds and skips exactly") {
   for (const What& what : some) {
-    const Scenario scenario = scenario_of(what, 1.0, 1 << 15);
-    EngineOptions plain;
-    plain.fold = false;
-    plain.skip_repetition = false;
-    const Timeline whole = timeline_of(scenario, plain);
-    const Timeline folded = timeline_of(scenario);
-    CHECK(whole.end == folded.end);
-    CHECK(whole.events == folded.events);
-    CHECK(folded.simulated_events < whole.simulated_events);
-    for (std::size_t rank = 0; rank < whole.ranks.size(); ++rank) {
-      CHECK(whole.ranks[rank].ticks == folded.ranks[rank].ticks);
-      CHECK(whole.memory[rank].total == folded.memory[rank].total);
-      CHECK(whole.memory[rank].host_peak == folded.memory[rank].host_peak);
-    }
+    check_folds_and_skips(scenario_of(what, 1.0, 1 << 15));
   }
 }
 
@@ -212,18 +215,5 @@ TEST_CASE("chunks of 64K tokens hide their copies behind attention, small ones d
 }
 
 TEST_CASE("chunks in host memory fold and skip exactly") {
-  const Scenario scenario = scenario_of({Offload::activations}, 1.0, 1 << 15, 4);
-  EngineOptions plain;
-  plain.fold = false;
-  plain.skip_repetition = false;
-  const Timeline whole = timeline_of(scenario, plain);
-  const Timeline folded = timeline_of(scenario);
-  CHECK(whole.end == folded.end);
-  CHECK(whole.events == folded.events);
-  CHECK(folded.simulated_events < whole.simulated_events);
-  for (std::size_t rank = 0; rank < whole.ranks.size(); ++rank) {
-    CHECK(whole.ranks[rank].ticks == folded.ranks[rank].ticks);
-    CHECK(whole.memory[rank].total == folded.memory[rank].total);
-    CHECK(whole.memory[rank].host_peak == folded.memory[rank].host_peak);
-  }
+  check_folds_and_skips(scenario_of({Offload::activations}, 1.0, 1 << 15, 4));
 }
