@@ -2,6 +2,8 @@
 // user buffers and PyTorch's asynchronous tensor parallelism run them: a gathered operand is used
 // shard by shard as the shards come around the tensor ranks; of a summed product each rank's shard is
 // worked out alone and sent to it while the next one is. docs/models/training_step.md.
+#include <algorithm>
+
 #include "sim/schedule/transformer_block.h"
 
 namespace longhaul {
@@ -104,10 +106,11 @@ TensorRef TransformerBlock::multiply_gathered(ProgramBuilder& build, const Produ
     spec.category = MemoryCategory::communication;
     all = build.fresh(product.name + "_gathered", spec);
   }
-  const TensorRef buffer = shard_buffer(build, product.name + "_shards", type, ranks);
+  // By how far a shard has come, not by its owner: so all tensor ranks do the same and are folded.
+  const TensorRef buffer = shard_buffer(build, product.name + "_shards", type, ranks - 1);
   TensorRef shard = own;
   for (std::int64_t step = 0; step < ranks; ++step) {
-    const TensorRef next = build.at(buffer, rank_behind(step + 1, ranks));
+    const TensorRef next = build.at(buffer, Index::of(std::min(step, ranks - 2)));
     if (step + 1 < ranks) {
       pass_on(build, "pass on tokens of " + product.name, shard, next, 1);
     }
