@@ -2,6 +2,7 @@
 #include "sim/scenario/software.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 
 #include "sim/input/presets.h"
@@ -70,79 +71,101 @@ void read_operators(MapReader& root, SoftwareProfile& profile, Diagnostics& diag
   }
 }
 
-// A habit: {value: true, source: ...}.
-void read_habit(MapReader& root, const char* key, bool& habit, Diagnostics& diagnostics) {
-  const auto value = root.child(key);
-  if (!value) {
-    return;
-  }
-  MapReader reader(*value, key, diagnostics);
-  habit = reader.boolean("value");
-  demand_origin(reader);
-  reader.finish();
-}
-
-void read_duration(MapReader& root, const char* key, Seconds& habit, Diagnostics& diagnostics) {
+// A section {..., source: ...}, if it is there: `take` takes what it says.
+void read_section(MapReader& root, const char* key, Diagnostics& diagnostics,
+                  const std::function<void(MapReader&)>& take) {
   if (const auto value = root.child(key)) {
     MapReader reader(*value, key, diagnostics);
-    habit = reader.seconds("value");
+    take(reader);
     demand_origin(reader);
     reader.finish();
   }
 }
 
-void read_context(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
-  if (const auto value = root.child("context")) {
-    MapReader reader(*value, "context", diagnostics);
-    profile.context = reader.bytes("value");
-    demand_origin(reader);
-    reader.finish();
+// Habits that a stack has or has not: {value: true, source: ...}.
+struct HabitKey {
+  const char* name;
+  bool SoftwareProfile::*habit;
+};
+constexpr HabitKey habit_keys[] = {
+    {"overlap_gradient_reduction", &SoftwareProfile::overlap_gradient_reduction},
+    {"overlap_parameter_gather", &SoftwareProfile::overlap_parameter_gather},
+    {"overlap_tensor_collectives", &SoftwareProfile::overlap_tensor_collectives},
+    {"fp8_gathers", &SoftwareProfile::fp8_gathers},
+    {"keeps_fp8_weights", &SoftwareProfile::keeps_fp8_weights},
+    {"reshard_after_forward", &SoftwareProfile::reshard_after_forward},
+    {"fp32_gradient_sums", &SoftwareProfile::fp32_gradient_sums},
+    {"synchronous_offload", &SoftwareProfile::synchronous_offload},
+    {"late_gradient_offload", &SoftwareProfile::late_gradient_offload},
+    {"sums_unshared_gradients", &SoftwareProfile::sums_unshared_gradients},
+    {"times_optimizer", &SoftwareProfile::times_optimizer},
+    {"fp32_logits", &SoftwareProfile::fp32_logits},
+    {"fp32_ring_gradients", &SoftwareProfile::fp32_ring_gradients},
+    {"scatters_messages", &SoftwareProfile::scatters_messages},
+    {"fp8_mlp_only", &SoftwareProfile::fp8_mlp_only},
+    {"gathers_logits", &SoftwareProfile::gathers_logits},
+    {"exchange_copies", &SoftwareProfile::exchange_copies},
+    {"lone_exchange_copies", &SoftwareProfile::lone_exchange_copies},
+    {"gpt_dropout", &SoftwareProfile::gpt_dropout},
+    {"gated_dropout", &SoftwareProfile::gated_dropout},
+    {"eager_loss", &SoftwareProfile::eager_loss},
+    {"gradients_on_demand", &SoftwareProfile::gradients_on_demand},
+    {"softmax_copy", &SoftwareProfile::softmax_copy},
+    {"keeps_silu", &SoftwareProfile::keeps_silu},
+    {"mlp_gradient_in_place", &SoftwareProfile::mlp_gradient_in_place},
+    {"joins_weights", &SoftwareProfile::joins_weights},
+    {"compute_gradients", &SoftwareProfile::compute_gradients},
+    {"leaf_gradients", &SoftwareProfile::leaf_gradients},
+    {"gradient_buckets", &SoftwareProfile::gradient_buckets},
+    {"stages_by_cost", &SoftwareProfile::stages_by_cost},
+    {"record_streams", &SoftwareProfile::record_streams},
+    {"gather_buffer", &SoftwareProfile::gather_buffer},
+};
+
+// Small numbers: {value: 2, source: ...}.
+struct CountKey {
+  const char* name;
+  std::int64_t SoftwareProfile::*count;
+};
+constexpr CountKey count_keys[] = {
+    {"prefetch", &SoftwareProfile::prefetch},
+    {"gather_copies", &SoftwareProfile::gather_copies},
+    {"gradient_copies", &SoftwareProfile::gradient_copies},
+    {"norm_copies", &SoftwareProfile::norm_copies},
+};
+
+void read_habits(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
+  for (const auto& [name, habit] : habit_keys) {
+    read_section(root, name, diagnostics,
+                 [&, member = habit](MapReader& of) { profile.*member = of.boolean("value"); });
+  }
+  for (const auto& [name, count] : count_keys) {
+    read_section(root, name, diagnostics, [&, member = count](MapReader& of) {
+      profile.*member = of.integer("value", {0, 16});
+    });
   }
 }
 
-void read_unstated_recompute(MapReader& root, UnstatedRecompute& habit,
-                             Diagnostics& diagnostics) {
-  if (const auto value = root.child("unstated_recompute")) {
-    MapReader reader(*value, "unstated_recompute", diagnostics);
-    const std::size_t chosen = reader.choice("value", {"lightest", "full"});
-    habit = chosen == 0 ? UnstatedRecompute::lightest : UnstatedRecompute::full;
-    demand_origin(reader);
-    reader.finish();
-  }
-}
-
-// {value: allocated, unit: GiB, source: ...}: what the stack's logs mean by memory and GB.
-void read_memory_reading(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
-  if (const auto value = root.child("memory_reading")) {
-    MapReader reader(*value, "memory_reading", diagnostics);
-    // In the order of MemoryReading.
-    const std::size_t kind = reader.choice("value", {"reserved", "allocated", "device"});
-    profile.memory_reading = static_cast<MemoryReading>(kind);
-    profile.memory_in_gib = reader.choice("unit", {"GB", "GiB"}, 0) == 1;
-    demand_origin(reader);
-    reader.finish();
-  }
-}
-
-// {value: fa1, source: ...}: which of FlashAttention's kernels the stack runs.
-void read_flash_kernel(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
-  if (const auto value = root.child("flash_kernel")) {
-    MapReader reader(*value, "flash_kernel", diagnostics);
+void read_choices(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
+  read_section(root, "unstated_recompute", diagnostics, [&](MapReader& of) {
+    const bool lightest = of.choice("value", {"lightest", "full"}) == 0;
+    profile.unstated_recompute = lightest ? UnstatedRecompute::lightest : UnstatedRecompute::full;
+  });
+  // What the stack's logs mean by memory and GB, in the order of MemoryReading.
+  read_section(root, "memory_reading", diagnostics, [&](MapReader& of) {
+    profile.memory_reading =
+        static_cast<MemoryReading>(of.choice("value", {"reserved", "allocated", "device"}));
+    profile.memory_in_gib = of.choice("unit", {"GB", "GiB"}, 0) == 1;
+  });
+  // Which of FlashAttention's kernels the stack runs.
+  read_section(root, "flash_kernel", diagnostics, [&](MapReader& of) {
     const std::vector<std::string> kernels{"fa1", "fa2", "fa3", "fa4"};
-    profile.flash_kernel = kernels[reader.choice("value", kernels)];
-    demand_origin(reader);
-    reader.finish();
-  }
-}
-
-// A small number: {value: 2, source: ...}.
-void read_count(MapReader& root, const char* key, std::int64_t& count, Diagnostics& diagnostics) {
-  if (const auto value = root.child(key)) {
-    MapReader reader(*value, key, diagnostics);
-    count = reader.integer("value", {0, 16});
-    demand_origin(reader);
-    reader.finish();
-  }
+    profile.flash_kernel = kernels[of.choice("value", kernels)];
+  });
+  read_section(root, "grouped_product", diagnostics,
+               [&](MapReader& of) { profile.grouped_product = of.seconds("value"); });
+  read_section(root, "context", diagnostics,
+               [&](MapReader& of) { profile.context = of.bytes("value"); });
 }
 
 void read_workspaces(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
@@ -229,47 +252,8 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   profile.frameworks = root.texts("frameworks");
   read_numbers(root, profile, diagnostics);
   read_operators(root, profile, diagnostics);
-  read_habit(root, "overlap_gradient_reduction", profile.overlap_gradient_reduction, diagnostics);
-  read_habit(root, "overlap_parameter_gather", profile.overlap_parameter_gather, diagnostics);
-  read_habit(root, "overlap_tensor_collectives", profile.overlap_tensor_collectives, diagnostics);
-  read_habit(root, "fp8_gathers", profile.fp8_gathers, diagnostics);
-  read_habit(root, "keeps_fp8_weights", profile.keeps_fp8_weights, diagnostics);
-  read_habit(root, "reshard_after_forward", profile.reshard_after_forward, diagnostics);
-  read_count(root, "prefetch", profile.prefetch, diagnostics);
-  read_count(root, "gather_copies", profile.gather_copies, diagnostics);
-  read_count(root, "gradient_copies", profile.gradient_copies, diagnostics);
-  read_habit(root, "fp32_gradient_sums", profile.fp32_gradient_sums, diagnostics);
-  read_habit(root, "synchronous_offload", profile.synchronous_offload, diagnostics);
-  read_habit(root, "late_gradient_offload", profile.late_gradient_offload, diagnostics);
-  read_habit(root, "sums_unshared_gradients", profile.sums_unshared_gradients, diagnostics);
-  read_habit(root, "times_optimizer", profile.times_optimizer, diagnostics);
-  read_habit(root, "fp32_logits", profile.fp32_logits, diagnostics);
-  read_habit(root, "fp32_ring_gradients", profile.fp32_ring_gradients, diagnostics);
-  read_habit(root, "scatters_messages", profile.scatters_messages, diagnostics);
-  read_habit(root, "fp8_mlp_only", profile.fp8_mlp_only, diagnostics);
-  read_habit(root, "gathers_logits", profile.gathers_logits, diagnostics);
-  read_flash_kernel(root, profile, diagnostics);
-  read_habit(root, "exchange_copies", profile.exchange_copies, diagnostics);
-  read_habit(root, "lone_exchange_copies", profile.lone_exchange_copies, diagnostics);
-  read_habit(root, "gpt_dropout", profile.gpt_dropout, diagnostics);
-  read_habit(root, "gated_dropout", profile.gated_dropout, diagnostics);
-  read_habit(root, "eager_loss", profile.eager_loss, diagnostics);
-  read_habit(root, "gradients_on_demand", profile.gradients_on_demand, diagnostics);
-  read_unstated_recompute(root, profile.unstated_recompute, diagnostics);
-  read_habit(root, "softmax_copy", profile.softmax_copy, diagnostics);
-  read_habit(root, "keeps_silu", profile.keeps_silu, diagnostics);
-  read_habit(root, "mlp_gradient_in_place", profile.mlp_gradient_in_place, diagnostics);
-  read_count(root, "norm_copies", profile.norm_copies, diagnostics);
-  read_habit(root, "joins_weights", profile.joins_weights, diagnostics);
-  read_habit(root, "compute_gradients", profile.compute_gradients, diagnostics);
-  read_habit(root, "leaf_gradients", profile.leaf_gradients, diagnostics);
-  read_habit(root, "gradient_buckets", profile.gradient_buckets, diagnostics);
-  read_habit(root, "stages_by_cost", profile.stages_by_cost, diagnostics);
-  read_habit(root, "record_streams", profile.record_streams, diagnostics);
-  read_habit(root, "gather_buffer", profile.gather_buffer, diagnostics);
-  read_memory_reading(root, profile, diagnostics);
-  read_duration(root, "grouped_product", profile.grouped_product, diagnostics);
-  read_context(root, profile, diagnostics);
+  read_habits(root, profile, diagnostics);
+  read_choices(root, profile, diagnostics);
   read_workspaces(root, profile, diagnostics);
   root.finish();
   profile.source_name = source->name;

@@ -152,7 +152,9 @@ class ContextAttention {
   void release_hosts(ProgramBuilder& build, const std::vector<TensorRef>& hosts) const;
   /// What a rank has of chunk `chunk` of a tensor [b, tokens, ..].
   [[nodiscard]] TensorRef piece_of(TensorRef whole, const Index& chunk) const;
-  [[nodiscard]] TensorSpec piece_spec(std::int64_t heads, std::int64_t channels = 0) const;
+  /// Such pieces of q, k, v; of their gradients if `prefix` is "d".
+  [[nodiscard]] std::array<TensorRef, 3> fresh_pieces(ProgramBuilder& build,
+                                                      const std::string& prefix) const;
   /// Copies chunks to their places in host memory, which it allocates.
   void send(ProgramBuilder& build, const std::string& name, const std::vector<TensorRef>& chunks,
             const std::vector<TensorRef>& hosts) const;
@@ -162,6 +164,7 @@ class ContextAttention {
  private:
   struct ChunkGradients;
   struct QueryChunk;
+  [[nodiscard]] TensorSpec piece_spec(std::int64_t heads, std::int64_t channels = 0) const;
   [[nodiscard]] TensorSpec chunk_spec(TensorSpec core, MemoryCategory category) const;
   AttentionState chunks_on_host(ProgramBuilder& build) const;
   [[nodiscard]] Index distance(LoopId column, LoopId row) const;

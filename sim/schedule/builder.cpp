@@ -17,6 +17,15 @@ Index plus(Index a, const Index& b) {
   return a;
 }
 
+Index times(Index index, std::int64_t factor) {
+  check(index.lookups.empty(), "what is looked up is not multiplied");
+  index.constant *= factor;
+  index.loop_coefficient *= factor;
+  index.axis_coefficient *= factor;
+  index.modulus *= factor;
+  return index;
+}
+
 Program ProgramBuilder::finish() {
   check_program(program_);
   return std::move(program_);

@@ -14,6 +14,10 @@ namespace longhaul {
 /// The sum of two indices, neither of which is reduced, over one loop and one axis at most.
 Index plus(Index a, const Index& b);
 
+/// `factor` times an index that looks nothing up, a reduced one included: where the shards begin that
+/// it counts, if each has `factor` elements.
+Index times(Index index, std::int64_t factor);
+
 /// What a tensor is, apart from its name.
 struct TensorSpec {
   std::vector<std::int64_t> shape;
@@ -48,6 +52,18 @@ class ProgramBuilder {
   [[nodiscard]] static TensorRef at(TensorRef ref, Index slot) {
     ref.slot = slot;
     return ref;
+  }
+  /// `length` places of dimension `dim` from `begin` on.
+  [[nodiscard]] static TensorRef slice(TensorRef whole, int dim, Index begin, std::int64_t length) {
+    whole.slice_dim = dim;
+    whole.slice_begin = std::move(begin);
+    whole.slice_length = length;
+    return whole;
+  }
+  /// Shape, shards and type of a tensor, for others of its like.
+  [[nodiscard]] TensorSpec spec_like(
+      const TensorRef& ref, MemoryCategory category = MemoryCategory::activations) const {
+    return {of(ref).shape, of(ref).shards, of(ref).type, category};
   }
 
   /// What is declared between these has names of its own: a schedule for other sizes.

@@ -33,6 +33,13 @@ TensorSpec ContextAttention::piece_spec(std::int64_t heads, std::int64_t channel
   return spec;
 }
 
+std::array<TensorRef, 3> ContextAttention::fresh_pieces(ProgramBuilder& build,
+                                                        const std::string& prefix) const {
+  return {build.fresh(prefix + "q_piece", piece_spec(shapes_.heads)),
+          build.fresh(prefix + "k_piece", piece_spec(shapes_.kv_heads)),
+          build.fresh(prefix + "v_piece", piece_spec(shapes_.kv_heads, shapes_.value_dim))};
+}
+
 TensorSpec ContextAttention::chunk_spec(TensorSpec core, MemoryCategory category) const {
   core.shape[core.shape.size() == 3 ? 2 : 1] /= shapes_.chunks;
   core.category = category;
@@ -41,12 +48,7 @@ TensorSpec ContextAttention::chunk_spec(TensorSpec core, MemoryCategory category
 
 TensorRef ContextAttention::piece_of(TensorRef whole, const Index& chunk) const {
   const std::int64_t tokens = shapes_.tokens / shapes_.chunks;
-  whole.slice_dim = 1;
-  whole.slice_begin = chunk;
-  whole.slice_begin.constant *= tokens;
-  whole.slice_begin.loop_coefficient *= tokens;
-  whole.slice_length = tokens;
-  return whole;
+  return ProgramBuilder::slice(std::move(whole), 1, times(chunk, tokens), tokens);
 }
 
 TensorRef ContextAttention::on_host(ProgramBuilder& build, const std::string& name,
@@ -418,10 +420,7 @@ std::array<TensorRef, 3> ContextAttention::chunk_gradients_home(ProgramBuilder& 
   build.release({dk_sum, dv_sum});
   rotate(build, Op::rope_backward, "dq", dq, row);
   rotate(build, Op::rope_backward, "dk", dk, row);
-  const std::array<TensorRef, 3> home{
-      build.fresh("dq_piece", piece_spec(shapes_.heads)),
-      build.fresh("dk_piece", piece_spec(shapes_.kv_heads)),
-      build.fresh("dv_piece", piece_spec(shapes_.kv_heads, shapes_.value_dim))};
+  const std::array<TensorRef, 3> home = fresh_pieces(build, "d");
   exchange(build, {{"dq", dq, home[0]}, {"dk", dk, home[1]}, {"dv", dv, home[2]}}, Way::back);
   build.release({dq, dk, dv});
   return home;
@@ -434,10 +433,7 @@ AttentionState ContextAttention::forward_of_pieces(ProgramBuilder& build, Tensor
   return chunked_forward(
       build,
       [&](const Index& chunk) {
-        const std::array<TensorRef, 3> pieces{
-            build.fresh("q_piece", piece_spec(shapes_.heads)),
-            build.fresh("k_piece", piece_spec(shapes_.kv_heads)),
-            build.fresh("v_piece", piece_spec(shapes_.kv_heads, shapes_.value_dim))};
+        const std::array<TensorRef, 3> pieces = fresh_pieces(build, "");
         build.compute(Op::copy, "cut q", {piece_of(q, chunk)}, {pieces[0]});
         build.compute(Op::copy, "cut k", {piece_of(k, chunk)}, {pieces[1]});
         build.compute(Op::copy, "cut v", {piece_of(v, chunk)}, {pieces[2]});

@@ -43,10 +43,7 @@ std::array<TensorRef, 3> TransformerBlock::project_chunk(ProgramBuilder& build,
   attention_gemm(build, "qkv projection", normed, weights.qkv.value, qkv);
   attention_.send(build, "normed input", {normed},
                   {ProgramBuilder::at(normed_on_host(build), chunk)});
-  const std::array<TensorRef, 3> pieces{
-      build.fresh("q_piece", attention_.piece_spec(shapes_.heads)),
-      build.fresh("k_piece", attention_.piece_spec(shapes_.kv_heads)),
-      build.fresh("v_piece", attention_.piece_spec(shapes_.kv_heads, shapes_.value_dim))};
+  const std::array<TensorRef, 3> pieces = attention_.fresh_pieces(build, "");
   build.compute(Op::split_qkv, "split q, k, v", {qkv}, {pieces[0], pieces[1], pieces[2]});
   build.release({qkv});
   return pieces;

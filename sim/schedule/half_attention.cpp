@@ -19,15 +19,11 @@ int tokens_of(const ProgramBuilder& build, const TensorRef& ref) {
 TensorRef half_of(const ProgramBuilder& build, TensorRef whole, std::int64_t which) {
   const int dim = tokens_of(build, whole);
   const std::int64_t length = build.of(whole).shape[static_cast<std::size_t>(dim)] / 2;
-  whole.slice_dim = dim;
-  whole.slice_begin = Index::of(which * length);
-  whole.slice_length = length;
-  return whole;
+  return ProgramBuilder::slice(std::move(whole), dim, Index::of(which * length), length);
 }
 
 TensorSpec half_spec(const ProgramBuilder& build, const TensorRef& whole) {
-  const Tensor& tensor = build.of(whole);
-  TensorSpec spec{tensor.shape, tensor.shards, tensor.type};
+  TensorSpec spec = build.spec_like(whole);
   spec.shape[static_cast<std::size_t>(tokens_of(build, whole))] /= 2;
   return spec;
 }

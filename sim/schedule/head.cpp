@@ -93,8 +93,7 @@ void ModelEnds::show_whole(ProgramBuilder& build, TensorRef logits) const {
   if (!scenario_.stack().gathers_logits || !group) {
     return;
   }
-  const Tensor local = build.of(logits);  // a copy: new tensors move the list
-  TensorSpec spec{local.shape, local.shards, local.type, MemoryCategory::logits};
+  TensorSpec spec = build.spec_like(logits, MemoryCategory::logits);
   spec.shape[1] *= group_size(build.program().mesh, build.program().group(*group));
   spec.shards[1].clear();
   const TensorRef gathered = build.fresh("logits_gathered", spec);
@@ -161,9 +160,7 @@ void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
   if (scenario_.workload.phase == Phase::prefill) {
     spec.shape[1] = 1;
     spec.shards[1].clear();
-    tokens.slice_dim = 1;
-    tokens.slice_begin = Index::of(block_.shapes().tokens - 1);
-    tokens.slice_length = 1;
+    tokens = ProgramBuilder::slice(tokens, 1, Index::of(block_.shapes().tokens - 1), 1);
   }
   const TensorRef logits = build.fresh("logits", spec);
   const TensorRef head = head_to_use(build);
@@ -278,11 +275,8 @@ TensorRef ModelEnds::loss_and_back(ProgramBuilder& build, TensorRef hidden,
   if (chunks == 1) {
     loss_of_tokens(build, tokens, labels, partial, adds);
   } else {
-    const auto chunk = [&](TensorRef whole, Index begin) {
-      whole.slice_dim = 1;
-      whole.slice_begin = begin;
-      whole.slice_length = chunk_tokens();
-      return whole;
+    const auto chunk = [&](const TensorRef& whole, const Index& begin) {
+      return ProgramBuilder::slice(whole, 1, begin, chunk_tokens());
     };
     build.allocate(partial);
     // The first piece may write the head's gradient, the others add to it.

@@ -40,10 +40,7 @@ TensorSpec LatentProjections::tokens_spec(const TransformerBlock& block, std::in
 
 // The channels of q that are rotated: its last.
 TensorRef LatentProjections::positioned(TensorRef q) const {
-  q.slice_dim = 3;
-  q.slice_begin = Index::of(latent_.nope_dim);
-  q.slice_length = latent_.rope_dim;
-  return q;
+  return ProgramBuilder::slice(std::move(q), 3, Index::of(latent_.nope_dim), latent_.rope_dim);
 }
 
 void LatentProjections::forward(ProgramBuilder& build, const TransformerBlock& block,

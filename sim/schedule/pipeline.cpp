@@ -575,11 +575,9 @@ TensorRef PipelineStep::slice(const char* name) {
 // What is sent of a tensor that all tensor ranks hold: a view, which takes no time.
 TensorRef PipelineStep::cut(const TensorRef& whole) {
   const TensorRef sent = slice("sent_slice");
-  TensorRef part = whole;
-  part.slice_dim = 1;
-  part.slice_length = build_.of(sent).shape[1];
-  part.slice_begin.axis = Axis::tensor;
-  part.slice_begin.axis_coefficient = part.slice_length;
+  const std::int64_t length = build_.of(sent).shape[1];
+  const Index begin = times(Index::coordinate(Axis::tensor), length);
+  const TensorRef part = ProgramBuilder::slice(whole, 1, begin, length);
   build_.compute(Op::copy, "slice of a message", {part}, {sent}).fused = true;
   return sent;
 }

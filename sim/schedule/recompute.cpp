@@ -19,10 +19,7 @@ namespace {
 
 // Of an up projection of a gated MLP, [.., f, 2]: the gate (0) or the factor (1).
 TensorRef half_of(TensorRef up, int dim, std::int64_t which) {
-  up.slice_dim = dim;
-  up.slice_begin = Index::of(which);
-  up.slice_length = 1;
-  return up;
+  return ProgramBuilder::slice(std::move(up), dim, Index::of(which), 1);
 }
 
 }  // namespace

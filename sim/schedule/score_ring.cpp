@@ -50,27 +50,20 @@ class ScoreRing : public AttentionCore {
 };
 
 Piece ScoreRing::piece(TensorRef here, std::optional<LoopId> loop) const {
-  const std::int64_t tokens = shapes_.core_tokens();
   Index owner = Index::coordinate(Axis::ring);
   if (loop) {
     owner = Index::coordinate(Axis::ring, shapes_.ring - 1, shapes_.ring);
     owner.loop = loop;
     owner.loop_coefficient = -1;
   }
-  Index first = owner;
-  first.constant *= tokens;
-  first.axis_coefficient *= tokens;
-  first.loop_coefficient *= tokens;
-  first.modulus *= tokens;
-  return {here, owner, first, !loop};
+  return {here, owner, times(owner, shapes_.core_tokens()), !loop};
 }
 
 // The rank's own piece, then those of the ranks before it. What was received is worked on where it
 // arrived and sent on from the other buffer, which it moves to afterwards: the next transfer waits.
 void ScoreRing::around(ProgramBuilder& build, TensorRef own, const std::string& name,
                        const std::function<void(const Piece&)>& visit) const {
-  const Tensor like = build.of(own);  // a copy: new tensors move the list
-  TensorSpec spec{like.shape, like.shards, like.type, MemoryCategory::kv_buffers};
+  TensorSpec spec = build.spec_like(own, MemoryCategory::kv_buffers);
   spec.slots = 2;
   visit(piece(own, {}));
   const TensorRef sent = build.fresh(name, spec, Index::of(0));
@@ -89,24 +82,19 @@ void ScoreRing::around(ProgramBuilder& build, TensorRef own, const std::string& 
 }
 
 TensorRef ScoreRing::columns(TensorRef scores, const Piece& piece) const {
-  scores.slice_dim = 3;
-  scores.slice_begin = piece.first_token;
-  scores.slice_length = shapes_.core_tokens();
-  return scores;
+  return ProgramBuilder::slice(std::move(scores), 3, piece.first_token, shapes_.core_tokens());
 }
 
 // As large as the probabilities that are kept.
 TensorRef ScoreRing::scores(ProgramBuilder& build, const AttentionState& state,
                             const std::string& name) const {
-  const Tensor like = build.of(state.scores[0]);  // a copy: new tensors move the list
-  return build.fresh(name, {like.shape, like.shards, like.type, MemoryCategory::workspace});
+  return build.fresh(name, build.spec_like(state.scores[0], MemoryCategory::workspace));
 }
 
 // Scores of one piece, before they take their place among the others.
 TensorRef ScoreRing::block(ProgramBuilder& build, const AttentionState& state,
                            const std::string& name) const {
-  const Tensor like = build.of(state.scores[0]);
-  TensorSpec spec{like.shape, like.shards, like.type, MemoryCategory::workspace};
+  TensorSpec spec = build.spec_like(state.scores[0], MemoryCategory::workspace);
   spec.shape[3] = shapes_.core_tokens();
   return build.fresh(name, spec);
 }
@@ -157,8 +145,7 @@ void ScoreRing::fill_gradient(ProgramBuilder& build, const AttentionState& state
 // Each rank has a part of the gradient of every token: they are summed, then each takes its tokens.
 void ScoreRing::sum_over_ring(ProgramBuilder& build, const std::string& name, TensorRef weights,
                               TensorRef rows, TensorRef to) const {
-  const Tensor like = build.of(to);  // a copy: new tensors move the list
-  TensorSpec spec{like.shape, like.shards, like.type, MemoryCategory::communication};
+  TensorSpec spec = build.spec_like(to, MemoryCategory::communication);
   spec.shape[1] *= shapes_.ring;
   spec.shards[1].clear();
   const TensorRef whole = build.fresh(name, spec);
@@ -166,10 +153,8 @@ void ScoreRing::sum_over_ring(ProgramBuilder& build, const std::string& name, Te
       .transpose_a = true;
   build.collective(Op::all_reduce, Stream::context, *build.group("ring", {Axis::ring}),
                    "sum gradient of the whole sequence", {whole}, {whole});
-  TensorRef own = whole;
-  own.slice_dim = 1;
-  own.slice_begin = piece(whole, {}).first_token;
-  own.slice_length = shapes_.core_tokens();
+  const TensorRef own =
+      ProgramBuilder::slice(whole, 1, piece(whole, {}).first_token, shapes_.core_tokens());
   build.compute(Op::copy, "own piece of the gradient", {own}, {to});
   build.release({whole});
 }

@@ -55,13 +55,7 @@ TensorRef TransformerBlock::gather_operand(ProgramBuilder& build, const std::str
 // The tokens of one rank's shard in a tensor of all tokens; `rank` times the shard's length.
 TensorRef TransformerBlock::tokens_of(TensorRef whole, Index rank) const {
   const std::int64_t tokens = shapes_.tokens / shapes_.tensor;
-  rank.constant *= tokens;
-  rank.axis_coefficient *= tokens;
-  rank.modulus *= tokens;
-  whole.slice_dim = 1;
-  whole.slice_begin = std::move(rank);
-  whole.slice_length = tokens;
-  return whole;
+  return ProgramBuilder::slice(std::move(whole), 1, times(std::move(rank), tokens), tokens);
 }
 
 // Shards on their way, in buffers that stay from layer to layer.

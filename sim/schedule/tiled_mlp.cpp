@@ -17,10 +17,8 @@ void TransformerBlock::each_tile(ProgramBuilder& build, const std::string& name,
 }
 
 TensorRef TransformerBlock::tile_of(TensorRef whole, Index begin) const {
-  whole.slice_dim = 1;
-  whole.slice_begin = std::move(begin);
-  whole.slice_length = shapes_.tokens / scenario_.plan.mlp_tiles;
-  return whole;
+  return ProgramBuilder::slice(std::move(whole), 1, std::move(begin),
+                               shapes_.tokens / scenario_.plan.mlp_tiles);
 }
 
 TensorSpec TransformerBlock::tile_spec(TensorSpec spec) const {

@@ -103,9 +103,7 @@ void ContextAttention::exchange_together(ProgramBuilder& build, const std::vecto
   const bool orders_sent = copies_ && (in || shapes_.batch > 1);
   const bool orders_received = copies_ && (!in || shapes_.batch > 1);
   const auto scratch = [&](const std::string& name, TensorRef like) {
-    const Tensor tensor = build.of(like);  // a copy: new tensors move the list
-    TensorSpec spec{tensor.shape, tensor.shards, tensor.type, MemoryCategory::communication};
-    return build.fresh(name, spec);
+    return build.fresh(name, build.spec_like(like, MemoryCategory::communication));
   };
   std::string label = "all-to-all";
   std::vector<TensorRef> sent, received;
@@ -145,12 +143,11 @@ void ContextAttention::lone_copies(ProgramBuilder& build,
     return;
   }
   for (const TensorRef& ref : refs) {
-    const Tensor tensor = build.of(ref);  // a copy: new tensors move the list
+    const std::string name = build.of(ref).name;  // a copy: new tensors move the list
     const TensorRef other = build.fresh(
-        tensor.name + "_by_destination",
-        {tensor.shape, tensor.shards, tensor.type, MemoryCategory::communication});
-    build.compute(Op::copy, tensor.name + " by destination", {ref}, {other});
-    build.compute(Op::copy, tensor.name + " from order by source", {other}, {ref});
+        name + "_by_destination", build.spec_like(ref, MemoryCategory::communication));
+    build.compute(Op::copy, name + " by destination", {ref}, {other});
+    build.compute(Op::copy, name + " from order by source", {other}, {ref});
     build.release({other});
   }
 }
