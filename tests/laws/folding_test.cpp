@@ -165,6 +165,17 @@ const Case cases[] = {
      32},
 };
 
+std::pair<Timeline, Timeline> skipped_and_stepped(const Scenario& scenario) {
+  Diagnostics diagnostics;
+  const Program program = lower(scenario);
+  const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
+  const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
+  EngineOptions stepping;
+  stepping.skip_repetition = false;
+  return {simulate(program, scenario.cluster, kernels, transport),
+          simulate(program, scenario.cluster, kernels, transport, stepping)};
+}
+
 }  // namespace
 
 TEST_CASE("one rank of each class stands for all: times, accounts, peaks and bytes are the same") {
@@ -181,7 +192,6 @@ TEST_CASE("one rank of each class stands for all: times, accounts, peaks and byt
 }
 
 TEST_CASE("skipped turns of a pipeline are the same as stepped ones") {
-  Diagnostics diagnostics;
   for (const char* plan :
        {"{tensor: 2, pipeline: 3, data: 1}", "{pipeline: 2, virtual_pipeline: 3, data: 1}",
         "{pipeline: 2, virtual_pipeline: 3, virtual_group: 4}",
@@ -196,20 +206,13 @@ TEST_CASE("skipped turns of a pipeline are the same as stepped ones") {
         checked(std::string(model).replace(std::string(model).find("layers: 3"), 9, "layers: 6") +
                 "cluster: dgx-h100\ngpus: " + (interleaved ? "2" : "6") +
                 "\nworkload: {phase: train, sequence_length: 4k, global_batch: 60}\nplan: " + plan);
-    const Program program = lower(scenario);
-    const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
-    const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
-    EngineOptions stepping;
-    stepping.skip_repetition = false;
-    const Timeline skipped = simulate(program, scenario.cluster, kernels, transport);
-    const Timeline stepped = simulate(program, scenario.cluster, kernels, transport, stepping);
+    const auto [skipped, stepped] = skipped_and_stepped(scenario);
     check_equal(skipped, stepped);
     CHECK(skipped.simulated_events < stepped.simulated_events);
   }
 }
 
 TEST_CASE("skipped turns are stepped ones where stages gather weights and hold layers of two kinds") {
-  Diagnostics diagnostics;
   for (const char* plan :
        {"{pipeline: 2, data: 2, zero: 3, reshard_after_forward: true, prefetch: 1}",
         "{pipeline: 2, data: 2, zero: 3, virtual_pipeline: 2, reshard_after_forward: true}",
@@ -220,13 +223,8 @@ TEST_CASE("skipped turns are stepped ones where stages gather weights and hold l
         checked(std::string(experts_model) +
                 "cluster: dgx-h100\ngpus: 4\nworkload: {phase: train, sequence_length: 1k, "
                 "global_batch: 60}\nplan: " + plan);
-    const Program program = lower(scenario);
-    const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
-    const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
-    EngineOptions stepping;
-    stepping.skip_repetition = false;
-    check_equal(simulate(program, scenario.cluster, kernels, transport),
-                simulate(program, scenario.cluster, kernels, transport, stepping));
+    const auto [skipped, stepped] = skipped_and_stepped(scenario);
+    check_equal(skipped, stepped);
   }
 }
 

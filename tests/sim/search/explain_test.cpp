@@ -1,25 +1,15 @@
 // What a step and a peak consist of.
 #include <catch2/catch.hpp>
 
-#include "sim/scenario/read_scenario.h"
 #include "sim/search/predict.h"
+#include "tests/sim/search/sixteen_gpus.h"
 
 using namespace longhaul;
 
 namespace {
 
 Scenario scenario_of(const std::string& plan, const std::string& length) {
-  Diagnostics diagnostics;
-  const auto source = std::make_shared<const SourceText>(
-      SourceText{"s.yaml", "model: llama3-8b\ncluster: dgx-h100\ngpus: 16\nsoftware: megatron\n"
-                           "workload: {sequence_length: " +
-                               length + "}\nplan: " + plan + "\n"});
-  const auto map = YamlValue::parse(source, diagnostics);
-  REQUIRE(map);
-  const auto scenario = check_scenario(read_scenario(*map, diagnostics), diagnostics);
-  INFO(format_diagnostics(diagnostics, false));
-  REQUIRE(scenario);
-  return *scenario;
+  return on_sixteen_gpus(plan, "sequence_length: " + length);
 }
 
 const std::string ring = "{context: {method: ring, ring: 16}, recompute: full}";

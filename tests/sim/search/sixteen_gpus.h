@@ -8,19 +8,25 @@
 
 namespace longhaul {
 
-inline Scenario on_sixteen_gpus(const std::string& plan, int global_batch) {
+/// `workload`: the keys of the section, without its braces.
+inline Scenario on_sixteen_gpus(const std::string& plan, const std::string& workload) {
   Diagnostics diagnostics;
   const auto source = std::make_shared<const SourceText>(SourceText{
       "s.yaml",
       fmt::format("model: llama3-8b\ncluster: dgx-h100\ngpus: 16\nsoftware: megatron\n"
-                  "workload: {{sequence_length: 8k, global_batch: {}}}\nplan: {}\n",
-                  global_batch, plan)});
+                  "workload: {{{}}}\nplan: {}\n",
+                  workload, plan)});
   const auto map = YamlValue::parse(source, diagnostics);
   REQUIRE(map);
   const auto scenario = check_scenario(read_scenario(*map, diagnostics), diagnostics);
   INFO(format_diagnostics(diagnostics, false));
   REQUIRE(scenario);
   return *scenario;
+}
+
+inline Scenario on_sixteen_gpus(const std::string& plan, int global_batch) {
+  return on_sixteen_gpus(plan,
+                         fmt::format("sequence_length: 8k, global_batch: {}", global_batch));
 }
 
 }  // namespace longhaul
