@@ -32,13 +32,14 @@ Scenario checked(const std::string& text) {
   return *scenario;
 }
 
-Timeline run(const Scenario& scenario, bool fold) {
+Timeline run(const Scenario& scenario, bool fold, bool skip = true) {
   Diagnostics diagnostics;
   const Program program = lower(scenario);
   const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
   const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
   EngineOptions options;
   options.fold = fold;
+  options.skip_repetition = skip;
   return simulate(program, scenario.cluster, kernels, transport, options);
 }
 
@@ -165,17 +166,6 @@ const Case cases[] = {
      32},
 };
 
-std::pair<Timeline, Timeline> skipped_and_stepped(const Scenario& scenario) {
-  Diagnostics diagnostics;
-  const Program program = lower(scenario);
-  const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
-  const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
-  EngineOptions stepping;
-  stepping.skip_repetition = false;
-  return {simulate(program, scenario.cluster, kernels, transport),
-          simulate(program, scenario.cluster, kernels, transport, stepping)};
-}
-
 }  // namespace
 
 TEST_CASE("one rank of each class stands for all: times, accounts, peaks and bytes are the same") {
@@ -206,7 +196,8 @@ TEST_CASE("skipped turns of a pipeline are the same as stepped ones") {
         checked(std::string(model).replace(std::string(model).find("layers: 3"), 9, "layers: 6") +
                 "cluster: dgx-h100\ngpus: " + (interleaved ? "2" : "6") +
                 "\nworkload: {phase: train, sequence_length: 4k, global_batch: 60}\nplan: " + plan);
-    const auto [skipped, stepped] = skipped_and_stepped(scenario);
+    const Timeline skipped = run(scenario, true);
+    const Timeline stepped = run(scenario, true, false);
     check_equal(skipped, stepped);
     CHECK(skipped.simulated_events < stepped.simulated_events);
   }
@@ -223,8 +214,7 @@ TEST_CASE("skipped turns are stepped ones where stages gather weights and hold l
         checked(std::string(experts_model) +
                 "cluster: dgx-h100\ngpus: 4\nworkload: {phase: train, sequence_length: 1k, "
                 "global_batch: 60}\nplan: " + plan);
-    const auto [skipped, stepped] = skipped_and_stepped(scenario);
-    check_equal(skipped, stepped);
+    check_equal(run(scenario, true), run(scenario, true, false));
   }
 }
 
