@@ -5,11 +5,14 @@
 add_library(longhaul_options INTERFACE)
 target_compile_features(longhaul_options INTERFACE cxx_std_20)
 target_include_directories(longhaul_options INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_options(longhaul_options INTERFACE
+set(longhaul_warnings
   -Wall -Wextra -Wpedantic -Wconversion -Wno-sign-conversion -Wshadow -Wnon-virtual-dtor
   # GCC 12 warns of overlapping copies in std::string's operator+ (GCC bug 105651).
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
   $<$<BOOL:${LONGHAUL_WARNINGS_AS_ERRORS}>:-Werror>)
+# CUDA sources have their own (cmake/cuda.cmake): nvcc's own code does not pass these.
+target_compile_options(longhaul_options INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:${longhaul_warnings}>")
 
 set_property(GLOBAL PROPERTY LONGHAUL_ROOMS "")
 

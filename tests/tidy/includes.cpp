@@ -99,7 +99,7 @@ struct ThirdParty {
 
 constexpr ThirdParty third_parties[] = {
     {"yaml-cpp", "yaml-cpp/", {"sim/input/", nullptr, nullptr}},
-    {"nlohmann-json", "nlohmann/", {"sim/input/", nullptr, nullptr}},
+    {"nlohmann-json", "nlohmann/", {"sim/input/", "kernels/common/", nullptr}},
     {"pugixml", "pugixml", {"sim/input/", nullptr, nullptr}},
     {"Boost", "boost/", {"sim/topology/", nullptr, nullptr}},
     {"Eigen", "Eigen/", {"sim/reference/", "calibrate/", nullptr}},

@@ -1,0 +1,30 @@
+#include "kernels/common/bench.h"
+
+#include <cstdio>
+
+#include "kernels/common/clocks.h"
+
+namespace longhaul::kernels {
+
+void report(Results& results, const std::string& what, const Fields& shape, const Work& work,
+            const Timing& timing) {
+  std::printf("%-48s %10.2f us (%.2f to %.2f)  host %6.2f us", what.c_str(), timing.median_us,
+              timing.p10_us, timing.p90_us, timing.host_us);
+  if (work.bytes > 0) std::printf("  %8.1f GB/s", work.bytes / timing.median_us * 1e-3);
+  if (work.flops > 0) std::printf("  %8.1f TFLOP/s", work.flops / timing.median_us * 1e-6);
+  std::printf("\n");
+  Fields outcome = {{"status", std::string("ok")},
+                    {"value_us_median", timing.median_us},
+                    {"p10", timing.p10_us},
+                    {"p90", timing.p90_us},
+                    {"repeats", static_cast<std::int64_t>(timing.repeats)},
+                    {"inner", static_cast<std::int64_t>(timing.inner)},
+                    {"rotating_sets", static_cast<std::int64_t>(timing.rotating_sets)},
+                    {"host_us", timing.host_us}};
+  if (work.bytes > 0) outcome.emplace_back("bytes", work.bytes);
+  if (work.flops > 0) outcome.emplace_back("flops", work.flops);
+  for (auto& field : read_clocks()) outcome.push_back(std::move(field));
+  results.write(shape, outcome);
+}
+
+}  // namespace longhaul::kernels
