@@ -35,6 +35,7 @@ struct AttentionShape {
   bool backward = false;
   KernelType type = KernelType::bf16;
   bool dropout = false;  ///< probabilities are dropped at random
+  auto operator<=>(const AttentionShape&) const = default;
 };
 
 /// C[m,n] = A[m,k] B[k,n], `count` times (batched).

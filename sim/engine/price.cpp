@@ -132,7 +132,7 @@ const Price& Pricer::price(std::size_t place, std::int64_t query_owner,
 }
 
 Price Pricer::compute(const Instruction& instruction, std::int64_t query_owner,
-                      std::optional<std::int64_t> key_owner) const {
+                      std::optional<std::int64_t> key_owner) {
   if (instruction.fused) {
     return {};
   }
@@ -150,8 +150,15 @@ Price Pricer::compute(const Instruction& instruction, std::int64_t query_owner,
   }
 }
 
+const KernelTime& Pricer::call_time(const AttentionShape& shape) {
+  const auto found = known_calls_.find(shape);
+  return found != known_calls_.end()
+             ? found->second
+             : known_calls_.emplace(shape, kernels_.attention(shape)).first->second;
+}
+
 Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner,
-                        std::optional<std::int64_t> key_owner) const {
+                        std::optional<std::int64_t> key_owner) {
   const auto& q = program_.tensor(instruction.reads[0].tensor);
   const auto& k = program_.tensor(instruction.reads[1].tensor);
   check(q.shape.size() == 4 && k.shape.size() == 4, "attention works on [b, s, h, d]");
@@ -171,7 +178,7 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
     shape.backward = instruction.op == Op::attend_backward;
     shape.type = kernel_type(q.type);
     shape.dropout = program_.attention.dropout;
-    const KernelTime time = kernels_.attention(shape);
+    const KernelTime& time = call_time(shape);
     total.time += time.time;
     weighted += time.time.value() * time.relative_spread;
     total.extrapolated = total.extrapolated || time.extrapolated;

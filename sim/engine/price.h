@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <unordered_map>
 #include <vector>
@@ -44,9 +45,10 @@ class Pricer {
 
  private:
   [[nodiscard]] Price compute(const Instruction& instruction, std::int64_t query_owner,
-                              std::optional<std::int64_t> key_owner) const;
+                              std::optional<std::int64_t> key_owner);
   [[nodiscard]] Price attention(const Instruction& instruction, std::int64_t query_owner,
-                                std::optional<std::int64_t> key_owner) const;
+                                std::optional<std::int64_t> key_owner);
+  const KernelTime& call_time(const AttentionShape& shape);
   [[nodiscard]] Price gemm(const Instruction& instruction) const;
   [[nodiscard]] Price head_products(const Instruction& instruction) const;
   [[nodiscard]] Bytes cast_bytes(const Instruction& instruction, double a, double b) const;
@@ -59,6 +61,7 @@ class Pricer {
   const Program& program_;
   const KernelCosts& kernels_;
   std::unordered_map<std::uint64_t, Price> known_;
+  std::map<AttentionShape, KernelTime> known_calls_;  // most pairs of owners make the same calls
 };
 
 }  // namespace longhaul

@@ -20,6 +20,7 @@ struct OpenChoices {
   bool zero = false;          ///< as in Plan; compare_methods tries more
   bool recompute = false;     ///< the same
   bool inner_ring = false;    ///< of a double ring: its ranks on one node
+  bool operator==(const OpenChoices&) const = default;
 };
 
 /// What the user asked for, not yet checked: every choice with the place it was made, so that

@@ -33,6 +33,7 @@ struct Workload {
   /// Tokens an expert takes, over the mean: the rest is dropped, what lacks is padded. 0: dropless.
   double expert_capacity = 0.0;
   std::optional<bool> dropout;  ///< masks are kept; absent: as the stack trains such models
+  bool operator==(const Workload&) const = default;
 };
 
 enum class ContextMethod { none, ring, ulysses, usp, all_gather, double_ring };
@@ -58,6 +59,7 @@ struct ContextPlan {
   [[nodiscard]] bool has_double_ring() const { return inner_ring > 1 && inner_ring < ring; }
   [[nodiscard]] std::int64_t degree() const { return ring * ulysses; }
   [[nodiscard]] bool is_chunked() const { return variant == RingVariant::chunked_offload; }
+  bool operator==(const ContextPlan&) const = default;
 };
 
 enum class Recompute { none, selective, full };
@@ -120,6 +122,7 @@ struct Plan {
   [[nodiscard]] std::int64_t sharing_replicas() const {
     return zero_group == 0 ? data : zero_group / (shard_over_context ? context.degree() : 1);
   }
+  bool operator==(const Plan&) const = default;
 };
 
 /// What a rank keeps of each parameter besides gradients: `mixed`: the compute type, an fp32 master
@@ -132,6 +135,7 @@ struct Precision {
   DataType gradients = DataType::fp32;
   DataType attention = DataType::bf16;
   States states = States::mixed;
+  bool operator==(const Precision&) const = default;
 };
 
 /// A checked scenario. `gpus` = tensor x context x pipeline x data, and the cluster has them.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <compare>
 #include <optional>
 
 namespace longhaul {
@@ -12,7 +13,7 @@ namespace longhaul {
 struct Band {
   std::optional<std::int64_t> lower;
   std::optional<std::int64_t> upper;
-  bool operator==(const Band&) const = default;
+  auto operator<=>(const Band&) const = default;  ///< no bound before any bound, then by value
   [[nodiscard]] bool lets(std::int64_t query, std::int64_t key) const {
     return (!lower || key - query >= *lower) && (!upper || key - query <= *upper);
   }

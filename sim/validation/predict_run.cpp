@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "sim/scenario/words.h"
 #include "sim/search/longest_sequence.h"
@@ -251,7 +252,30 @@ bool ambiguous(const MeasuredRun& run, const std::vector<Result>& results, std::
   return !why.empty();
 }
 
+// Names every member of a draft, so that a new one cannot be forgotten: this would not compile.
+// Places say nothing of what is predicted, and the clusters are told apart by the machines' texts.
+bool same_draft(const ScenarioDraft& a, const ScenarioDraft& b) {
+  const auto tie = [](const ScenarioDraft& draft) {
+    const auto& [model, cluster, cluster_value, cluster_name, gpus, workload, plan, data, precision,
+                 software, stack_override, attention_kernel, deterministic, open, places] = draft;
+    return std::tie(model, cluster_name, gpus, workload, plan, data, precision, software,
+                    stack_override, attention_kernel, deterministic, open);
+  };
+  const bool built = a.cluster && b.cluster && !a.cluster_value && !b.cluster_value;
+  return built && tie(a) == tie(b);
+}
+
+bool measures_length(const MeasuredRun& run) {
+  return find_measurement(run, MeasuredQuantity::longest_sequence) != nullptr;
+}
+
 }  // namespace
+
+bool same_prediction(const MeasuredRun& a, const MeasuredRun& b) {
+  return a.draft && b.draft && a.machine == b.machine && same_draft(*a.draft, *b.draft) &&
+         a.recompute_unknown == b.recompute_unknown && degrees_unknown(a) == degrees_unknown(b) &&
+         ran_out_of_memory(a) == ran_out_of_memory(b) && measures_length(a) == measures_length(b);
+}
 
 RunPrediction predict_run(const MeasuredRun& run, const ValidationOptions& options) {
   RunPrediction prediction;
@@ -274,7 +298,7 @@ RunPrediction predict_run(const MeasuredRun& run, const ValidationOptions& optio
   if (run.recompute_unknown && !degrees_unknown(run)) {
     prediction.likeliest = likeliest(run, prediction.results.size());
   }
-  if (find_measurement(run, MeasuredQuantity::longest_sequence) != nullptr && !options.times_only) {
+  if (measures_length(run) && !options.times_only) {
     prediction.longest_sequence = longest_sequence(*run.draft);
   }
   return prediction;

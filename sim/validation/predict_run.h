@@ -25,6 +25,9 @@ struct RunPrediction {
 /// predicted; those that do not fit are not what ran, if the run ran.
 RunPrediction predict_run(const MeasuredRun& run, const ValidationOptions& options);
 
+/// True if predict_run() must say the same of both runs. The converse need not hold.
+bool same_prediction(const MeasuredRun& a, const MeasuredRun& b);
+
 /// Scores of a predicted run, or a reason in `why` where it cannot be scored: no device is as fast
 /// as the record says, or what is not known decides.
 std::vector<Score> score_run(const MeasuredRun& run, const RunPrediction& prediction,

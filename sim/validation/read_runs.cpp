@@ -292,6 +292,21 @@ bool peer_access_off(const Look& look) {
   return false;
 }
 
+// A value as text without its places: equal texts are equal values.
+std::string text_of(const YamlValue& value) {
+  if (value.is_scalar()) {
+    return (value.is_quoted() ? '"' : '\'') + value.scalar() + '\n';
+  }
+  std::string text = value.is_map() ? "{" : "[";
+  for (const auto& [key, entry] : value.entries()) {
+    text += key + ':' + text_of(entry);
+  }
+  for (const YamlValue& item : value.items()) {
+    text += text_of(item);
+  }
+  return text + '}';
+}
+
 // The machine of a run. One on a device that longhaul does not know is left out with that reason:
 // the other runs of the file are worth scoring.
 std::optional<Cluster> read_machine(const YamlValue& hardware, const Look& look, MeasuredRun& run,
@@ -299,7 +314,9 @@ std::optional<Cluster> read_machine(const YamlValue& hardware, const Look& look,
   Diagnostics own;
   const auto& unknown = run.unknown;
   const bool nics = std::find(unknown.begin(), unknown.end(), "nics_per_node") != unknown.end();
-  const auto cluster = cluster_from_hardware(hardware, own, {peer_access_off(look), nics});
+  const bool staged = peer_access_off(look);
+  run.machine = text_of(hardware) + (staged ? 's' : '-') + (nics ? 'n' : '-');
+  const auto cluster = cluster_from_hardware(hardware, own, {staged, nics});
   for (const Diagnostic& problem : own.all()) {
     if (problem.code == "unknown-device") {
       run.skip_reason = problem.message;

@@ -39,6 +39,8 @@ struct MeasuredRun {
   bool fitted = false;                  ///< a profile was fitted on it: scored apart
   std::string skip_reason;  ///< not empty: cannot be predicted yet
   std::optional<ScenarioDraft> draft;
+  /// All that the draft's cluster was built from, as text: equal texts are equal clusters.
+  std::string machine;
   std::vector<Measurement> measurements;
   std::vector<std::string> skipped_quantities;  ///< measured keys that are not scored, with why
   MeasuredQuantity memory_kind = MeasuredQuantity::memory;  ///< of the key `peak_memory`

@@ -106,18 +106,39 @@ struct Outcome {
   std::string why;  ///< it was skipped
 };
 
-Outcome predict_and_score(const MeasuredRun& run, const ValidationOptions& options) {
+// Why nothing can be said of a run before it is predicted; empty if there is no such reason.
+std::string reason_to_skip(const MeasuredRun& run) {
+  if (!run.skip_reason.empty() || !run.measurements.empty() || !run.draft) {
+    return run.skip_reason;
+  }
+  return run.skipped_quantities.empty() ? "nothing that is scored was measured"
+                                        : run.skipped_quantities.front();
+}
+
+// Runs to predict, those of which the same is predicted together.
+std::vector<std::vector<std::size_t>> group_alike(const std::vector<MeasuredRun>& runs) {
+  std::vector<std::vector<std::size_t>> groups;
+  std::map<std::string, std::vector<std::size_t>> by_machine;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (!runs[i].draft || !reason_to_skip(runs[i]).empty()) {
+      continue;
+    }
+    std::vector<std::size_t>& candidates = by_machine[runs[i].machine];
+    const auto found = std::find_if(candidates.begin(), candidates.end(), [&](std::size_t group) {
+      return same_prediction(runs[groups[group].front()], runs[i]);
+    });
+    if (found != candidates.end()) {
+      groups[*found].push_back(i);
+    } else {
+      candidates.push_back(groups.size());
+      groups.push_back({i});
+    }
+  }
+  return groups;
+}
+
+Outcome score_predicted(const MeasuredRun& run, const RunPrediction& prediction) {
   Outcome outcome;
-  outcome.why = run.skip_reason;
-  if (!outcome.why.empty() || !run.draft) {
-    return outcome;
-  }
-  if (run.measurements.empty()) {
-    outcome.why = run.skipped_quantities.empty() ? "nothing that is scored was measured"
-                                                 : run.skipped_quantities.front();
-    return outcome;
-  }
-  const RunPrediction prediction = predict_run(run, options);
   outcome.why = prediction.why;
   if (!prediction.results.empty()) {
     outcome.why.clear();
@@ -130,22 +151,29 @@ Outcome predict_and_score(const MeasuredRun& run, const ValidationOptions& optio
 std::vector<Outcome> predict_all(const std::vector<MeasuredRun>& runs,
                                  const ValidationOptions& options) {
   std::vector<Outcome> outcomes(runs.size());
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    outcomes[i].why = reason_to_skip(runs[i]);
+  }
+  const auto groups = group_alike(runs);
   std::atomic<std::size_t> next{0};
   std::mutex telling;
   std::size_t done = 0;
   const auto work = [&] {
-    for (std::size_t i = next++; i < runs.size(); i = next++) {
-      outcomes[i] = predict_and_score(runs[i], options);
+    for (std::size_t i = next++; i < groups.size(); i = next++) {
+      const RunPrediction prediction = predict_run(runs[groups[i].front()], options);
+      for (const std::size_t run : groups[i]) {
+        outcomes[run] = score_predicted(runs[run], prediction);
+      }
       const std::lock_guard<std::mutex> lock(telling);
       ++done;
       if (options.progress) {
-        options.progress(done, runs.size());
+        options.progress(done, groups.size());
       }
     }
   };
   const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
   std::vector<std::future<void>> others;
-  for (std::size_t i = 1; i < std::min(cores, runs.size()); ++i) {
+  for (std::size_t i = 1; i < std::min(cores, groups.size()); ++i) {
     others.push_back(std::async(std::launch::async, work));
   }
   work();

@@ -5,6 +5,7 @@
 
 #include "sim/search/predict.h"
 #include "sim/validation/error_bands.h"
+#include "sim/validation/predict_run.h"
 #include "sim/validation/refit.h"
 #include "sim/validation/validate.h"
 
@@ -296,17 +297,67 @@ TEST_CASE("the longest sequence that fits: it fits, and 3 % more does not") {
   CHECK_FALSE(fits(report.scores[0].predicted * 1.03));
 }
 
+TEST_CASE("runs of one plan on one machine are predicted once, and score as each does alone") {
+  MeasuredRun one = only_run(run_text(plain_plan, "{step_time: 2 s}"));
+  MeasuredRun slower = only_run(run_text(plain_plan, "{step_time: 3 s}"));
+  MeasuredRun other = only_run(run_text(plain_plan, "{step_time: 2 s}"));
+  other.draft->plan.zero = 2;
+  slower.id = "slower";
+  other.id = "other";
+  std::size_t predicted = 0;
+  ValidationOptions options;
+  options.progress = [&](std::size_t, std::size_t all) { predicted = all; };
+  const ValidationReport report = validate({one, slower, other}, options);
+  CHECK(predicted == 2);
+  std::vector<Score> alone;
+  for (const MeasuredRun& run : {one, slower, other}) {
+    for (const Score& found : validate({run}, {}).scores) alone.push_back(found);
+  }
+  REQUIRE(report.scores.size() == alone.size());
+  for (std::size_t i = 0; i < alone.size(); ++i) {
+    CHECK(report.scores[i].id == alone[i].id);
+    CHECK(report.scores[i].predicted == alone[i].predicted);
+    CHECK(report.scores[i].error() == alone[i].error());
+  }
+}
+
+TEST_CASE("what changes a prediction tells runs apart: machine, memory outcome, open choices") {
+  const MeasuredRun run = only_run(run_text(plain_plan, "{step_time: 2 s}"));
+  CHECK(same_prediction(run, run));
+  MeasuredRun other = run;
+  other.machine += "x";
+  CHECK_FALSE(same_prediction(run, other));
+  other = run;
+  other.measurements.push_back({MeasuredQuantity::out_of_memory, "out_of_memory", 1.0});
+  CHECK_FALSE(same_prediction(run, other));
+  other = run;
+  other.recompute_unknown = true;
+  CHECK_FALSE(same_prediction(run, other));
+  other = run;
+  other.draft->workload.micro_batch = 2;
+  CHECK_FALSE(same_prediction(run, other));
+  other = run;
+  other.draft->software = "megatron";
+  CHECK_FALSE(same_prediction(run, other));
+  // Where it stands in its file changes nothing.
+  other = run;
+  other.id = "elsewhere";
+  other.draft->places.emplace_back("plan", Place{});
+  CHECK(same_prediction(run, other));
+}
+
 TEST_CASE("every worker count gives the same report") {
   std::vector<MeasuredRun> runs;
   for (int i = 0; i < 6; ++i) {
     runs.push_back(only_run(run_text(plain_plan, "{step_time: 2 s}")));
     runs.back().id = std::to_string(i);
+    runs.back().draft->workload.global_batch = 8 * (i + 1);
   }
   const ValidationReport report = validate(runs, {});
   REQUIRE(report.scores.size() == 12);
   for (std::size_t i = 0; i < runs.size(); ++i) {
     CHECK(report.scores[2 * i].id == std::to_string(i));
-    CHECK(report.scores[2 * i].predicted == report.scores[0].predicted);
+    CHECK(report.scores[2 * i].predicted == validate({runs[i]}, {}).scores[0].predicted);
   }
 }
 
