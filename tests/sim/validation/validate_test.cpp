@@ -352,6 +352,7 @@ TEST_CASE("every worker count gives the same report") {
     runs.push_back(only_run(run_text(plain_plan, "{step_time: 2 s}")));
     runs.back().id = std::to_string(i);
     runs.back().draft->workload.global_batch = 8 * (i + 1);
+    runs.back().measurements[0].value *= i + 1;
   }
   const ValidationReport report = validate(runs, {});
   REQUIRE(report.scores.size() == 12);
