@@ -1,8 +1,10 @@
 #include "kernels/common/bench.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "kernels/common/clocks.h"
+#include "kernels/common/random_inputs.h"
 
 namespace longhaul::kernels {
 
@@ -12,6 +14,9 @@ void report(Results& results, const std::string& what, const Fields& shape, cons
               timing.p10_us, timing.p90_us, timing.host_us);
   if (work.bytes > 0) std::printf("  %8.1f GB/s", work.bytes / timing.median_us * 1e-3);
   if (work.flops > 0) std::printf("  %8.1f TFLOP/s", work.flops / timing.median_us * 1e-6);
+  if (work.copy_rate > 0) {
+    std::printf("  %5.1f %% of copy", 100 * work.bytes / timing.median_us * 1e6 / work.copy_rate);
+  }
   std::printf("\n");
   Fields outcome = {{"status", std::string("ok")},
                     {"value_us_median", timing.median_us},
@@ -23,8 +28,20 @@ void report(Results& results, const std::string& what, const Fields& shape, cons
                     {"host_us", timing.host_us}};
   if (work.bytes > 0) outcome.emplace_back("bytes", work.bytes);
   if (work.flops > 0) outcome.emplace_back("flops", work.flops);
+  if (work.copy_rate > 0) outcome.emplace_back("copy_bytes_per_s", work.copy_rate);
   for (auto& field : read_clocks()) outcome.push_back(std::move(field));
   results.write(shape, outcome);
+}
+
+std::vector<Bfloat16> bench_inputs(std::size_t count, std::uint64_t seed, float deviation) {
+  constexpr std::size_t drawn = 1 << 20;
+  std::vector<Bfloat16> values = random_bfloat16(std::min(count, drawn), seed, deviation);
+  values.reserve(count);
+  while (values.size() < count) {
+    const std::size_t more = std::min(count - values.size(), values.size());
+    values.insert(values.end(), values.begin(), values.begin() + static_cast<std::ptrdiff_t>(more));
+  }
+  return values;
 }
 
 }  // namespace longhaul::kernels

@@ -1,6 +1,9 @@
 #pragma once
 // What a bench prints and records of one point.
 
+#include <vector>
+
+#include "kernels/common/bfloat16.h"
 #include "kernels/common/results.h"
 #include "kernels/common/timing.h"
 
@@ -10,11 +13,27 @@ namespace longhaul::kernels {
 struct Work {
   double bytes = 0;
   double flops = 0;
+  double copy_rate = 0;  // bytes a second of a copy in this run, which the rate is held against
 };
 
 /// Prints one line of the table (`what`, time, spread, GB/s and TFLOP/s, host time) and records it
 /// with the clocks of this moment.
 void report(Results& results, const std::string& what, const Fields& shape, const Work& work,
             const Timing& timing);
+
+/// `count` random normal bf16 for a bench: a million fresh ones, again and again, since the host
+/// draws numbers far slower than the GPU uses them up.
+std::vector<Bfloat16> bench_inputs(std::size_t count, std::uint64_t seed, float deviation = 1.0f);
+
+/// One point: `make(i)` gives input set i, in DeviceBuffers; `call(set)` queues the work on it.
+/// Makes as many sets as the cache asks for, times the calls and reports.
+template <class Make, class Call>
+void bench_point(Results& results, const Device& device, const std::string& what,
+                 const Fields& shape, const Work& work, const Make& make, const Call& call) {
+  const int count = rotating_sets(device, work.bytes);
+  std::vector<decltype(make(0))> sets;
+  for (int i = 0; i < count; ++i) sets.push_back(make(i));
+  report(results, what, shape, work, time_calls([&](int i) { call(sets[i]); }, count));
+}
 
 }  // namespace longhaul::kernels

@@ -1,29 +1,37 @@
 #include "kernels/copy/launch.h"
 
-#include <algorithm>
-#include <cstdint>
-#include <stdexcept>
-
 #include "kernels/common/arithmetic.h"
-#include "kernels/common/cuda_error.h"
+#include "kernels/common/require.h"
 #include "kernels/copy/kernel.cuh"
 
 namespace longhaul::kernels {
 
-void copy(const void* in, void* out, std::size_t bytes, cudaStream_t stream) {
-  constexpr std::size_t vector = sizeof(uint4);
-  const auto misfit = reinterpret_cast<std::uintptr_t>(in) | reinterpret_cast<std::uintptr_t>(out);
-  if ((misfit | bytes) % vector != 0) {
-    throw std::invalid_argument("copy: size and addresses must be multiples of 16 bytes");
-  }
-  if (bytes == 0) return;
-  constexpr std::size_t threads = 256;
-  constexpr std::size_t most_blocks = 8192;  // some dozens an SM: enough to even out the tail
-  const std::size_t vectors = bytes / vector;
-  const std::size_t blocks = std::min(ceil_div(vectors, threads), most_blocks);
-  copy_kernel<<<static_cast<unsigned>(blocks), threads, 0, stream>>>(
-      static_cast<const uint4*>(in), static_cast<uint4*>(out), vectors);
-  check_launch("copy");
+namespace {
+
+// Items of eight elements that hold `count` elements; the last may be ragged.
+std::size_t packs_of(std::size_t count) { return ceil_div<std::size_t>(count, pack_size); }
+
+}  // namespace
+
+void copy(std::size_t bytes, const void* from, void* to, Stream stream) {
+  launch(grid_for((bytes + sizeof(Pack) - 1) / sizeof(Pack), stream), copy_kernel, bytes,
+         static_cast<const unsigned char*>(from), static_cast<unsigned char*>(to));
+}
+
+void round_to_bfloat16(std::size_t count, const float* from, Bfloat16* to, Stream stream) {
+  launch(grid_for(packs_of(count), stream), round_kernel, count, from, to);
+}
+
+void widen_to_float(std::size_t count, const Bfloat16* from, float* to, Stream stream) {
+  launch(grid_for(packs_of(count), stream), widen_kernel, count, from, to);
+}
+
+void transpose_rows(const RowTransposition& shape, const Bfloat16* from, Bfloat16* to,
+                    Stream stream) {
+  require(shape.width > 0 && shape.width % pack_size == 0, "transpose: width not a multiple of 8");
+  const double packs = 1.0 * shape.outer * shape.inner * (shape.width / pack_size);
+  require(packs < 0x1p30, "transpose: too many elements for 32-bit indices");
+  launch(grid_for(static_cast<std::size_t>(packs), stream), transpose_rows_kernel, shape, from, to);
 }
 
 }  // namespace longhaul::kernels

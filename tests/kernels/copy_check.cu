@@ -1,31 +1,25 @@
-// The copy kernel moves every byte, and none beyond the end.
-#include <cstdio>
-#include <vector>
-
+// Copies, casts and packing, to the bit.
 #include "kernels/common/device.h"
-#include "kernels/common/device_buffer.h"
 #include "kernels/common/options.h"
-#include "kernels/common/random_inputs.h"
-#include "kernels/copy/launch.h"
+#include "tests/kernels/copy_cases.h"
+#include "tests/kernels/say.h"
 
 namespace longhaul::kernels {
 namespace {
 
-bool check_size(std::size_t floats, std::uint64_t seed) {
-  const auto values = random_normal(floats, seed);
-  DeviceBuffer<float> in(values);
-  DeviceBuffer<float> out(floats);
-  copy(in.data(), out.data(), out.bytes(), nullptr);
-  const bool ok = out.download() == values && !out.overran();
-  std::printf("%-6s copy of %zu bytes\n", ok ? "ok" : "FAILED", out.bytes());
-  return ok;
-}
-
 bool check(const Device&, const Options& options) {
   bool ok = true;
-  // Below, at and above a block, a full grid of blocks, and odd counts of vectors.
-  for (const std::size_t floats : {4, 1020, 1024, 1028, 8192 * 1024, 8192 * 1024 + 12}) {
-    ok = check_size(floats, options.seed) && ok;
+  const std::uint64_t seed = options.seed;
+  // Below, at and above 16 bytes, a block, and a full grid; ragged ends.
+  for (const std::size_t count : {1, 7, 8, 9, 2047, 2048, 2049, 32 * 1024 * 1024 + 5}) {
+    ok = say("copy of " + std::to_string(count), copy_is_exact(count, seed)) && ok;
+    ok = say("casts of " + std::to_string(count), casts_are_exact(count, seed)) && ok;
+  }
+  for (const RowTransposition& shape :
+       {RowTransposition{1, 1, 8}, {1, 8, 512}, {4099, 8, 128}, {32768, 8, 512}, {513, 3, 24}}) {
+    ok = say("packing of " + std::to_string(shape.outer) + " x " + std::to_string(shape.inner),
+             packing_is_exact(shape, seed)) &&
+         ok;
   }
   return ok;
 }

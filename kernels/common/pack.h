@@ -1,0 +1,156 @@
+#pragma once
+// Eight bfloat16 that move as one 16-byte access, and scalar functions of GPU and CPU.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/common/bfloat16.h"
+#include "kernels/common/host_device.h"
+#include "kernels/common/require.h"
+#include "kernels/common/simt.h"
+
+namespace longhaul::kernels {
+
+/// Elements of a pack.
+inline constexpr int pack_size = 8;
+
+/// Eight bfloat16 as they lie in memory: element 2i in the low half of word i.
+struct alignas(16) Pack {
+  std::uint32_t words[4];
+};
+
+/// Four floats that move as one 16-byte access.
+struct alignas(16) Quad {
+  float values[4];
+};
+
+/// Reads a T of 8 or 16 bytes at `from`, which must be aligned to its size.
+template <class T, class Element>
+__device__ __forceinline__ T load_aligned(const Element* from) {
+  static_assert(sizeof(T) == alignof(T));
+#if !defined(LONGHAUL_EMULATED_GPU)
+  return *reinterpret_cast<const T*>(from);
+#else
+  T value;
+  require(reinterpret_cast<std::uintptr_t>(from) % sizeof(T) == 0,
+          "a vector access is not aligned");
+  std::memcpy(&value, from, sizeof(T));
+  return value;
+#endif
+}
+
+/// Writes a T of 8 or 16 bytes at `to`, which must be aligned to its size.
+template <class T, class Element>
+__device__ __forceinline__ void store_aligned(Element* to, const T& value) {
+  static_assert(sizeof(T) == alignof(T));
+#if !defined(LONGHAUL_EMULATED_GPU)
+  *reinterpret_cast<T*>(to) = value;
+#else
+  require(reinterpret_cast<std::uintptr_t>(to) % sizeof(T) == 0, "a vector access is not aligned");
+  std::memcpy(static_cast<void*>(to), &value, sizeof(T));
+#endif
+}
+
+/// Four bfloat16 that move as one 8-byte access.
+struct alignas(8) HalfPack {
+  std::uint32_t words[2];
+};
+
+/// Two values, exact; `low` is of the low half.
+__device__ __forceinline__ void unpack_pair(std::uint32_t pair, float& low, float& high) {
+  const std::uint32_t low_bits = pair << 16;
+  const std::uint32_t high_bits = pair & 0xffff0000U;
+#if defined(__CUDA_ARCH__)
+  low = __uint_as_float(low_bits);
+  high = __uint_as_float(high_bits);
+#else
+  std::memcpy(&low, &low_bits, sizeof(float));
+  std::memcpy(&high, &high_bits, sizeof(float));
+#endif
+}
+
+/// The eight values, exact.
+__device__ __forceinline__ void unpack(const Pack& pack, float (&values)[pack_size]) {
+  LONGHAUL_UNROLL
+  for (int i = 0; i < 4; ++i) unpack_pair(pack.words[i], values[2 * i], values[2 * i + 1]);
+}
+
+/// Two values rounded to nearest even: `low` in the low half.
+__device__ __forceinline__ std::uint32_t pack_pair(float low, float high) {
+#if defined(__CUDA_ARCH__)
+  std::uint32_t pair;
+  // PTX ISA, cvt: the first source goes to the upper half.
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return to_bfloat16(low).bits | static_cast<std::uint32_t>(to_bfloat16(high).bits) << 16;
+#endif
+}
+
+/// Eight values rounded to nearest even.
+__device__ __forceinline__ Pack pack(const float (&values)[pack_size]) {
+  Pack result;
+  LONGHAUL_UNROLL
+  for (int i = 0; i < 4; ++i) result.words[i] = pack_pair(values[2 * i], values[2 * i + 1]);
+  return result;
+}
+
+/// One value of memory, exact.
+__device__ __forceinline__ float load_scalar(const Bfloat16* from) {
+#if defined(__CUDA_ARCH__)
+  return __uint_as_float(static_cast<std::uint32_t>(from->bits) << 16);
+#else
+  return to_float(*from);
+#endif
+}
+
+/// One value to memory, rounded to nearest even.
+__device__ __forceinline__ void store_scalar(Bfloat16* to, float value) {
+#if defined(__CUDA_ARCH__)
+  to->bits = static_cast<std::uint16_t>(pack_pair(value, 0.0f) & 0xffffU);
+#else
+  *to = to_bfloat16(value);
+#endif
+}
+
+/// e^x. GPU: ex2.approx of x log2(e), relative error below 2^-21 + 2^-23 |x| (CUDA programming
+/// guide, __expf: 2 + floor(|1.173 x|) units in the last place); 0 for -inf.
+__device__ __forceinline__ float fast_exp(float x) {
+#if defined(__CUDA_ARCH__)
+  return __expf(x);
+#else
+  return std::exp(x);
+#endif
+}
+
+/// x / y. GPU: __fdividef, 2 units in the last place for 2^-126 <= |y| <= 2^126.
+__device__ __forceinline__ float fast_divide(float x, float y) {
+#if defined(__CUDA_ARCH__)
+  return __fdividef(x, y);
+#else
+  return x / y;
+#endif
+}
+
+/// sqrt(x). GPU: sqrt.approx, relative error below 2^-23 (PTX ISA); 0 for 0.
+__device__ __forceinline__ float fast_root(float x) {
+#if defined(__CUDA_ARCH__)
+  float root;
+  asm("sqrt.approx.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return root;
+#else
+  return std::sqrt(x);
+#endif
+}
+
+/// 1 / sqrt(x). GPU: rsqrtf, 2 units in the last place.
+__device__ __forceinline__ float inverse_root(float x) {
+#if defined(__CUDA_ARCH__)
+  return rsqrtf(x);
+#else
+  return 1.0f / std::sqrt(x);
+#endif
+}
+
+}  // namespace longhaul::kernels
