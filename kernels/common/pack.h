@@ -16,13 +16,13 @@ namespace longhaul::kernels {
 inline constexpr int pack_size = 8;
 
 /// Eight bfloat16 as they lie in memory: element 2i in the low half of word i.
-struct alignas(16) Pack {
-  std::uint32_t words[4];
+struct Pack {
+  alignas(16) std::uint32_t words[4];
 };
 
 /// Four floats that move as one 16-byte access.
-struct alignas(16) Quad {
-  float values[4];
+struct Quad {
+  alignas(16) float values[4];
 };
 
 /// Reads a T of 8 or 16 bytes at `from`, which must be aligned to its size.
@@ -53,8 +53,8 @@ __device__ __forceinline__ void store_aligned(Element* to, const T& value) {
 }
 
 /// Four bfloat16 that move as one 8-byte access.
-struct alignas(8) HalfPack {
-  std::uint32_t words[2];
+struct HalfPack {
+  alignas(8) std::uint32_t words[2];
 };
 
 /// Two values, exact; `low` is of the low half.
