@@ -29,6 +29,8 @@ endif()
 find_package(CUDAToolkit REQUIRED)
 set(LONGHAUL_HAS_CUDA ON)
 
+# Without ccache (4.7): it looks at the host's preprocessed text and takes a change that only
+# __CUDA_ARCH__ shows for none.
 # For each architecture code for that GPU alone: programs for a farther one are compiled then.
 function(cuda_target target)
   cmake_parse_arguments(TARGET "" "" "ARCHITECTURES" ${ARGN})
@@ -43,7 +45,7 @@ function(cuda_target target)
   set_target_properties(${target} PROPERTIES
     CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_ARCHITECTURES OFF
     CUDA_RUNTIME_LIBRARY Static
-    CUDA_COMPILER_LAUNCHER "${PROJECT_SOURCE_DIR}/cmake/keep_ptxas_report.sh;${LONGHAUL_CCACHE}")
+    CUDA_COMPILER_LAUNCHER "${PROJECT_SOURCE_DIR}/cmake/keep_ptxas_report.sh")
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flags}>")
 endfunction()

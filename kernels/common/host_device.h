@@ -6,3 +6,10 @@
 #else
 #define LONGHAUL_HOST_DEVICE inline
 #endif
+
+// Before a loop whose array must stay in registers.
+#if defined(__CUDA_ARCH__)
+#define LONGHAUL_UNROLL _Pragma("unroll")
+#else
+#define LONGHAUL_UNROLL
+#endif

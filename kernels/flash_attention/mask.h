@@ -57,8 +57,9 @@ LONGHAUL_HOST_DEVICE constexpr int floor_divide(int a, int b) {
 LONGHAUL_HOST_DEVICE constexpr int ceil_divide(int a, int b) { return -floor_divide(-a, b); }
 
 /// A step of a striped ring: this rank has positions own, own + ranks, own + 2 ranks, ..., the keys
-/// are those of rank `from`. Key j is at or before row i where j <= i + floor((own - from) / ranks),
-/// which is i or i - 1. With a window, a row sees the `left` positions before its own.
+/// are those of rank `from`. Key j is at or before row i where
+/// j <= i + floor((own - from) / ranks), which is i or i - 1. With a window, a row sees the `left`
+/// positions before its own.
 LONGHAUL_HOST_DEVICE constexpr MaskSpec striped_mask(int own, int from, int ranks,
                                                      int left = unlimited) {
   const int above = floor_divide(own - from, ranks);
@@ -125,8 +126,8 @@ struct TileRange {
 /// Tiles of `width` keys for rows [row_begin, row_end) of a sequence, row_end <= q_len.
 /// O(1): intervals of consecutive rows overlap or touch, so their union is one interval, and their
 /// intersection is bounded by the last row's begin and the first row's end.
-LONGHAUL_HOST_DEVICE constexpr TileRange tiles_of_rows(const Mask& mask, int row_begin,
-                                                       int row_end, int width) {
+LONGHAUL_HOST_DEVICE constexpr TileRange tiles_of_rows(const Mask& mask, int row_begin, int row_end,
+                                                       int width) {
   // Rows [seeing_begin, seeing_end) see at least one key, if above + below >= 0.
   const int seeing_begin = larger(larger(row_begin, mask.first_row), -mask.above);
   const int seeing_end = smaller(row_end, mask.key_end + mask.below);

@@ -125,8 +125,8 @@ TEST_CASE("steps of a zigzag ring see what causality of the positions says") {
         const Mask mask = resolve(zigzag_mask(own, from), 2 * chunk, 2 * chunk);
         for (int row = 0; row < 2 * chunk; ++row) {
           for (int key = 0; key < 2 * chunk; ++key) {
-            const bool seen = zigzag_position(from, ranks, chunk, key) <=
-                              zigzag_position(own, ranks, chunk, row);
+            const bool seen =
+                zigzag_position(from, ranks, chunk, key) <= zigzag_position(own, ranks, chunk, row);
             REQUIRE(holds(keys_of_row(mask, row), key) == seen);
           }
         }
@@ -149,8 +149,9 @@ TEST_CASE("steps of a contiguous ring are diagonal blocks: causal, full or nothi
   }
 }
 
-TEST_CASE("a causal row sees one key more than the row before; with fewer keys than rows the first "
-          "rows see none") {
+TEST_CASE(
+    "a causal row sees one key more than the row before; with fewer keys than rows the first "
+    "rows see none") {
   const Mask mask = resolve(causal_mask(), 5, 3);
   const int wanted[] = {0, 0, 1, 2, 3};
   for (int row = 0; row < 5; ++row) {

@@ -1,0 +1,203 @@
+// The Hopper forward kernel against attention in double precision, on a GPU: fresh random inputs,
+// outputs poisoned with NaN, all masks, head dimensions, groups and lengths that do not divide.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/common/comparison.h"
+#include "kernels/common/cuda_error.h"
+#include "kernels/common/device.h"
+#include "kernels/common/device_buffer.h"
+#include "kernels/common/options.h"
+#include "kernels/common/random_inputs.h"
+#include "kernels/flash_attention/launch.h"
+#include "kernels/flash_attention/reference.h"
+
+namespace longhaul::kernels::flash {
+namespace {
+
+struct Case {
+  std::string name;
+  AttentionShape shape;
+};
+
+AttentionInputs inputs_of(const AttentionShape& shape, std::uint64_t seed) {
+  const std::size_t queries = std::size_t(shape.batch) * shape.q_len * shape.heads * shape.head_dim;
+  const std::size_t keys =
+      std::size_t(shape.batch) * shape.kv_len * shape.kv_heads * shape.head_dim;
+  return {shape, random_bfloat16(queries, 3 * seed), random_bfloat16(keys, 3 * seed + 1),
+          random_bfloat16(keys, 3 * seed + 2)};
+}
+
+double largest(const std::vector<Bfloat16>& values) {
+  double found = 0;
+  for (const Bfloat16 value : values) found = std::fmax(found, std::fabs(to_float(value)));
+  return found;
+}
+
+// Rows to compare, as (sequence, head, row): all of a small call, else a sample with first and
+// last.
+struct Place {
+  int sequence, head, row;
+};
+std::vector<Place> places_of(const AttentionShape& shape, std::uint64_t seed) {
+  std::vector<Place> places;
+  const auto sequences = all_sequences(shape);
+  std::mt19937_64 random(seed);
+  for (int s = 0; s < static_cast<int>(sequences.size()); ++s) {
+    const int rows = sequences[s].q_len;
+    for (int head = 0; head < shape.heads; ++head) {
+      const int count = std::min(rows, 96);
+      for (int i = 0; i < count; ++i) {
+        const int row = count == rows ? i : i == 0 ? 0 : i == 1 ? rows - 1 : int(random() % rows);
+        places.push_back({s, head, row});
+      }
+    }
+  }
+  return places;
+}
+
+// Outputs at the sampled rows beside their references.
+template <class Element>
+bool compare(const std::string& name, const AttentionInputs& inputs, const std::vector<Element>& o,
+             const std::vector<float>& lse, double rounding, std::uint64_t seed) {
+  std::vector<Element> found_o;
+  std::vector<double> wanted_o;
+  std::vector<float> found_lse;
+  std::vector<double> wanted_lse;
+  for (const Place& at : places_of(inputs.shape, seed)) {
+    const AttentionRow wanted = attention_row(inputs, at.sequence, at.head, at.row);
+    const long long first =
+        output_place(inputs.shape, at.sequence, at.head, at.row) * inputs.shape.head_dim;
+    found_o.insert(found_o.end(), o.begin() + first, o.begin() + first + inputs.shape.head_dim);
+    wanted_o.insert(wanted_o.end(), wanted.o.begin(), wanted.o.end());
+    found_lse.push_back(lse[lse_place(inputs.shape, at.sequence, at.head, at.row)]);
+    wanted_lse.push_back(wanted.lse);
+  }
+  // P is rounded to bf16 (2^-9 of each weight), O by `rounding`; products sum in fp32. 2^-11 is
+  // left for the tensor core's sums, which keep fewer bits than IEEE's.
+  const double bound = (0x1p-9 + rounding + 0x1p-11) * largest(inputs.v);
+  const bool outputs = passes(name + " O", difference(found_o, wanted_o), 1e-2, bound);
+  const bool sums = passes(name + " LSE", difference(found_lse, wanted_lse), 1e-4, 2e-3);
+  return outputs && sums;
+}
+
+bool check_case(const Case& one, std::uint64_t seed) {
+  const AttentionInputs inputs = inputs_of(one.shape, seed);
+  DeviceBuffer<Bfloat16> q(inputs.q), k(inputs.k), v(inputs.v), o(inputs.q.size());
+  DeviceBuffer<float> lse(inputs.q.size() / one.shape.head_dim);
+  const Forward forward(
+      one.shape, {.q = q.data(), .k = k.data(), .v = v.data(), .o = o.data(), .lse = lse.data()});
+  for (int call = 0; call < 2; ++call) {  // the second finds the counter as the first left it
+    o.poison();
+    lse.poison();
+    forward.launch(nullptr);
+  }
+  const bool ok = compare(one.name, inputs, o.download(), lse.download(), 0x1p-9, seed);
+  return !o.overran() && !lse.overran() && ok;
+}
+
+// A contiguous ring of `ranks`, as its last rank sees it: one joining call per block of keys.
+bool check_ring(int head_dim, int length, int ranks, std::uint64_t seed) {
+  AttentionShape shape;
+  shape.head_dim = head_dim;
+  shape.heads = 3;
+  shape.q_len = length;
+  shape.kv_len = ranks * length;
+  shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  shape.mask = diagonal_mask((ranks - 1) * length);
+  shape.kv_heads = 1;
+  const AttentionInputs inputs = inputs_of(shape, seed);
+  DeviceBuffer<Bfloat16> q(inputs.q), k(inputs.k), v(inputs.v);
+  DeviceBuffer<float> running(inputs.q.size()), lse(inputs.q.size() / head_dim);
+  lse.upload(std::vector<float>(lse.size(), -std::numeric_limits<float>::infinity()));
+  for (int from = ranks - 1; from >= 0; --from) {
+    AttentionShape step = shape;
+    step.kv_len = length;
+    step.mask = diagonal_mask((ranks - 1 - from) * length);
+    const std::size_t block = std::size_t(from) * length * head_dim;
+    Forward(step, {.q = q.data(),
+                   .k = k.data() + block,
+                   .v = v.data() + block,
+                   .running_o = running.data(),
+                   .lse = lse.data()})
+        .launch(nullptr);
+    check_cuda(cudaDeviceSynchronize(), "a step of the ring");
+  }
+  const std::string name = "ring of " + std::to_string(ranks) + " d" + std::to_string(head_dim);
+  const bool ok = compare(name, inputs, running.download(), lse.download(), 0x1p-16, seed);
+  return !running.overran() && !lse.overran() && ok;
+}
+
+AttentionShape shape_of(int head_dim, int batch, int heads, int kv_heads, int q_len, int kv_len,
+                        const MaskSpec& mask) {
+  AttentionShape shape;
+  shape.head_dim = head_dim;
+  shape.batch = batch;
+  shape.heads = heads;
+  shape.kv_heads = kv_heads;
+  shape.q_len = q_len;
+  shape.kv_len = kv_len;
+  shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  shape.mask = mask;
+  return shape;
+}
+
+std::vector<Case> cases_of(int head_dim, bool quick) {
+  const std::string d = " d" + std::to_string(head_dim);
+  const auto with = [&](const char* name, int q_len, int kv_len, const MaskSpec& mask) {
+    return Case{name + d, shape_of(head_dim, 2, 4, 2, q_len, kv_len, mask)};
+  };
+  std::vector<Case> cases = {with("full, one tile", 64, 80, full_mask()),
+                             with("full, ragged", 333, 517, full_mask()),
+                             with("causal, square", 1024, 1024, causal_mask()),
+                             with("causal, ragged", 777, 1111, causal_mask()),
+                             with("causal, fewer keys than rows", 600, 123, causal_mask()),
+                             with("one query", 1, 4097, causal_mask()),
+                             with("zigzag, earlier rank", 512, 512, zigzag_mask(2, 1)),
+                             with("zigzag, later rank", 512, 512, zigzag_mask(1, 2)),
+                             with("striped, own", 640, 640, striped_mask(1, 1, 4)),
+                             with("striped, later rank", 640, 640, striped_mask(1, 2, 4)),
+                             with("diagonal with offset", 500, 900, diagonal_mask(131)),
+                             with("nothing seen", 200, 200, diagonal_mask(-200)),
+                             with("sliding window", 1500, 1500, window_mask(257))};
+  AttentionShape packed = shape_of(head_dim, 1, 4, 1, 0, 0, causal_mask());
+  for (const auto& [q_len, kv_len] :
+       {std::pair{300, 300}, {0, 10}, {1, 513}, {700, 650}, {129, 0}, {64, 64}}) {
+    packed.sequences.push_back({packed.q_len, q_len, packed.kv_len, kv_len});
+    packed.q_len += q_len;
+    packed.kv_len += kv_len;
+  }
+  cases.push_back({"varying lengths" + d, packed});
+  if (quick) return cases;
+  cases.push_back({"causal 16k" + d, shape_of(head_dim, 1, 16, 16, 16384, 16384, causal_mask())});
+  cases.push_back({"full 16k" + d, shape_of(head_dim, 1, 16, 16, 16384, 16384, full_mask())});
+  return cases;
+}
+
+bool check(const Device& device, const Options& options) {
+  if (device.capability.major != 9) {
+    std::printf("waived: wgmma needs compute capability 9.0\n");
+    return true;
+  }
+  bool ok = true;
+  for (const int head_dim : {64, 128, 256}) {
+    for (const Case& one : cases_of(head_dim, options.quick)) {
+      ok = check_case(one, options.seed) && ok;
+    }
+    ok = check_ring(head_dim, 400, 3, options.seed) && ok;
+  }
+  return ok;
+}
+
+}  // namespace
+}  // namespace longhaul::kernels::flash
+
+int main(int argc, char** argv) {
+  using namespace longhaul::kernels;
+  return run_on_device(argc, argv, {9, 0}, flash::check);
+}
