@@ -7,7 +7,8 @@
 #define LONGHAUL_HOST_DEVICE inline
 #endif
 
-// Before a loop whose array must stay in registers.
+// Unrolls the loop behind it, so that arrays indexed by its variable stay in registers. Not in the
+// host's pass of nvcc, whose compiler warns of the pragma.
 #if defined(__CUDA_ARCH__)
 #define LONGHAUL_UNROLL _Pragma("unroll")
 #else

@@ -15,13 +15,6 @@
 #include "kernels/common/cuda_error.h"
 #endif
 
-// Unrolls the loop behind it, so that arrays indexed by its variable stay in registers.
-#if defined(__CUDACC__)
-#define LONGHAUL_UNROLL _Pragma("unroll")
-#else
-#define LONGHAUL_UNROLL
-#endif
-
 namespace longhaul::kernels {
 
 /// Where and how a kernel runs.
