@@ -30,6 +30,14 @@ double elements_of(const Program& program, const TensorRef& ref) {
   return elements;
 }
 
+// Elements of q, k, v, o that the call sees; backward also of their gradients.
+double attention_operands(const AttentionShape& shape) {
+  const auto channels = static_cast<double>(shape.head_dim + shape.value_dim);
+  const double rows = static_cast<double>(shape.queries * shape.heads) +
+                      static_cast<double>(shape.keys * shape.kv_heads);
+  return static_cast<double>(shape.batch) * rows * channels * (shape.backward ? 2.0 : 1.0);
+}
+
 Cause cause_of_stream(Stream stream) {
   switch (stream) {
     case Stream::tensor: return Cause::tensor_parallel;
@@ -184,9 +192,20 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
     total.extrapolated = total.extrapolated || time.extrapolated;
     const auto scratch = static_cast<std::int64_t>(kernels_.attention_workspace(shape).value());
     total.workspace = std::max(total.workspace, scratch);
+    total.time += copies_around(shape, instruction);
   }
   total.relative_spread = total.time.value() > 0 ? weighted / total.time.value() : 0.0;
   return total;
+}
+
+// What the stack moves around a call beyond what the kernel does: copies of its operands.
+Seconds Pricer::copies_around(const AttentionShape& shape, const Instruction& instruction) const {
+  if (instruction.traffic <= 1.0) {
+    return Seconds();
+  }
+  const Bytes operands = Bytes::of(element_size(program_.tensor(instruction.reads[0].tensor).type)
+                                       .value() * attention_operands(shape));
+  return memory_bound(operands * (instruction.traffic - 1.0), 1.0).time;
 }
 
 // A reads m*k, B k*n, C m*n elements, whatever the shapes and transposes: k^2 = A*B/C.

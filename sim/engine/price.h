@@ -55,6 +55,8 @@ class Pricer {
   [[nodiscard]] Bytes sum_bytes(const Instruction& instruction) const;
   [[nodiscard]] Price merge(const Instruction& instruction, std::int64_t query_owner,
                             std::optional<std::int64_t> key_owner) const;
+  [[nodiscard]] Seconds copies_around(const AttentionShape& shape,
+                                      const Instruction& instruction) const;
   [[nodiscard]] Price memory_bound(Bytes bytes, double launches) const;
   [[nodiscard]] Bytes traffic(const Instruction& instruction) const;
 

@@ -311,7 +311,8 @@ struct Instruction {
   bool full_precision = false;       ///< gemm: in the operands' type, not Program::product_type
   double weight_casts = 1.0;         ///< gemm: share of its runs that cast B to the product type
   double launches = 1.0;             ///< kernels that the stack launches for it
-  double traffic = 1.0;              ///< bytes they move, in bytes that the op must (memory-bound ops)
+  double traffic = 1.0;              ///< bytes they move, in bytes that the op must (attend: beyond 1,
+                                     ///< copies of its operands around it)
   Seconds host_time;                 ///< host
   bool waits = false;                ///< host
   LoopId loop;                       ///< loop_begin, loop_end

@@ -71,6 +71,24 @@ void read_operators(MapReader& root, SoftwareProfile& profile, Diagnostics& diag
   }
 }
 
+void read_attention_calls(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
+  const auto list = root.child("attention_calls");
+  if (!list) {
+    return;
+  }
+  for (const YamlValue& item : list->items()) {
+    MapReader reader(item, "attention_calls", diagnostics);
+    const std::vector<std::string> kernels{"fa1", "fa2", "fa3", "fa4", "cudnn"};
+    AttentionCallHabit habit;
+    habit.kernel = kernels[reader.choice("kernel", kernels)];
+    habit.forward = reader.seconds("forward");
+    habit.backward = reader.seconds("backward");
+    demand_origin(reader);
+    reader.finish();
+    profile.attention_calls.push_back(habit);
+  }
+}
+
 // A section {..., source: ...}, if it is there: `take` takes what it says.
 void read_section(MapReader& root, const char* key, Diagnostics& diagnostics,
                   const std::function<void(MapReader&)>& take) {
@@ -252,6 +270,9 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   profile.frameworks = root.texts("frameworks");
   read_numbers(root, profile, diagnostics);
   read_operators(root, profile, diagnostics);
+  read_attention_calls(root, profile, diagnostics);
+  const std::vector<std::string> runs = root.texts("fitted_on");
+  profile.fitted_runs.insert(runs.begin(), runs.end());
   read_habits(root, profile, diagnostics);
   read_choices(root, profile, diagnostics);
   read_workspaces(root, profile, diagnostics);

@@ -53,6 +53,14 @@ struct OperatorHabit {
   double traffic = 1.0;
 };
 
+/// What the host needs to call an attention kernel through its library: the kernel is launched early in
+/// that time, so it shows only where kernels are shorter.
+struct AttentionCallHabit {
+  std::string kernel;  ///< "cudnn", "fa4"
+  Seconds forward;
+  Seconds backward;
+};
+
 /// Memory that a library holds for its kernels throughout, counted by the framework's allocator.
 struct LibraryWorkspace {
   std::string name;
@@ -75,6 +83,7 @@ struct SoftwareProfile {
   std::vector<std::string> frameworks;  ///< words of `software.framework` in measured runs
   std::array<SoftwareValue, software_number_count> numbers;
   std::vector<OperatorHabit> operators;
+  std::vector<AttentionCallHabit> attention_calls;
   // Habits of the schedule (docs/models/software.md).
   bool overlap_gradient_reduction = true;   ///< behind the last micro-batch's backward pass
   bool overlap_parameter_gather = true;     ///< ZeRO 1: behind the next forward pass
@@ -124,7 +133,7 @@ struct SoftwareProfile {
   std::string hash;                         ///< of that text
   std::string fit_name;                     ///< the file of its fitted numbers; empty: none
   std::string fit_hash;
-  std::set<std::string> fitted_runs;        ///< measured runs that they were fitted on, by id
+  std::set<std::string> fitted_runs;        ///< measured runs that its numbers rest on, by id
 
   [[nodiscard]] double number(SoftwareNumber which) const {
     return numbers[static_cast<std::size_t>(which)].value;

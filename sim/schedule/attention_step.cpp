@@ -1,4 +1,6 @@
 // One layer's attention over the whole sequence: what kernel benchmarks of context parallelism run.
+#include <algorithm>
+
 #include "sim/schedule/attention.h"
 #include "sim/schedule/steps.h"
 
@@ -10,6 +12,23 @@ TensorRef held(ProgramBuilder& build, const std::string& name, TensorSpec spec, 
   spec.persistent = true;
   spec.role = role;
   return build.tensor(name, spec);
+}
+
+// The host's time for the kernel's calls comes last, so that a step ends when both host and GPU are
+// done: benchmarks repeat it, and the slower of the two sets their pace.
+void call_kernels(ProgramBuilder& build, const Scenario& scenario) {
+  const ContextPlan& context = scenario.plan.context;
+  const bool in_steps = context.method != ContextMethod::all_gather;
+  const auto calls = static_cast<double>(in_steps ? std::max<std::int64_t>(1, context.ring) : 1);
+  const Pass pass = scenario.workload.pass;
+  for (const AttentionCallHabit& habit : scenario.stack().attention_calls) {
+    if (habit.kernel == scenario.attention_kernel) {
+      const double forward = pass == Pass::backward ? 0.0 : habit.forward.value();
+      const double backward = pass == Pass::forward ? 0.0 : habit.backward.value();
+      build.host("calls of the attention kernel",
+                 calls * (forward + backward) / scenario.host_speed, false);
+    }
+  }
 }
 
 }  // namespace
@@ -52,6 +71,7 @@ Program lower_attention_step(const Scenario& scenario) {
   if (attention.exchanges()) {
     build.release({state.q, state.k, state.v});
   }
+  call_kernels(build, scenario);
   return build.finish();
 }
 

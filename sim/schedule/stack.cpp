@@ -26,12 +26,17 @@ const OperatorHabit* habit_called(const SoftwareProfile& stack, const std::strin
   return nullptr;
 }
 
-// Attention out of separate operators has habits of its own ("attend_unfused"), where a stack says.
+// Attention out of separate operators ("attend_unfused") and that of sequences spread over ranks
+// ("attend_shards") have habits of their own, where a stack says.
 const OperatorHabit* habit_of(const Scenario& scenario, const Instruction& instruction) {
   const SoftwareProfile& stack = scenario.stack();
   const std::string name = name_of(instruction.op);
-  const OperatorHabit* own =
-      scenario.attention_kernel == "unfused" ? habit_called(stack, name + "_unfused") : nullptr;
+  const OperatorHabit* own = nullptr;
+  if (scenario.attention_kernel == "unfused") {
+    own = habit_called(stack, name + "_unfused");
+  } else if (scenario.plan.context.degree() > 1) {
+    own = habit_called(stack, name + "_shards");
+  }
   return own != nullptr ? own : habit_called(stack, name);
 }
 

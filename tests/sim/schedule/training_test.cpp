@@ -619,6 +619,46 @@ TEST_CASE("what has no schedule is refused") {
   CHECK_THROWS_AS(lower(scenario_of(small_llama(), Phase::decode, Plan())), BugError);
 }
 
+TEST_CASE("attention of a sequence spread over ranks has habits of its own, that of one rank none") {
+  // A habit of "attend_shards" with a ring of two; alone, the same stack's kernel is as it comes.
+  const auto traffic = [](const Plan& plan) {
+    Scenario scenario = scenario_of(small_llama(), Phase::attention, plan);
+    auto stack = std::make_shared<SoftwareProfile>(scenario.stack());
+    stack->operators = {{"attend_shards", 9.0, 5.4}};
+    scenario.stack_override = stack;
+    double most = 0.0;
+    for (const Instruction& instruction : lower(scenario).code) {
+      most = instruction.op == Op::attend ? std::max(most, instruction.traffic) : most;
+    }
+    return most;
+  };
+  CHECK(traffic(plan_of(ContextMethod::ring, 2, 1)) == 5.4);
+  CHECK(traffic(Plan()) == 1.0);
+}
+
+TEST_CASE("a benchmark of attention ends with its host: the time of the calls of its kernel") {
+  // Forward 100 us and backward 300 us a call on a host as fast as a DGX H100's; one of half the speed
+  // takes twice as long, a ring of four ranks calls four times, other kernels cost nothing.
+  Plan ring = plan_of(ContextMethod::ring, 4, 1);
+  const auto calls = [](const Plan& plan, Pass pass, double speed, const std::string& kernel) {
+    Scenario scenario = scenario_of(small_llama(), Phase::attention, plan);
+    auto stack = std::make_shared<SoftwareProfile>(scenario.stack());
+    stack->attention_calls = {{"fa4", Seconds::of(100e-6), Seconds::of(300e-6)}};
+    scenario.stack_override = stack;
+    scenario.attention_kernel = kernel;
+    scenario.workload.pass = pass;
+    scenario.host_speed = speed;
+    const Instruction last = lower(scenario).code.back();
+    return last.op == Op::host && !last.waits ? last.host_time.value() : 0.0;
+  };
+  CHECK(calls(Plan(), Pass::forward, 1.0, "fa4") == 100e-6);
+  CHECK(calls(Plan(), Pass::backward, 1.0, "fa4") == 300e-6);
+  CHECK_THAT(calls(Plan(), Pass::forward_backward, 0.5, "fa4"),
+             Catch::Matchers::WithinRel(800e-6, 1e-12));
+  CHECK_THAT(calls(ring, Pass::forward, 1.0, "fa4"), Catch::Matchers::WithinRel(400e-6, 1e-12));
+  CHECK(calls(Plan(), Pass::forward, 1.0, "fa2") == 0.0);
+}
+
 TEST_CASE("the habits of a stack reach the instructions; the ideal stack has none") {
   Scenario scenario = scenario_of(small_llama(), Phase::train, Plan());
   const Program ideal = lower(scenario);
