@@ -245,7 +245,10 @@ KernelTime KernelCosts::attention(const AttentionShape& shape) const {
 Bytes KernelCosts::attention_workspace(const AttentionShape& shape) const {
   const double rows = static_cast<double>(shape.batch * shape.heads * shape.queries);
   if (family_->materialised) {
-    return Bytes::of(2.0 * rows * static_cast<double>(shape.keys));
+    // Of a block (inter_normal_attn in BurstAttention's burst_utils.py): scaled scores, these less their
+    // maximum and the exponentials; backward, probabilities, their gradient, that less delta, and ds.
+    const double at_once = !shape.block ? 1.0 : shape.backward ? 4.0 : 3.0;
+    return Bytes::of(2.0 * at_once * rows * static_cast<double>(shape.keys));
   }
   if (!shape.backward) {
     return Bytes();

@@ -35,6 +35,7 @@ struct AttentionShape {
   bool backward = false;
   KernelType type = KernelType::bf16;
   bool dropout = false;  ///< probabilities are dropped at random
+  bool block = false;    ///< of some of the keys: what blocks give is combined later
   auto operator<=>(const AttentionShape&) const = default;
 };
 

@@ -461,9 +461,13 @@ TEST_CASE("unfused attention pays for its scores in time and memory") {
   // A100: 2 bytes a score are kept; the fused kernel keeps none in forward.
   const KernelCosts unfused = costs("a100-sxm-80gb", "unfused");
   const KernelCosts fused = costs("a100-sxm-80gb", "fa2");
-  const AttentionShape shape = square(4096, 16, 128, false);
+  AttentionShape shape = square(4096, 16, 128, false);
   CHECK(unfused.attention(shape).time.value() > 1.5 * fused.attention(shape).time.value());
   CHECK(unfused.attention_workspace(shape).value() == 2.0 * 16.0 * 4096.0 * 4096.0);
+  CHECK(fused.attention_workspace(shape).value() == 0.0);
+  // A ring's block holds three tensors of scores at once, four backward.
+  shape.block = true;
+  CHECK(unfused.attention_workspace(shape).value() == 3.0 * 2.0 * 16.0 * 4096.0 * 4096.0);
   CHECK(fused.attention_workspace(shape).value() == 0.0);
 }
 
