@@ -186,7 +186,7 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
     shape.backward = instruction.op == Op::attend_backward;
     shape.type = kernel_type(q.type);
     shape.dropout = program_.attention.dropout;
-    shape.block = instruction.block && instruction.block->key_owner;
+    shape.block = program_.attention.ring > 1 && instruction.block && instruction.block->key_owner;
     const KernelTime& time = call_time(shape);
     total.time += time.time;
     weighted += time.time.value() * time.relative_spread;
