@@ -16,8 +16,12 @@ inline constexpr int panel_row_bytes = 128;
 /// Guide, table of technical specifications per compute capability).
 inline constexpr int shared_memory_limit = 227 * 1024;
 
-/// Registers of an SM of compute capability 9.0, in units of one per thread of a warpgroup.
-inline constexpr int registers_per_lane = 65536 / 128;
+/// Registers a thread begins with when a block of `threads` has an SM of compute capability 9.0 to
+/// itself: its share of 65536, in steps of 8 (CUDA C++ Programming Guide). setmaxnreg deals out
+/// anew what the block was given at launch, no more: a warpgroup that asks for more waits for ever.
+LONGHAUL_HOST_DEVICE constexpr int registers_at_launch(int threads) {
+  return 65536 / threads / 8 * 8;
+}
 
 /// A 128-byte swizzle repeats every 8 rows, so panels begin at multiples of 1024 bytes.
 inline constexpr int panel_alignment = 1024;
@@ -35,8 +39,8 @@ struct TileShape {
   static constexpr int keys = head_dim == 256 ? 80 : (head_dim == 128 && whole) ? 176 : 128;
   static constexpr int stages = 2;                        // of K, and of V
   static constexpr int threads = 128 * (warpgroups + 1);  // one warpgroup loads
-  static constexpr int producer_registers = 32;
-  static constexpr int consumer_registers = warpgroups == 3 ? 160 : 240;
+  static constexpr int producer_registers = warpgroups == 3 ? 32 : 40;
+  static constexpr int consumer_registers = warpgroups == 3 ? 160 : 232;
   /// Consumers take turns with the tensor cores, so that one's softmax runs beside the other's
   /// products. At head dimension 256 products outweigh the exponentials 4 to 1 and turns only wait.
   static constexpr bool takes_turns = head_dim <= 128;
@@ -124,8 +128,8 @@ struct Budget {
   static_assert(Shape::producer_registers % 8 == 0 && Shape::consumer_registers % 8 == 0,
                 "setmaxnreg takes multiples of 8");
   static_assert(Shape::producer_registers + Shape::warpgroups * Shape::consumer_registers <=
-                    registers_per_lane,
-                "registers of the SM");
+                    (Shape::warpgroups + 1) * registers_at_launch(Shape::threads),
+                "the registers that the block was given at launch");
   static constexpr bool holds = true;
 };
 

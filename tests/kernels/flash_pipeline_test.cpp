@@ -21,8 +21,8 @@ struct SmallTiles {
   static constexpr int keys = 16;
   static constexpr int stages = 2;
   static constexpr int threads = 384;
-  static constexpr int producer_registers = 32;
-  static constexpr int consumer_registers = 240;
+  static constexpr int producer_registers = 40;
+  static constexpr int consumer_registers = 232;
   static constexpr bool takes_turns = true;
   static constexpr int panels = 1;
   static constexpr int kv_bytes = keys * head_dim * 2;
