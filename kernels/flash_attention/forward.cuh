@@ -276,19 +276,18 @@ class ComputeMachine {
     for (int half = 0; half < 2; ++half) {
       const int row = own_row(work) + 8 * half;
       const bool inside = row < work.q_len;
-      std::uint32_t* out = reinterpret_cast<std::uint32_t*>(parameters_.output.o) +
-                           (o_element(work, row) + 8 * lane) / 2;
+      std::uint16_t* out = static_cast<std::uint16_t*>(parameters_.output.o) + o_element(work, row);
 #pragma unroll
       for (int four = 0; four < Shape::head_dim / 32; ++four) {
         std::uint32_t part[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int at = 16 * four + 4 * i + 2 * half;
+          const int at = group_register(4 * four + i, half);
           part[i] = pack_bf16(o_[at] * result[half].factor, o_[at + 1] * result[half].factor);
         }
         transpose(part, lane);
         if (inside) {
-          *reinterpret_cast<uint4*>(out + 16 * four) =
+          *reinterpret_cast<uint4*>(out + exchanged_column(four, lane)) =
               make_uint4(part[0], part[1], part[2], part[3]);
         }
       }
@@ -327,11 +326,11 @@ class ComputeMachine {
                                               fragment_column(thread_));
 #pragma unroll
       for (int i = 0; i < Shape::head_dim / 8; ++i) {
+        const int at = group_register(i, half);
         const bool reads = weights[half].first != 0.0f;
         const float2 before = reads ? out[4 * i] : make_float2(0.0f, 0.0f);
-        out[4 * i] =
-            make_float2(fmaf(o_[4 * i + 2 * half], factor, before.x * weights[half].first),
-                        fmaf(o_[4 * i + 2 * half + 1], factor, before.y * weights[half].first));
+        out[4 * i] = make_float2(fmaf(o_[at], factor, before.x * weights[half].first),
+                                 fmaf(o_[at + 1], factor, before.y * weights[half].first));
       }
       if (thread_ % 4 == 0) lse(work, row) = weights[half].lse;
     }

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -138,6 +139,22 @@ class CopyEmulation {
   }
   EmulatedBlock<Shape>& block_;
 };
+
+/// Four threads' exchange as forward.cuh does it with shuffles: part[lane][i].
+inline void transpose_quad(std::uint32_t (&part)[4][4]) {
+  for (int bit = 1; bit <= 2; bit *= 2) {
+    for (int i = 0; i < 4; ++i) {
+      if ((i & bit) != 0) continue;
+      std::uint32_t sent[4];
+      for (int lane = 0; lane < 4; ++lane) {
+        sent[lane] = quad_sends(lane, bit, part[lane][i], part[lane][i | bit]);
+      }
+      for (int lane = 0; lane < 4; ++lane) {
+        quad_receives(lane, bit, sent[lane ^ bit], part[lane][i], part[lane][i | bit]);
+      }
+    }
+  }
+}
 
 /// The consumer's machine, one warp of it: warps of a warpgroup may run apart.
 template <class Shape>
@@ -340,15 +357,41 @@ class WarpEmulation {
     output.lse.at(lse) = weights.lse;
     ++output.visits.at(lse);
     const std::size_t first = output_index(problem, work, row) * Shape::head_dim;
-    for (int lane = quad; lane < quad + 4; ++lane) {
-      for (int i = 0; i < Shape::head_dim / 2; ++i) {
-        if (i / 2 % 2 != half) continue;
-        const std::size_t at = first + accumulator_column(lane, i);
-        const float value = lanes_[lane].o[i] * result.factor;
-        if (!joins) output.o.at(at) = to_bfloat16(value);
-        if (!joins || result.lse == minus_infinity) continue;
-        const float before = weights.first != 0.0f ? output.running_o.at(at) : 0.0f;
-        output.running_o.at(at) = value * weights.second + before * weights.first;
+    if (!joins) {
+      write_row(quad, half, result.factor, &output.o.at(first));
+    } else if (result.lse != minus_infinity) {
+      join_row(quad, half, weights.second * result.factor, weights.first,
+               &output.running_o.at(first));
+    }
+  }
+
+  // The quad's exchange, in lockstep.
+  void write_row(int quad, int half, float factor, Bfloat16* out) {
+    for (int four = 0; four < Shape::head_dim / 32; ++four) {
+      std::uint32_t part[4][4];
+      for (int lane = 0; lane < 4; ++lane) {
+        for (int i = 0; i < 4; ++i) {
+          const int at = group_register(4 * four + i, half);
+          const auto& o = lanes_[quad + lane].o;
+          part[lane][i] = to_bfloat16(o[at] * factor).bits |
+                          static_cast<std::uint32_t>(to_bfloat16(o[at + 1] * factor).bits) << 16;
+        }
+      }
+      transpose_quad(part);
+      for (int lane = 0; lane < 4; ++lane) {
+        std::memcpy(out + exchanged_column(four, lane), part[lane], 16);
+      }
+    }
+  }
+
+  void join_row(int quad, int half, float factor, float kept, float* out) {
+    for (int lane = 0; lane < 4; ++lane) {
+      for (int group = 0; group < Shape::head_dim / 8; ++group) {
+        for (int j = 0; j < 2; ++j) {
+          float& to = out[8 * group + fragment_column(quad + lane) + j];
+          const float before = kept != 0.0f ? to * kept : 0.0f;
+          to = lanes_[quad + lane].o[group_register(group, half) + j] * factor + before;
+        }
       }
     }
   }
