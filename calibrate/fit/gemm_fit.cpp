@@ -1,20 +1,16 @@
 // Fits of matrix products; equations: docs/models/gemm.md.
 #include <cmath>
 
-#include "calibrate/fit/kernel_fit.h"
+#include "calibrate/fit/gemm_form.h"
 #include "calibrate/fit/regression.h"
-#include "calibrate/fit/study.h"
 
 namespace longhaul {
 
 namespace {
 
 constexpr std::size_t gemm_points = 1000;  // that the mechanism is fitted to, about
-// Chosen among 0.03, 0.1, 0.3 and 1 by held-out errors of H100's tables.
-constexpr double stiffness = 0.3;
 constexpr double odds_sigma = 3.0;  // of the log-odds of the staircase: it may vanish or be whole
 constexpr double tile_sigma = 0.2;  // of a tile's efficiency about the common curve
-constexpr int backfits = 2;         // rounds in which the two corrections explain the other's rest
 
 // cuBLAS's shapes on every generation; Hopper's 2 x 1 clusters of 128 x 256 count as such.
 constexpr std::array<std::array<std::int64_t, 2>, 8> tile_shapes = {
@@ -44,11 +40,6 @@ GemmCurve gemm_curve(KernelType type, const Eigen::VectorXd& logs) {
   return curve;
 }
 
-std::array<double, 3> gemm_sizes(const GemmShape& shape) {
-  return {static_cast<double>(shape.m), static_cast<double>(shape.n),
-          static_cast<double>(shape.k)};
-}
-
 std::array<double, 3> wave_sizes(const Device& device, const GemmShape& shape) {
   const auto [waves, waste] = gemm_waves(device, shape);
   return {waves, waste, static_cast<double>(shape.k)};
@@ -59,11 +50,11 @@ struct GemmModel {
   RegressionResult regression;
 };
 
-RegressionProblem gemm_problem(const Device& device, KernelType type,
+RegressionProblem gemm_problem(const Device& device, const GemmForm& form,
                                const std::vector<GemmRow>& rows) {
   RegressionProblem problem;
-  problem.predict = [&device, type, rows](const Eigen::VectorXd& logs) {
-    const GemmCurve curve = gemm_curve(type, logs);
+  problem.predict = [&device, &form, rows](const Eigen::VectorXd& logs) {
+    const GemmCurve curve = form.curve(logs);
     Eigen::VectorXd result(static_cast<Eigen::Index>(rows.size()));
     for (std::size_t i = 0; i < rows.size(); ++i) {
       result[static_cast<Eigen::Index>(i)] = std::log(gemm_mechanism(device, curve, rows[i].shape));
@@ -75,20 +66,16 @@ RegressionProblem gemm_problem(const Device& device, KernelType type,
     problem.observed[static_cast<Eigen::Index>(i)] = std::log(rows[i].seconds);
   }
   problem.weights = Eigen::VectorXd::Ones(problem.observed.size());
-  problem.prior = Eigen::VectorXd::Zero(parameters);
-  problem.prior.head(first_tile) << std::log(0.95), std::log(0.2), std::log(2e-6), std::log(1e-6),
-      1.0, std::log(0.8), std::log(4.0), 0.0;
-  problem.prior_sigma = Eigen::VectorXd::Constant(parameters, prior_sigma);
-  problem.prior_sigma[wave_odds] = odds_sigma;
-  problem.prior_sigma.tail(parameters - first_tile).setConstant(tile_sigma);
+  problem.prior = form.prior;
+  problem.prior_sigma = form.prior_sigma;
   return problem;
 }
 
 // Starts that differ in how much worse small tiles are: the best of tiles makes valleys.
-std::vector<Eigen::VectorXd> starts_of(const RegressionProblem& problem) {
+std::vector<Eigen::VectorXd> starts_of(const Eigen::VectorXd& prior) {
   std::vector<Eigen::VectorXd> starts;
   for (const double worse : {0.05, 0.2, 0.6}) {
-    starts.push_back(problem.prior);
+    starts.push_back(prior);
     starts.back()[intensity] = std::log(worse);
   }
   return starts;
@@ -124,45 +111,35 @@ void make_rising(Correction& table) {
 
 // The two corrections, each fitted to what the other leaves.
 void fit_corrections(const Device& device, const std::vector<GemmRow>& rows, GemmCurve& curve) {
-  std::array<std::vector<double>, 3> knots;
-  for (std::size_t side = 0; side < 3; ++side) {
-    curve.range[side] =
-        range_of(rows, [&](const GemmRow& row) { return gemm_sizes(row.shape)[side]; });
-    knots[side] = powers_of_two(curve.range[side].low, curve.range[side].high, 1.0);
-  }
   // Waves from a sixteenth to 64, waste in eighths of an octave, every second octave of k.
   const std::array<std::vector<double>, 3> wave_knots = {
       {{-4, -2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 4, 5, 6},
        {0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 1},
        {7, 9, 10, 11, 12, 13, 14, 16}}};
-  std::vector<double> rest;
-  for (const GemmRow& row : rows) {
-    rest.push_back(std::log(row.seconds / gemm_mechanism(device, curve, row.shape)));
-  }
-  for (int round = 0; round < backfits; ++round) {
-    std::vector<Deviation> smooth;
+  const std::vector<double> rest = rest_of(device, rows, curve);
+  std::vector<double> by_waves(rows.size(), 0.0);
+  for (int round = 0; round < gemm_backfits; ++round) {
+    fit_size_correction(rows, rest, by_waves, curve);
     std::vector<Deviation> stairs;
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      const auto at = wave_sizes(device, rows[i].shape);
-      smooth.push_back({gemm_sizes(rows[i].shape),
-                        rest[i] - std::log(correction_factor(curve.waves, at))});
+      const double smooth = correction_factor(curve.correction, gemm_sizes(rows[i].shape));
+      stairs.push_back({wave_sizes(device, rows[i].shape), rest[i] - std::log(smooth)});
     }
-    curve.correction = fit_correction(knots, smooth, stiffness);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      stairs.push_back({wave_sizes(device, rows[i].shape),
-                        rest[i] - std::log(correction_factor(curve.correction, smooth[i].at))});
-    }
-    curve.waves = fit_correction(wave_knots, stairs, stiffness);
+    curve.waves = fit_correction(wave_knots, stairs, gemm_stiffness);
     make_rising(curve.waves);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      by_waves[i] = std::log(correction_factor(curve.waves, stairs[i].at));
+    }
   }
 }
 
-GemmModel gemm_model(const Device& device, KernelType type, const std::vector<GemmRow>& rows) {
-  const RegressionProblem problem = gemm_problem(device, type, thinned(rows, gemm_points));
+GemmModel gemm_model(const Device& device, const GemmForm& form,
+                     const std::vector<GemmRow>& rows) {
+  const RegressionProblem problem = gemm_problem(device, form, thinned(rows, gemm_points));
   GemmModel model;
-  model.regression = pattern_fit(problem, starts_of(problem));
-  model.curve = gemm_curve(type, model.regression.parameters);
-  fit_corrections(device, rows, model.curve);
+  model.regression = pattern_fit(problem, form.starts);
+  model.curve = form.curve(model.regression.parameters);
+  form.correct(rows, model.curve);
   return model;
 }
 
@@ -193,6 +170,52 @@ std::vector<std::string> parameter_names() {
 
 }  // namespace
 
+std::array<double, 3> gemm_sizes(const GemmShape& shape) {
+  return {static_cast<double>(shape.m), static_cast<double>(shape.n),
+          static_cast<double>(shape.k)};
+}
+
+std::vector<double> rest_of(const Device& device, const std::vector<GemmRow>& rows,
+                            const GemmCurve& curve) {
+  std::vector<double> rest;
+  for (const GemmRow& row : rows) {
+    rest.push_back(std::log(row.seconds / gemm_mechanism(device, curve, row.shape)));
+  }
+  return rest;
+}
+
+void fit_size_correction(const std::vector<GemmRow>& rows, const std::vector<double>& rest,
+                         const std::vector<double>& other, GemmCurve& curve) {
+  std::array<std::vector<double>, 3> knots;
+  for (std::size_t side = 0; side < 3; ++side) {
+    curve.range[side] =
+        range_of(rows, [&](const GemmRow& row) { return gemm_sizes(row.shape)[side]; });
+        knots[side] = powers_of_two(curve.range[side].low, curve.range[side].high, 1.0);
+  }
+  std::vector<Deviation> deviations;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    deviations.push_back({gemm_sizes(rows[i].shape), rest[i] - other[i]});
+  }
+  curve.correction = fit_correction(knots, deviations, gemm_stiffness);
+}
+
+GemmForm fastest_tile_form(const Device& device, KernelType type) {
+  GemmForm form;
+  form.names = parameter_names();
+  form.prior = Eigen::VectorXd::Zero(parameters);
+  form.prior.head(first_tile) << std::log(0.95), std::log(0.2), std::log(2e-6), std::log(1e-6),
+      1.0, std::log(0.8), std::log(4.0), 0.0;
+  form.prior_sigma = Eigen::VectorXd::Constant(parameters, prior_sigma);
+  form.prior_sigma[wave_odds] = odds_sigma;
+  form.prior_sigma.tail(parameters - first_tile).setConstant(tile_sigma);
+  form.starts = starts_of(form.prior);
+  form.curve = [type](const Eigen::VectorXd& logs) { return gemm_curve(type, logs); };
+  form.correct = [&device](const std::vector<GemmRow>& rows, GemmCurve& curve) {
+    fit_corrections(device, rows, curve);
+  };
+  return form;
+}
+
 std::optional<GemmFit> fit_gemm(const Device& device, KernelType type,
                                 const std::vector<GemmRow>& all) {
   const std::vector<GemmRow> rows = rows_from_memory(device, all);
@@ -205,16 +228,18 @@ std::optional<GemmFit> fit_gemm(const Device& device, KernelType type,
   if (families < least_families) {
     return std::nullopt;
   }
+  const auto ruled = type == KernelType::fp8_block ? block_form(device) : std::nullopt;
+  const GemmForm form = ruled ? *ruled : fastest_tile_form(device, type);
   Study<GemmRow, GemmModel> study;
   study.fit = [&](const std::vector<GemmRow>& training) {
-    return gemm_model(device, type, training);
+    return gemm_model(device, form, training);
   };
   study.predict = [&](const GemmModel& model, const GemmRow& row) {
     return gemm_seconds(device, model.curve, row);
   };
   const GemmModel model = study.fit(rows);
   GemmFit fit{model.curve, {}};
-  fit.report.names = parameter_names();
+  fit.report.names = form.names;
   fit.report.parameters = model.regression.parameters;
   fit.report.covariance = model.regression.covariance;
   fit.report.left_out = all.size() - rows.size();

@@ -11,11 +11,15 @@ namespace {
 
 constexpr double microsecond = 1e-6;
 
+bool flag_allows(const std::string& flag, const RowChoice& choice) {
+  return flag.empty() || (choice.slow_outliers && flag == "slow_outlier");
+}
+
 void for_each_row(CsvFile& file, const RowChoice& choice, const char* kind_column,
                   const std::function<void(const Cells&, std::size_t)>& take) {
   for (std::size_t line = 1; line < file.line_count(); ++line) {
     const Cells cells = file.cells(line);
-    const bool taken = !cells.empty() && file.text(cells, "flag").empty() &&
+    const bool taken = !cells.empty() && flag_allows(file.text(cells, "flag"), choice) &&
                        (choice.kind.empty() || file.text(cells, kind_column) == choice.kind) &&
                        (choice.source.empty() || file.text(cells, "source") == choice.source);
     if (taken) {
@@ -82,7 +86,7 @@ std::vector<StreamRow> read_memory_rows(const SourcePtr& source, const std::stri
                                         Diagnostics& diagnostics) {
   CsvFile file(source, {"k", "min_traffic_bytes", "latency_us", "flag"}, diagnostics);
   std::vector<StreamRow> rows;
-  for_each_row(file, {"", from}, "operation", [&](const Cells& cells, std::size_t line) {
+  for_each_row(file, {"", from, false}, "operation", [&](const Cells& cells, std::size_t line) {
     const StreamRow row{file.number(cells, line, "min_traffic_bytes"),
                         file.number(cells, line, "k"),
                         file.number(cells, line, "latency_us") * microsecond};

@@ -31,10 +31,11 @@ struct StreamRow {
 struct RowChoice {
   std::string kind;
   std::string source;
+  bool slow_outliers = false;  ///< also rows flagged slow_outlier (a larger m took less time)
 };
 
 /// Rows of gemm.csv: columns dtype, m, n, k, latency_us, source, flag. Rows with a flag are left
-/// out, here and below.
+/// out, here and below, but for what the choice allows.
 std::vector<GemmRow> read_gemm_rows(const SourcePtr& source, const RowChoice& choice,
                                     KernelType type, Diagnostics& diagnostics);
 

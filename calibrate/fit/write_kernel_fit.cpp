@@ -84,8 +84,29 @@ std::string write_report(const FitReport& report, const std::string& indent) {
 
 constexpr Axes gemm_axes = {"m", "n", "k"};
 constexpr Axes wave_axes = {"waves", "waste", "k"};
+constexpr Axes shape_axes = {"rows", "columns", "tiles_an_sm"};
 constexpr Axes layout_axes = {"batch", "kv_heads", "queries"};
 constexpr Axes attention_axes = {"keys", "queries", "group"};
+
+std::string write_tiles(const GemmCurve& curve) {
+  std::string text = "    tiles:\n";
+  for (const GemmTile& tile : curve.tiles) {
+    text += fmt::format("      - {{rows: {}, columns: {}, efficiency: {:.4f}}}\n", tile.rows,
+                        tile.columns, tile.efficiency);
+  }
+  return text;
+}
+
+std::string write_blocks(const BlockFigures& figures) {
+  const bool hopper = figures.rule == BlockRule::deep_gemm_hopper;
+  return fmt::format(
+      "    blocks:\n      rule: {}\n      efficiency: {:.4f}\n      step: {}\n"
+      "      load_rate: {:.4g}\n      quantise_share: {:.4f}\n      uneven: {}\n{}",
+      hopper ? "deep_gemm_hopper" : "deep_gemm_blackwell", figures.efficiency,
+      microseconds(figures.step), figures.load_rate, figures.quantise_share,
+      microseconds(figures.uneven),
+      hopper ? "      spill: " + microseconds(figures.spill) + "\n" : "");
+}
 
 }  // namespace
 
@@ -95,11 +116,9 @@ std::string write_gemm_fit(const GemmFit& fit, const std::string& from) {
   const char* type = curve.type == KernelType::fp8_block
                          ? "fp8_block"
                          : types[static_cast<std::size_t>(curve.type)];
-  std::string text = fmt::format("  - type: {}\n    tiles:\n", type);
-  for (const GemmTile& tile : curve.tiles) {
-    text += fmt::format("      - {{rows: {}, columns: {}, efficiency: {:.4f}}}\n", tile.rows,
-                        tile.columns, tile.efficiency);
-  }
+  const bool ruled = curve.blocks.rule != BlockRule::fastest;
+  std::string text = fmt::format("  - type: {}\n", type);
+  text += ruled ? write_blocks(curve.blocks) : write_tiles(curve);
   text += fmt::format(
       "    launch: {}\n    tile_start: {}\n    wave_share: {:.4f}\n    memory_share: {:.4f}\n"
       "    sharpness: {:.4g}\n    split_cost: {:.4g}\n    spread: {:.3f}\n",
@@ -108,8 +127,9 @@ std::string write_gemm_fit(const GemmFit& fit, const std::string& from) {
   text += fmt::format("    range: {}\n", write_range(curve.range, gemm_axes));
   text += write_growth(curve.range, gemm_axes);
   text += write_report(fit.report, "    ") + fmt::format("    from: \"{}\"\n", from);
-  return text + write_correction(curve.correction, gemm_axes, "    ") +
-         write_correction(curve.waves, wave_axes, "    ", "waves");
+  text += write_correction(curve.correction, gemm_axes, "    ");
+  return text + (ruled ? write_correction(curve.shapes, shape_axes, "    ", "shapes")
+                       : write_correction(curve.waves, wave_axes, "    ", "waves"));
 }
 
 std::string write_memory_fit(const MemoryFit& fit, const std::string& from) {

@@ -48,6 +48,58 @@ double tiled_time(const Device& device, const GemmCurve& curve, const GemmTile& 
   return waves * one + partial_sums;
 }
 
+double fastest_tiling(const Device& device, const GemmCurve& curve, const GemmShape& shape) {
+  double best = std::numeric_limits<double>::infinity();
+  for (const GemmTile& tile : curve.tiles) {
+    for (const std::int64_t split : {1, 2, 4, 8}) {
+      best = std::min(best, tiled_time(device, curve, tile, shape, split));
+    }
+  }
+  return best;
+}
+
+constexpr double block_depth = 128.0;  // of k that a step of a chosen tile takes
+
+// One step of a tile's main loop: products beside loads.
+double block_step(const Device& device, const BlockFigures& figures, const GemmShape& shape,
+                  const BlockChoice& choice) {
+  constexpr double least_rows = 64.0;      // of a tensor-core instruction
+  constexpr double spilling = 128 * 192;   // elements whose sums no longer fit the registers
+  const auto rows = static_cast<double>(choice.rows);
+  const auto columns = static_cast<double>(choice.columns);
+  const double rate = peak_of(device, shape.type) / device.sms * figures.efficiency;
+  const double products = 2.0 * std::max(least_rows, rows) * columns * block_depth / rate;
+  const double loaded = rows / static_cast<double>(choice.sharing_rows) +
+                        columns / static_cast<double>(choice.sharing_columns);
+  const double loads = loaded * block_depth * device.sms /
+                       (device.memory_bandwidth.value() * figures.load_rate);
+  const bool alone = choice.sharing_rows * choice.sharing_columns == 1;
+  const double spilt = alone && rows * columns >= spilling ? figures.spill.value() : 0.0;
+  return std::hypot(figures.step.value(), std::max(products, loads)) + spilt;
+}
+
+// Time of the tiles that a rule chose. Where m is uneven the last row of tiles is slow: one of its
+// tiles ends every wave of a few rows, and its share of the tiles ends many.
+double blocks_time(const Device& device, const GemmCurve& curve, const GemmShape& shape) {
+  const BlockChoice choice = choose_block(curve.blocks.rule, shape, device.sms);
+  const double steps = std::ceil(static_cast<double>(shape.k) / block_depth);
+  const double one =
+      curve.tile_start.value() + steps * block_step(device, curve.blocks, shape, choice);
+  const double ratio = static_cast<double>(choice.tiles) / device.sms;
+  const double waves = std::max(1.0, ratio + curve.wave_share * (std::ceil(ratio) - ratio));
+  const bool even = shape.m % 4 == 0;
+  const double slow_waves =
+      even ? 0.0 : std::min(1.0, ratio) * std::max(1.0, waves / ceil_ratio(shape.m, choice.rows));
+  return waves * one + slow_waves * steps * curve.blocks.uneven.value();
+}
+
+// A is read in bf16 and written in fp8 before the product starts.
+double quantising(const Device& device, const GemmCurve& curve, const GemmShape& shape) {
+  const double elements = static_cast<double>(shape.m) * static_cast<double>(shape.k) *
+                          static_cast<double>(shape.count);
+  return 3.0 * elements / (device.memory_bandwidth.value() * curve.blocks.quantise_share);
+}
+
 const GemmCurve* curve_of(const KernelProfile& profile, KernelType type) {
   for (const GemmCurve& curve : profile.gemm) {
     if (curve.type == type) {
@@ -62,6 +114,7 @@ GemmCurve stand_in(const KernelProfile& profile) {
   GemmCurve curve = profile.gemm.front();
   curve.correction = {};
   curve.waves = {};
+  curve.shapes = {};
   return curve;
 }
 
@@ -76,20 +129,17 @@ double gemm_bytes(const GemmShape& shape) {
 }
 
 double gemm_mechanism(const Device& device, const GemmCurve& curve, const GemmShape& shape) {
-  double best = std::numeric_limits<double>::infinity();
-  for (const GemmTile& tile : curve.tiles) {
-    for (const std::int64_t split : {1, 2, 4, 8}) {
-      best = std::min(best, tiled_time(device, curve, tile, shape, split));
-    }
-  }
+  const bool ruled = curve.blocks.rule != BlockRule::fastest;
+  const double best =
+      ruled ? blocks_time(device, curve, shape) : fastest_tiling(device, curve, shape);
+  const double before = curve.launch.value() + (ruled ? quantising(device, curve, shape) : 0.0);
   const double memory = gemm_bytes(shape) / (device.memory_bandwidth.value() * curve.memory_share);
   const double larger = std::max(best, memory);
   if (curve.sharpness <= 0.0) {
-    return curve.launch.value() + larger;
+    return before + larger;
   }
   const double ratio = std::min(best, memory) / larger;
-  return curve.launch.value() +
-         larger * std::pow(1.0 + std::pow(ratio, curve.sharpness), 1.0 / curve.sharpness);
+  return before + larger * std::pow(1.0 + std::pow(ratio, curve.sharpness), 1.0 / curve.sharpness);
 }
 
 std::array<double, 2> gemm_waves(const Device& device, const GemmShape& shape) {
@@ -104,12 +154,22 @@ std::array<double, 2> gemm_waves(const Device& device, const GemmShape& shape) {
   return {ideal, std::max(1.0, whole / std::max(1.0, ideal))};
 }
 
+std::array<double, 3> gemm_block(const Device& device, const GemmCurve& curve,
+                                 const GemmShape& shape) {
+  const BlockChoice choice = choose_block(curve.blocks.rule, shape, device.sms);
+  return {static_cast<double>(choice.rows), static_cast<double>(choice.columns),
+          static_cast<double>(choice.tiles) / device.sms};
+}
+
 double gemm_correction(const Device& device, const GemmCurve& curve, const GemmShape& shape) {
   // A batch is as busy as one product with all its rows.
   const double rows = static_cast<double>(shape.m) * static_cast<double>(shape.count);
   const double depth = static_cast<double>(shape.k);
   const double smooth =
       correction_factor(curve.correction, {rows, static_cast<double>(shape.n), depth});
+  if (!curve.shapes.empty()) {
+    return smooth * correction_factor(curve.shapes, gemm_block(device, curve, shape));
+  }
   if (curve.waves.empty()) {
     return smooth;
   }

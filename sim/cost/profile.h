@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/cost/block_choice.h"
 #include "sim/cost/correction.h"
 #include "sim/cost/kernel.h"
 
@@ -66,6 +67,17 @@ struct GemmTile {
   double efficiency = 0.8;  ///< of the tensor cores in the main loop
 };
 
+/// What tiles cost that a rule chooses; docs/models/gemm.md.
+struct BlockFigures {
+  BlockRule rule = BlockRule::fastest;
+  double efficiency = 0.8;      ///< of the tensor cores in a step of the main loop, 128 of k
+  Seconds step;                 ///< least time of a step: latencies of the pipeline
+  double load_rate = 1.0;       ///< of all SMs from the L2 cache, in data-sheet memory bandwidths
+  double quantise_share = 0.5;  ///< of the data-sheet bandwidth, while A is made fp8
+  Seconds uneven;               ///< further, a step of one tile: m is no multiple of 4
+  Seconds spill;                ///< further, a step: Hopper's large tiles that share no loads
+};
+
 /// Matrix products of one element type; symbols and equations: docs/models/gemm.md.
 struct GemmCurve {
   KernelType type = KernelType::bf16;
@@ -78,6 +90,8 @@ struct GemmCurve {
   double split_cost = 1.0;   ///< of partial sums, in writes and reads of 4 bytes at full bandwidth
   Correction correction;     ///< over m, n, k
   Correction waves;          ///< over gemm_waves and k
+  BlockFigures blocks;       ///< with a rule they take the place of `tiles` and `split_cost`
+  Correction shapes;         ///< with a rule, in place of `waves`: over gemm_block
   std::array<FittedRange, 3> range;  ///< of m, n, k
   double spread = 0.1;
 };
@@ -89,6 +103,10 @@ double gemm_mechanism(const Device& device, const GemmCurve& curve, const GemmSh
 /// every generation: {waves if tiles could be cut at will, whole waves over those}. The second is 1
 /// where nothing is lost to the ragged edge and the last wave, and for less than one wave.
 std::array<double, 2> gemm_waves(const Device& device, const GemmShape& shape);
+
+/// Rows and columns of the tile that the curve's rule chooses, and tiles an SM.
+std::array<double, 3> gemm_block(const Device& device, const GemmCurve& curve,
+                                 const GemmShape& shape);
 
 /// Bytes that a product reads (A, B) and writes (C) once.
 double gemm_bytes(const GemmShape& shape);

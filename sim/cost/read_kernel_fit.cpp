@@ -106,21 +106,49 @@ constexpr std::array<const char*, 3> wave_axes = {"waves", "waste", "k"};
 constexpr std::array<const char*, 3> attention_axes = {"keys", "queries", "group"};
 constexpr std::array<const char*, 3> layout_axes = {"batch", "kv_heads", "queries"};
 
+constexpr std::array<const char*, 3> shape_axes = {"rows", "columns", "tiles_an_sm"};
+
+BlockFigures read_blocks(const YamlValue& value, Diagnostics& diagnostics) {
+  MapReader reader(value, "blocks", diagnostics);
+  BlockFigures figures;
+  figures.rule = static_cast<BlockRule>(
+      1 + reader.choice("rule", {"deep_gemm_hopper", "deep_gemm_blackwell"}));
+  figures.efficiency = reader.number("efficiency", 0.001, 1.0);
+  figures.step = reader.seconds("step");
+  figures.load_rate = reader.number("load_rate", 0.01, 1000.0);
+  figures.quantise_share = reader.number("quantise_share", 0.001, 100.0);
+  figures.uneven = reader.seconds("uneven");
+  if (figures.rule == BlockRule::deep_gemm_hopper) {
+    figures.spill = reader.seconds("spill");
+  }
+  reader.finish();
+  return figures;
+}
+
+std::vector<GemmTile> read_tiles(const YamlValue& value, Diagnostics& diagnostics) {
+  std::vector<GemmTile> tiles;
+  for (const YamlValue& item : value.items()) {
+    MapReader tile(item, "tiles", diagnostics);
+    tiles.push_back({tile.integer("rows", {1, 1024}), tile.integer("columns", {1, 1024}),
+                     tile.number("efficiency", 0.001, 1.0)});
+    tile.finish();
+  }
+  if (tiles.empty()) {
+    diagnostics.error(value.place(), "empty-list", "'tiles' needs at least one tile");
+  }
+  return tiles;
+}
+
 GemmCurve read_gemm_fit(const YamlValue& value, Diagnostics& diagnostics) {
   MapReader reader(value, "gemm", diagnostics);
   GemmCurve curve;
   curve.type =
       static_cast<KernelType>(reader.choice("type", {"bf16", "fp8", "fp32", "fp8_block"}));
-  if (const auto tiles = reader.require("tiles")) {
-    for (const YamlValue& item : tiles->items()) {
-      MapReader tile(item, "tiles", diagnostics);
-      curve.tiles.push_back({tile.integer("rows", {1, 1024}), tile.integer("columns", {1, 1024}),
-                             tile.number("efficiency", 0.001, 1.0)});
-      tile.finish();
-    }
-    if (curve.tiles.empty()) {
-      diagnostics.error(tiles->place(), "empty-list", "'tiles' needs at least one tile");
-    }
+  if (const auto blocks = reader.child("blocks")) {
+    curve.blocks = read_blocks(*blocks, diagnostics);
+    curve.shapes = read_correction(reader, "shapes", shape_axes, diagnostics);
+  } else if (const auto tiles = reader.require("tiles")) {
+    curve.tiles = read_tiles(*tiles, diagnostics);
   }
   curve.launch = reader.seconds("launch");
   curve.tile_start = reader.seconds("tile_start");

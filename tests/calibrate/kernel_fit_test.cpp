@@ -172,6 +172,92 @@ TEST_CASE("whole waves of a library that always rounds up are learnt from the wa
   }
 }
 
+namespace {
+
+GemmCurve true_blocks(BlockRule rule) {
+  GemmCurve curve;
+  curve.type = KernelType::fp8_block;
+  curve.launch = Seconds::of(5e-6);
+  curve.tile_start = Seconds::of(1.5e-6);
+  curve.wave_share = 0.9;
+  curve.memory_share = 0.8;
+  curve.sharpness = 3.0;
+  curve.blocks = {rule, 0.7, Seconds::of(1e-7), 3.0, 0.5, Seconds::of(8e-8), Seconds()};
+  if (rule == BlockRule::deep_gemm_hopper) {
+    curve.blocks.spill = Seconds::of(1.5e-6);
+  }
+  return curve;
+}
+
+std::vector<GemmRow> block_rows(const Device& device, BlockRule rule, double noise) {
+  Noise random(noise);
+  std::vector<GemmRow> rows;
+  for (const std::int64_t n : {256, 512, 1024, 3072, 4096, 8192, 16384}) {
+    for (const std::int64_t k : {512, 2048, 5120, 16384}) {
+      for (const std::int64_t m : {16, 64, 256, 257, 512, 768, 1024, 1025, 2048, 4096, 16384}) {
+        GemmRow row{{m, n, k, 1, KernelType::fp8_block}, 0.0};
+        row.seconds = gemm_mechanism(device, true_blocks(rule), row.shape) * random.factor();
+        rows.push_back(row);
+      }
+    }
+  }
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("what a rule's tiles cost is found again: products, quantising, spills, uneven rows") {
+  const Device device = device_named("h100-sxm-80gb");
+  const GemmCurve truth = true_blocks(BlockRule::deep_gemm_hopper);
+  const auto fit = fit_gemm(device, KernelType::fp8_block,
+                            block_rows(device, BlockRule::deep_gemm_hopper, 0.02));
+  REQUIRE(fit);
+  CHECK(fit->curve.blocks.rule == BlockRule::deep_gemm_hopper);
+  CHECK(fit->report.held_out.middle < 0.02);
+  CHECK_THAT(fit->curve.blocks.efficiency, WithinRel(0.7, 0.1));
+  CHECK_THAT(fit->curve.blocks.spill.value(), WithinRel(1.5e-6, 0.1));
+  CHECK_THAT(fit->curve.blocks.uneven.value(), WithinRel(8e-8, 0.25));
+  CHECK_THAT(fit->curve.launch.value(), WithinRel(truth.launch.value(), 0.15));
+  CHECK(fit->report.names.size() == 11);
+  CHECK(fit->report.covariance.rows() == 11);
+}
+
+TEST_CASE("a fit of a rule's tiles that was written is read back as the same prices") {
+  const Device device = device_named("b200");
+  const auto fit = fit_gemm(device, KernelType::fp8_block,
+                            block_rows(device, BlockRule::deep_gemm_blackwell, 0.02));
+  REQUIRE(fit);
+  CHECK(fit->report.names.size() == 10);  // nothing spills on Blackwell
+  const auto source = std::make_shared<const SourceText>(
+      SourceText{"fit.yaml", "format: longhaul-kernel-fit/1\ndevice: b200\ngemm:\n" +
+                                 write_gemm_fit(*fit, "synthetic")});
+  Diagnostics diagnostics;
+  KernelProfile profile;
+  read_kernel_fit(source, profile, diagnostics);
+  REQUIRE_FALSE(diagnostics.has_errors());
+  REQUIRE(profile.gemm.size() == 1);
+  CHECK_FALSE(profile.gemm.front().shapes.empty());
+  for (const std::int64_t m : {16, 300, 3000}) {
+    const GemmShape shape{m, 4096, 4096, 1, KernelType::fp8_block};
+    const auto price = [&](const GemmCurve& curve) {
+      return gemm_mechanism(device, curve, shape) * gemm_correction(device, curve, shape);
+    };
+    CHECK_THAT(price(profile.gemm.front()), WithinRel(price(fit->curve), 0.003));
+  }
+}
+
+TEST_CASE("rows flagged as slower than a larger product are taken only where a choice says so") {
+  const auto source = std::make_shared<const SourceText>(
+      SourceText{"gemm.csv", "dtype,m,n,k,latency_us,source,flag\n"
+                             "fp8_block,512,8192,4096,23,lab,\n"
+                             "fp8_block,768,8192,4096,95,lab,slow_outlier\n"
+                             "fp8_block,1024,8192,4096,1,lab,above_peak\n"});
+  Diagnostics diagnostics;
+  CHECK(read_gemm_rows(source, {"", "", false}, KernelType::fp8_block, diagnostics).size() == 1);
+  CHECK(read_gemm_rows(source, {"", "", true}, KernelType::fp8_block, diagnostics).size() == 2);
+  CHECK_FALSE(diagnostics.has_errors());
+}
+
 TEST_CASE("attention made by the model gives its beta back") {
   const Device device = device_named("h100-sxm-80gb");
   AttentionCurve truth;

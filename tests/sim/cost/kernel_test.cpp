@@ -562,6 +562,17 @@ TEST_CASE("a wave of tiles is whole when it fills the GPU, and one row more begi
   CHECK(gemm_waves(device, {1, 1, 512, 1, KernelType::bf16})[1] == 1.0);
 }
 
+TEST_CASE("fp8 products with scales of blocks are slow where DeepGEMM's only wave spills") {
+  // Published measurements (ai-dynamo/aiconfigurator, commit 095f58a, H100, SGLang 0.5.14): 768 x
+  // 4096 x 4096, one wave of 128 x 192 tiles, took 88.8 us; 2560 rows 90.2 us.
+  const KernelCosts kernels = costs("h100-sxm-80gb").at_burst();
+  const auto microseconds = [&](std::int64_t m) {
+    return kernels.gemm({m, 4096, 4096, 1, KernelType::fp8_block}).time.value() * 1e6;
+  };
+  CHECK_THAT(microseconds(768), Catch::Matchers::WithinRel(88.8, 0.12));
+  CHECK_THAT(microseconds(2560), Catch::Matchers::WithinRel(90.2, 0.12));
+}
+
 TEST_CASE("beyond the largest rows the spread grows by octaves until the call is extrapolated") {
   const std::array<FittedRange, 3> ranges = {
       {{16.0, 1024.0, 0.02}, {16.0, 1024.0, 0.01}, {1.0, 8.0, 0.0}}};
