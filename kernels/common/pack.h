@@ -25,12 +25,54 @@ struct Quad {
   alignas(16) float values[4];
 };
 
-/// Reads a T of 8 or 16 bytes at `from`, which must be aligned to its size.
+/// Four bfloat16 that move as one 8-byte access.
+struct HalfPack {
+  alignas(8) std::uint32_t words[2];
+};
+
+#if !defined(LONGHAUL_EMULATED_GPU)
+// CUDA's vector types, which nvcc reads with one instruction.
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<Pack> {
+  using Type = uint4;
+};
+template <>
+struct VectorOf<Quad> {
+  using Type = float4;
+};
+template <>
+struct VectorOf<HalfPack> {
+  using Type = uint2;
+};
+__device__ __forceinline__ Pack from_vector(uint4 v) { return {{v.x, v.y, v.z, v.w}}; }
+__device__ __forceinline__ Quad from_vector(float4 v) { return {{v.x, v.y, v.z, v.w}}; }
+__device__ __forceinline__ HalfPack from_vector(uint2 v) { return {{v.x, v.y}}; }
+// Stores in PTX: nvcc 13.0 cuts a stored struct into words in some kernels, CUDA's vector types
+// too.
+__device__ __forceinline__ void store_vector(void* to, const Pack& p) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(p.words[0]), "r"(p.words[1]), "r"(p.words[2]), "r"(p.words[3])
+               : "memory");
+}
+__device__ __forceinline__ void store_vector(void* to, const Quad& q) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "f"(q.values[0]), "f"(q.values[1]), "f"(q.values[2]), "f"(q.values[3])
+               : "memory");
+}
+__device__ __forceinline__ void store_vector(void* to, const HalfPack& p) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(p.words[0]), "r"(p.words[1])
+               : "memory");
+}
+#endif
+
+/// Reads a Pack, Quad or HalfPack of global memory at `from`, which must be aligned to its size.
 template <class T, class Element>
 __device__ __forceinline__ T load_aligned(const Element* from) {
-  static_assert(sizeof(T) == alignof(T));
 #if !defined(LONGHAUL_EMULATED_GPU)
-  return *reinterpret_cast<const T*>(from);
+  return from_vector(*reinterpret_cast<const typename VectorOf<T>::Type*>(from));
 #else
   T value;
   require(reinterpret_cast<std::uintptr_t>(from) % sizeof(T) == 0,
@@ -40,22 +82,16 @@ __device__ __forceinline__ T load_aligned(const Element* from) {
 #endif
 }
 
-/// Writes a T of 8 or 16 bytes at `to`, which must be aligned to its size.
+/// Writes one to global memory at `to`, which must be aligned to its size.
 template <class T, class Element>
 __device__ __forceinline__ void store_aligned(Element* to, const T& value) {
-  static_assert(sizeof(T) == alignof(T));
 #if !defined(LONGHAUL_EMULATED_GPU)
-  *reinterpret_cast<T*>(to) = value;
+  store_vector(to, value);
 #else
   require(reinterpret_cast<std::uintptr_t>(to) % sizeof(T) == 0, "a vector access is not aligned");
   std::memcpy(static_cast<void*>(to), &value, sizeof(T));
 #endif
 }
-
-/// Four bfloat16 that move as one 8-byte access.
-struct HalfPack {
-  alignas(8) std::uint32_t words[2];
-};
 
 /// Two values, exact; `low` is of the low half.
 __device__ __forceinline__ void unpack_pair(std::uint32_t pair, float& low, float& high) {

@@ -18,6 +18,11 @@ struct RowPart {
   __device__ __forceinline__ static int column(int pack) {
     return (pack * Team<whole_block>::size() + Team<whole_block>::lane()) * pack_size;
   }
+  /// Pack `pack` of a row of weights that starts at `row`; zeros beyond `width`. Read from the
+  /// cache each time, as the registers are needed for the sums.
+  __device__ __forceinline__ static Pack cached(const Bfloat16* row, int width, int pack) {
+    return column(pack) < width ? load_aligned<Pack>(row + column(pack)) : Pack{};
+  }
   /// Reads the thread's packs of a row that starts at `row`; zeros beyond `width`.
   __device__ __forceinline__ void load(const Bfloat16* row, int width) {
     LONGHAUL_UNROLL
@@ -84,9 +89,7 @@ __global__ void __launch_bounds__(512)
   using Part = RowPart<packs, whole_block>;
   float sums[packs][pack_size] = {};
   for (std::int64_t row = Threads::index(); row < shape.rows; row += Threads::count()) {
-    // The weights come from the cache in every row: their registers are needed for the sums.
-    Part part, upstream, scale;
-    scale.load(weight, shape.width);
+    Part part, upstream;
     part.load(x + row * shape.width, shape.width);
     upstream.load(dy + row * shape.width, shape.width);
     const float root = reciprocal_root[row];
@@ -95,7 +98,7 @@ __global__ void __launch_bounds__(512)
     for (int p = 0; p < packs; ++p) {
       float values[pack_size], weights[pack_size], gradient[pack_size];
       unpack(part.held[p], values);
-      unpack(scale.held[p], weights);
+      unpack(Part::cached(weight, shape.width, p), weights);
       unpack(upstream.held[p], gradient);
       LONGHAUL_UNROLL
       for (int i = 0; i < pack_size; ++i) product += weights[i] * gradient[i] * values[i];
@@ -105,7 +108,7 @@ __global__ void __launch_bounds__(512)
     for (int p = 0; p < packs; ++p) {
       float values[pack_size], weights[pack_size], gradient[pack_size];
       unpack(part.held[p], values);
-      unpack(scale.held[p], weights);
+      unpack(Part::cached(weight, shape.width, p), weights);
       unpack(upstream.held[p], gradient);
       rmsnorm_gradients(root, along, weights, gradient, values, sums[p]);
       const int column = Part::column(p);

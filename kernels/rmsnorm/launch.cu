@@ -46,9 +46,9 @@ void with_rmsnorm_plan(const RmsNormPlan& plan, const Use& use) {
 
 int rmsnorm_backward_teams(const RmsNormShape& shape, int sms) {
   const RmsNormPlan plan = plan_rmsnorm(shape.width);
-  // As many as stay resident: the backward takes up to 64 registers a thread with one pack and up
-  // to 128 with more (ptxas for sm_80 and sm_90a), of 65536 that a processor has.
-  const std::int64_t blocks_per_sm = (plan.packs == 1 ? 1024 : 512) / plan.threads;
+  // As many as stay resident: the backward takes up to 64 registers a thread with one pack or two
+  // and up to 128 with four (ptxas for sm_80 and sm_90a), of 65536 that a processor has.
+  const std::int64_t blocks_per_sm = (plan.packs <= 2 ? 1024 : 512) / plan.threads;
   const std::int64_t teams = plan.teams_per_block();
   const std::int64_t blocks = (shape.rows + teams - 1) / teams;
   return static_cast<int>(std::clamp<std::int64_t>(blocks, 1, blocks_per_sm * sms) * teams);
