@@ -4,10 +4,12 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <deque>
 #include <exception>
 #include <memory>
 #include <numeric>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "sim/units/check.h"
@@ -34,7 +36,15 @@ struct Warp {
   std::array<std::array<std::byte, warp_lanes * lane_bytes>, 2> left{};
 };
 
+struct Copy {
+  void* to;
+  const void* from;
+  std::size_t size;
+};
+
 struct Fiber {
+  std::deque<std::vector<Copy>> groups;  // committed, oldest first
+  std::vector<Copy> open;                // not yet committed
   ucontext_t start{};
   jmp_buf place{};  // where it waits, once started
   bool started = false;
@@ -90,6 +100,8 @@ void start_fiber(Fiber& fiber, std::byte* stack) {
   fiber.start.uc_stack.ss_size = stack_bytes;
   fiber.start.uc_link = nullptr;
   fiber.started = false;
+  fiber.groups.clear();
+  fiber.open.clear();
   fiber.waits_for = nullptr;
   fiber.exchanges = 0;
   fiber.done = false;
@@ -204,6 +216,26 @@ const std::byte* exchange(const void* mine, std::size_t size) {
   std::memcpy(left.data() + (thread % warp_lanes) * lane_bytes, mine, size);
   wait_at(warp.barrier);
   return left.data();
+}
+
+void copy_later(void* to, const void* from, std::size_t size) {
+  block->fibers[block->running].open.push_back({to, from, size});
+}
+
+void commit_copies() {
+  Fiber& self = block->fibers[block->running];
+  self.groups.push_back(std::exchange(self.open, {}));
+}
+
+void wait_for_copies(int pending) {
+  auto& groups = block->fibers[block->running].groups;
+  while (groups.size() > static_cast<std::size_t>(pending)) {
+    for (const Copy& copy : groups.front()) {
+      std::memset(copy.to, 0, 16);
+      if (copy.size > 0) std::memcpy(copy.to, copy.from, copy.size);
+    }
+    groups.pop_front();
+  }
 }
 
 }  // namespace longhaul::kernels::emulated

@@ -69,6 +69,16 @@ std::array<T, 32> gather(const T& mine) {
   return all;
 }
 
+/// An asynchronous copy of this thread (cp.async): `size` bytes from `from`, zeros up to 16.
+/// Nothing is moved before the wait that asks for its group, so that a wait that is missing shows.
+void copy_later(void* to, const void* from, std::size_t size);
+
+/// Closes this thread's group of copies.
+void commit_copies();
+
+/// Does all but the latest `pending` groups of this thread.
+void wait_for_copies(int pending);
+
 }  // namespace emulated
 
 /// Stands for a CUDA stream; launches are finished when they return.

@@ -30,6 +30,16 @@ struct HalfPack {
   alignas(8) std::uint32_t words[2];
 };
 
+/// Two bfloat16 that move as one 4-byte access.
+struct Pair {
+  std::uint32_t word;
+};
+
+/// Two floats that move as one 8-byte access.
+struct FloatPair {
+  alignas(8) float values[2];
+};
+
 #if !defined(LONGHAUL_EMULATED_GPU)
 // CUDA's vector types, which nvcc reads with one instruction.
 template <class T>
@@ -46,6 +56,11 @@ template <>
 struct VectorOf<HalfPack> {
   using Type = uint2;
 };
+template <>
+struct VectorOf<FloatPair> {
+  using Type = float2;
+};
+__device__ __forceinline__ FloatPair from_vector(float2 v) { return {{v.x, v.y}}; }
 __device__ __forceinline__ Pack from_vector(uint4 v) { return {{v.x, v.y, v.z, v.w}}; }
 __device__ __forceinline__ Quad from_vector(float4 v) { return {{v.x, v.y, v.z, v.w}}; }
 __device__ __forceinline__ HalfPack from_vector(uint2 v) { return {{v.x, v.y}}; }
@@ -61,6 +76,15 @@ __device__ __forceinline__ void store_vector(void* to, const Quad& q) {
                "f"(q.values[0]), "f"(q.values[1]), "f"(q.values[2]), "f"(q.values[3])
                : "memory");
 }
+__device__ __forceinline__ void store_vector(void* to, const FloatPair& p) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)),
+               "f"(p.values[0]), "f"(p.values[1])
+               : "memory");
+}
+__device__ __forceinline__ void store_vector(void* to, const Pair& p) {
+  asm volatile("st.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "r"(p.word)
+               : "memory");
+}
 __device__ __forceinline__ void store_vector(void* to, const HalfPack& p) {
   asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)),
                "r"(p.words[0]), "r"(p.words[1])
@@ -68,7 +92,8 @@ __device__ __forceinline__ void store_vector(void* to, const HalfPack& p) {
 }
 #endif
 
-/// Reads a Pack, Quad or HalfPack of global memory at `from`, which must be aligned to its size.
+/// Reads a Pack, Quad, HalfPack or FloatPair of global memory at `from`, which must be aligned to
+/// its size.
 template <class T, class Element>
 __device__ __forceinline__ T load_aligned(const Element* from) {
 #if !defined(LONGHAUL_EMULATED_GPU)
@@ -82,7 +107,7 @@ __device__ __forceinline__ T load_aligned(const Element* from) {
 #endif
 }
 
-/// Writes one to global memory at `to`, which must be aligned to its size.
+/// Writes one, or a Pair, to global memory at `to`, which must be aligned to its size.
 template <class T, class Element>
 __device__ __forceinline__ void store_aligned(Element* to, const T& value) {
 #if !defined(LONGHAUL_EMULATED_GPU)

@@ -15,6 +15,20 @@
 #include "kernels/common/cuda_error.h"
 #endif
 
+// Unrolls the loop behind it once only: more copies in flight would take more registers for addresses.
+#if defined(__CUDA_ARCH__)
+#define LONGHAUL_UNROLL_TWICE _Pragma("unroll 2")
+#else
+#define LONGHAUL_UNROLL_TWICE
+#endif
+
+// A kernel's parameter that is read where the launch put it, and not copied to local memory.
+#if !defined(LONGHAUL_EMULATED_GPU)
+#define LONGHAUL_GRID_CONSTANT __grid_constant__
+#else
+#define LONGHAUL_GRID_CONSTANT
+#endif
+
 namespace longhaul::kernels {
 
 /// Where and how a kernel runs.

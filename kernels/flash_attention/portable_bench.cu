@@ -1,0 +1,92 @@
+// Rates of the portable forward, by head dimension, mask and length.
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "kernels/common/bench.h"
+#include "kernels/common/clocks.h"
+#include "kernels/common/device_buffer.h"
+#include "kernels/flash_attention/portable.h"
+
+namespace longhaul::kernels::flash {
+namespace {
+
+struct Point {
+  const char* mask_name;
+  MaskSpec mask;
+  int head_dim, heads, kv_heads, length;
+};
+
+struct Set {
+  DeviceBuffer<Bfloat16> q, k, v, o;
+  DeviceBuffer<float> lse;
+  PortableCall call;
+
+  Set(const AttentionShape& shape, const std::vector<Bfloat16>& queries,
+      const std::vector<Bfloat16>& keys)
+      : q(queries),
+        k(keys),
+        v(keys),
+        o(queries.size()),
+        lse(queries.size() / shape.head_dim),
+        call(shape,
+             {.q = q.data(), .k = k.data(), .v = v.data(), .o = o.data(), .lse = lse.data()}) {}
+};
+
+AttentionShape shape_of(const Point& point) {
+  AttentionShape shape;
+  shape.head_dim = point.head_dim;
+  shape.heads = point.heads;
+  shape.kv_heads = point.kv_heads;
+  shape.q_len = point.length;
+  shape.kv_len = point.length;
+  shape.scale = 1.0f / std::sqrt(static_cast<float>(point.head_dim));
+  shape.mask = point.mask;
+  return shape;
+}
+
+void bench_mask(Results& results, const Device& device, const Options& options,
+                const Point& point) {
+  const AttentionShape shape = shape_of(point);
+  const std::size_t rows = static_cast<std::size_t>(point.length) * point.head_dim;
+  const auto queries = bench_inputs(rows * point.heads, options.seed);
+  const auto keys = bench_inputs(rows * point.kv_heads, options.seed + 1);
+  const Fields fields = {{"op", std::string("attention_forward")},
+                         {"backend", std::string("longhaul_portable")},
+                         {"dtype", std::string("bf16")},
+                         {"mask", std::string(point.mask_name)},
+                         {"head_dim", std::int64_t{point.head_dim}},
+                         {"heads", std::int64_t{point.heads}},
+                         {"kv_heads", std::int64_t{point.kv_heads}},
+                         {"length", std::int64_t{point.length}},
+                         {"joins", false}};
+  const std::string what = std::string(point.mask_name) + " d" + std::to_string(point.head_dim) +
+                           " h" + std::to_string(point.heads) + "/" +
+                           std::to_string(point.kv_heads) + " " + std::to_string(point.length);
+  bench_point(
+      results, device, what, fields,
+      {.bytes = attention_bytes(shape, false), .flops = attention_flops(shape)},
+      [&](int) { return Set(shape, queries, keys); }, [](Set& set) { set.call.launch(nullptr); });
+}
+
+bool bench(const Device& device, const Options& options) {
+  Results results(options, "portable_attention", read_provenance());
+  const std::vector<int> lengths =
+      options.quick ? std::vector<int>{16384} : std::vector<int>{1024, 4096, 16384};
+  for (const int head_dim : {64, 128, 256}) {
+    for (const int length : lengths) {
+      bench_mask(results, device, options, {"full", full_mask(), head_dim, 16, 16, length});
+      bench_mask(results, device, options, {"causal", causal_mask(), head_dim, 16, 16, length});
+    }
+  }
+  bench_mask(results, device, options, {"causal", causal_mask(), 128, 32, 8, 16384});
+  return true;
+}
+
+}  // namespace
+}  // namespace longhaul::kernels::flash
+
+int main(int argc, char** argv) {
+  using namespace longhaul::kernels;
+  return run_on_device(argc, argv, {8, 0}, flash::bench);
+}
