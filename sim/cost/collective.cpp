@@ -94,6 +94,17 @@ const char* inside_name(Inside inside) {
   return nullptr;
 }
 
+// The medium within nodes. Copies through host memory are slower where GPUs share a switch's uplink.
+const Medium& medium_within(const TransportProfile& profile, const Cluster& cluster,
+                            Inside inside) {
+  const NodeSpec& node = cluster.spec().node;
+  if (inside == Inside::staged && node.pcie.switches > 0 && node.gpus > node.pcie.switches) {
+    return profile.medium("staged-switched", "staged");
+  }
+  const char* name = inside_name(inside);
+  return profile.medium(name != nullptr ? name : cluster.device().architecture, "other");
+}
+
 struct Duration {
   double waiting = 0.0;  ///< before bytes move
   double whole = 0.0;
@@ -194,9 +205,7 @@ double reached_share(const Medium& medium, const Course& course) {
 Duration duration_of(const TransportProfile& profile, const Cluster& cluster,
                      const Placement& placement, const Course& course, const FlowPattern& traffic,
                      Loads& loads) {
-  const char* inside = inside_name(placement.inside);
-  const Medium& medium =
-      profile.medium(inside != nullptr ? inside : cluster.device().architecture, "other");
+  const Medium& medium = medium_within(profile, cluster, placement.inside);
   const Medium& fabric = profile.medium(
       placement.over_network ? cluster.spec().fabric.technology : "other-fabric", "other-fabric");
   Reach reach{medium.of(course.kind), reached_share(fabric, course),
