@@ -40,11 +40,15 @@ class OwnWork {
         colours[rank] = join(colours[rank], static_cast<std::uint64_t>(at));
       }
     }
-    for (std::size_t place = 0; place < program_.code.size(); ++place) {
-      if (program_.code[place].block) {
-        add_blocks(*program_.code[place].block, colours);
+    for (const Instruction& instruction : program_.code) {
+      if (instruction.block) {
+        add_blocks(*instruction.block, colours);
+      }
+      if (is_of_some_ranks(instruction)) {
+        add_work(instruction, colours);
       }
     }
+    add_owned(colours);
     return colours;
   }
 
@@ -65,6 +69,51 @@ class OwnWork {
       }
     }
     return {axes.begin(), axes.end()};
+  }
+
+  // Done by ranks of some coordinates alone, besides stages of a pipeline, which stay apart anyway.
+  static bool is_of_some_ranks(const Instruction& instruction) {
+    return std::any_of(instruction.when.begin(), instruction.when.end(), [](const Condition& one) {
+      return one.value.axis && *one.value.axis != Axis::pipeline;
+    });
+  }
+
+  // What is done, not on which slots: owners of one layer or another are alike
+  // (docs/decisions/0012-owners.md). Where turns decide, the coordinates are the difference.
+  void add_work(const Instruction& instruction, std::vector<std::uint64_t>& colours) const {
+    std::uint64_t work = static_cast<std::uint64_t>(instruction.op);
+    for (const auto* refs : {&instruction.reads, &instruction.writes}) {
+      for (const TensorRef& ref : *refs) {
+        work = join(work, ref.tensor.index);
+      }
+    }
+    const bool turns = std::any_of(
+        instruction.when.begin(), instruction.when.end(), [](const Condition& one) {
+          return one.value.loop || !one.value.lookups.empty();
+        });
+    for (std::size_t rank = 0; rank < colours.size(); ++rank) {
+      if (turns) {
+        for (const Condition& one : instruction.when) {
+          colours[rank] = join(colours[rank],
+                               static_cast<std::uint64_t>(coordinate(one.value, rank)));
+        }
+      } else if (conditions_hold(instruction, program_.mesh, RankId(rank), {})) {
+        colours[rank] = join(colours[rank], work);
+      }
+    }
+  }
+
+  // What owners hold of tensors that are dealt to them.
+  void add_owned(std::vector<std::uint64_t>& colours) const {
+    for (const Tensor& tensor : program_.tensors) {
+      if (tensor.owner_axes.empty()) {
+        continue;
+      }
+      for (std::size_t rank = 0; rank < colours.size(); ++rank) {
+        colours[rank] = join(colours[rank], static_cast<std::uint64_t>(tensor.held_slots(
+                                                program_.mesh, RankId(rank))));
+      }
+    }
   }
 
   void add_blocks(const AttentionBlock& block, std::vector<std::uint64_t>& colours) {

@@ -15,6 +15,7 @@ CollectiveKind kind_of(Op op) {
     case Op::reduce_scatter: return CollectiveKind::reduce_scatter;
     case Op::all_reduce: return CollectiveKind::all_reduce;
     case Op::all_to_all: return CollectiveKind::all_to_all;
+    case Op::broadcast: return CollectiveKind::broadcast;
     default: break;
   }
   check(op == Op::send_receive || op == Op::exchange, "only collectives have a kind");

@@ -192,12 +192,25 @@ Bytes Tensor::slot_bytes() const {
   return element_size(type) * static_cast<double>(elements());
 }
 
+namespace {
+
+// Which slots of the whole a rank has of a tensor that is dealt to stages or owners.
+const std::vector<std::int64_t>& dealt_slots(const Tensor& tensor, const Mesh& mesh, RankId rank) {
+  std::int64_t entry = mesh.coordinate(rank, Axis::pipeline);
+  if (!tensor.owner_axes.empty()) {
+    const Group owners{"", tensor.owner_axes};
+    entry = entry * group_size(mesh, owners) + group_index(mesh, owners, rank);
+  }
+  return tensor.stage_slots[static_cast<std::size_t>(entry)];
+}
+
+}  // namespace
+
 std::int64_t Tensor::held_slots(const Mesh& mesh, RankId rank) const {
   if (stage_slots.empty()) {
     return slots;
   }
-  const auto stage = static_cast<std::size_t>(mesh.coordinate(rank, Axis::pipeline));
-  return static_cast<std::int64_t>(stage_slots[stage].size());
+  return static_cast<std::int64_t>(dealt_slots(*this, mesh, rank).size());
 }
 
 std::optional<std::int64_t> Tensor::slot_of_whole(const Mesh& mesh, RankId rank,
@@ -205,7 +218,7 @@ std::optional<std::int64_t> Tensor::slot_of_whole(const Mesh& mesh, RankId rank,
   if (stage_slots.empty()) {
     return whole;
   }
-  const auto& mine = stage_slots[static_cast<std::size_t>(mesh.coordinate(rank, Axis::pipeline))];
+  const std::vector<std::int64_t>& mine = dealt_slots(*this, mesh, rank);
   const auto found = std::find(mine.begin(), mine.end(), whole);
   return found == mine.end() ? std::nullopt : std::optional<std::int64_t>(found - mine.begin());
 }
@@ -247,7 +260,7 @@ const char* name_of(Op op) {
       "combine",        "embed",          "embed_backward",  "loss_statistics",
       "loss",           "adam",           "host",            "wait",
       "exchange",       "all_gather",     "reduce_scatter",  "all_reduce",
-      "all_to_all",     "send_receive",   "to_host",         "from_host",
+      "all_to_all",     "broadcast",      "send_receive",    "to_host",        "from_host",
       "host_zero",      "host_adam"};
   static_assert(std::size(names) == static_cast<int>(Op::host_adam) + 1);
   return names[static_cast<int>(op)];
@@ -322,6 +335,7 @@ OperandCount operands_of(Op op) {
     case Op::reduce_scatter:
     case Op::all_reduce:
     case Op::all_to_all:
+    case Op::broadcast:
     case Op::send_receive:
     case Op::to_host:
     case Op::from_host: return {1, any, 1, any};
@@ -411,6 +425,11 @@ void check_operands(const Program& program, const Instruction& instruction, std:
     const bool copies = instruction.op == Op::to_host || instruction.op == Op::from_host;
     if ((is_collective(instruction.op) || copies) && reads != writes) {
       fail(instruction, place, "needs as many reads as writes");
+    }
+    if (instruction.op == Op::broadcast &&
+        (instruction.root < 0 ||
+         instruction.root >= group_size(program.mesh, program.group(*instruction.group)))) {
+      fail(instruction, place, "has a root outside its group");
     }
   }
   check_places(program, instruction, place);

@@ -147,6 +147,9 @@ struct Tensor {
   /// Persistent, and dealt to the stages of a pipeline: by stage, which slots of the whole model its
   /// slots 0, 1, ... are; it holds no others. Empty: every rank holds all slots.
   std::vector<std::vector<std::int64_t>> stage_slots = {};
+  /// Dealt further to the members of a group along these axes, its owners: `stage_slots` then has an
+  /// entry for each member of stage 0, of stage 1, ... (without a pipeline there is stage 0 alone).
+  std::vector<Axis> owner_axes = {};
 
   [[nodiscard]] std::int64_t elements() const;
   [[nodiscard]] Bytes slot_bytes() const;
@@ -231,6 +234,7 @@ enum class Op {
   reduce_scatter,    ///< x_i -> y_i (+) along `dim`, summed
   all_reduce,        ///< x_i -> x_i, summed
   all_to_all,        ///< x_i -> y_i: cut along `dim`, joined along `join_dim`
+  broadcast,         ///< x_i -> y_i: what member `root` reads, to all
   send_receive,      ///< x_i -> y_i: x_i to member (me + shift), y_i from member (me - shift)
   to_host,           ///< x_i -> y_i (+): copies from the GPU's memory to its host's
   from_host,         ///< x_i -> y_i: and back
@@ -302,6 +306,7 @@ struct Instruction {
   std::optional<GroupId> group;      ///< collectives
   int dim = 0;                       ///< collectives
   int join_dim = 0;                  ///< all_to_all
+  int root = 0;                      ///< broadcast
   int shift = 1;                     ///< send_receive
   std::vector<int> to;               ///< exchange, by read
   std::vector<int> from;             ///< exchange, by write

@@ -62,6 +62,8 @@ std::vector<Array> exchange_parts(const Instruction& instruction, const std::vec
     case Op::reduce_scatter: return cut(sum(parts), instruction.dim, parts.size());
     case Op::all_reduce: return std::vector<Array>(parts.size(), sum(parts));
     case Op::all_to_all: return all_to_all(instruction, parts);
+    case Op::broadcast:
+      return std::vector<Array>(parts.size(), parts[static_cast<std::size_t>(instruction.root)]);
     case Op::send_receive: return shifted(instruction, parts);
     default: throw ReferenceError("is no collective");
   }

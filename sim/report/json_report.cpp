@@ -246,6 +246,7 @@ JsonValue settled_plan_json(const Scenario& scenario) {
   JsonValue out = plan_json(scenario.plan);
   out.set("overlap_gradient_reduction", scenario.overlaps_gradient_reduction())
       .set("overlap_parameter_gather", scenario.overlaps_parameter_gather())
+      .set("zero_owners", scenario.has_owners())
       .set("overlap_tensor_collectives", scenario.overlaps_tensor_collectives())
       .set("reshard_after_forward", scenario.reshards_after_forward())
       .set("prefetch", scenario.prefetch())

@@ -72,6 +72,7 @@ class Checker {
   bool choose_data();
   void check_zero_group();
   void check_overlaps();
+  void check_owners();
   void check_offload();
   void check_offloaded_activations();
   void choose_expert_tensor();
@@ -672,6 +673,7 @@ void Checker::check_overlaps() {
   if (plan_.overlap_parameter_gather && (plan_.zero == 0 || plan_.zero == 3)) {
     refuse("overlap_parameter_gather", "1 or 2, which gather updated weights once a step");
   }
+  check_owners();
   if (plan_.overlap_tensor_collectives.value_or(false) && !plan_.sequence_parallel) {
     error("plan.overlap_tensor_collectives", "not-used",
           "overlap_tensor_collectives is given, but without sequence_parallel nothing is gathered",
@@ -682,6 +684,33 @@ void Checker::check_overlaps() {
   }
   if (plan_.prefetch && plan_.zero != 3) {
     refuse("prefetch", "3, which gathers weights layer by layer");
+  }
+}
+
+// Whole weights of ZeRO 1 dealt to ranks: docs/models/training_step.md.
+void Checker::check_owners() {
+  if (plan_.zero_owners && plan_.zero != 1) {
+    error("plan.zero_owners", "not-used",
+          fmt::format("zero_owners is given, but zero: {} has none", plan_.zero),
+          "it is for zero: 1, whose states can be dealt weight by weight");
+    return;
+  }
+  if (!plan_.zero_owners.value_or(false)) {
+    return;
+  }
+  const auto refuse = [&](const char* beside) {
+    error("plan.zero_owners", "no-schedule",
+          fmt::format("there is no schedule for owners of whole weights beside {}", beside),
+          "leave out zero_owners: states are then cut into equal shards");
+  };
+  if (has_experts(model())) {
+    refuse("experts");
+  }
+  if (plan_.offloads(Offload::optimizer)) {
+    refuse("an optimizer in host memory");
+  }
+  if (plan_.overlap_parameter_gather.value_or(false)) {
+    refuse("an overlapped parameter gather");
   }
 }
 

@@ -295,6 +295,7 @@ void ScenarioReader::read_overlaps(MapReader& reader) {
   };
   read("overlap_gradient_reduction", plan.overlap_gradient_reduction);
   read("overlap_parameter_gather", plan.overlap_parameter_gather);
+  read("zero_owners", plan.zero_owners);
   read("overlap_tensor_collectives", plan.overlap_tensor_collectives);
   read("reshard_after_forward", plan.reshard_after_forward);
   if (const auto value = reader.child("prefetch")) {

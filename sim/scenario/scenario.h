@@ -112,6 +112,7 @@ struct Plan {
   std::optional<bool> overlap_gradient_reduction = std::nullopt;
   std::optional<bool> overlap_parameter_gather = std::nullopt;
   std::optional<bool> overlap_tensor_collectives = std::nullopt;
+  std::optional<bool> zero_owners = std::nullopt;  ///< ZeRO 1 deals whole weights to ranks
   std::optional<bool> reshard_after_forward = std::nullopt;
   std::optional<std::int64_t> prefetch = std::nullopt;  ///< layers gathered ahead (ZeRO 3)
 
@@ -168,7 +169,14 @@ struct Scenario {
     return plan.overlap_gradient_reduction.value_or(stack().overlap_gradient_reduction);
   }
   [[nodiscard]] bool overlaps_parameter_gather() const {
-    return plan.overlap_parameter_gather.value_or(stack().overlap_parameter_gather);
+    return plan.overlap_parameter_gather.value_or(stack().overlap_parameter_gather) &&
+           !has_owners();
+  }
+  /// ZeRO 1 deals whole weights to ranks, which broadcast what they updated: where the plan says so,
+  /// or by the stack's habit where there is such a schedule.
+  [[nodiscard]] bool has_owners() const {
+    const bool possible = !has_experts(model) && !plan.offloads(Offload::optimizer);
+    return plan.zero == 1 && plan.zero_owners.value_or(stack().zero_owners && possible);
   }
   [[nodiscard]] bool overlaps_tensor_collectives() const {
     return plan.overlap_tensor_collectives.value_or(stack().overlap_tensor_collectives) &&

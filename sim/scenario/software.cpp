@@ -108,6 +108,7 @@ struct HabitKey {
 constexpr HabitKey habit_keys[] = {
     {"overlap_gradient_reduction", &SoftwareProfile::overlap_gradient_reduction},
     {"overlap_parameter_gather", &SoftwareProfile::overlap_parameter_gather},
+    {"zero_owners", &SoftwareProfile::zero_owners},
     {"overlap_tensor_collectives", &SoftwareProfile::overlap_tensor_collectives},
     {"fp8_gathers", &SoftwareProfile::fp8_gathers},
     {"keeps_fp8_weights", &SoftwareProfile::keeps_fp8_weights},

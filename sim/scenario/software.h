@@ -87,6 +87,7 @@ struct SoftwareProfile {
   // Habits of the schedule (docs/models/software.md).
   bool overlap_gradient_reduction = true;   ///< behind the last micro-batch's backward pass
   bool overlap_parameter_gather = true;     ///< ZeRO 1: behind the next forward pass
+  bool zero_owners = false;                 ///< ZeRO 1: ranks own whole weights, and broadcast them
   bool overlap_tensor_collectives = false;  ///< sequence parallelism: products in pieces beside them
   bool fp8_gathers = false;                 ///< and what fp8 products gather travels in fp8
   bool keeps_fp8_weights = false;           ///< fp8: weights are cast in a step's first micro-batch

@@ -55,6 +55,7 @@ TensorRef ProgramBuilder::tensor(const std::string& base, const TensorSpec& spec
   made.view = spec.view;
   made.in_host_memory = spec.in_host_memory;
   made.stage_slots = spec.stage_slots;
+  made.owner_axes = spec.owner_axes;
   check(!made.view || made.persistent, "only persistent tensors are views");
   ref.tensor = TensorId(program_.tensors.size());
   program_.tensors.push_back(std::move(made));

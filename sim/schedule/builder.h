@@ -30,6 +30,7 @@ struct TensorSpec {
   bool view = false;
   bool in_host_memory = false;
   std::vector<std::vector<std::int64_t>> stage_slots = {};
+  std::vector<Axis> owner_axes = {};
 };
 
 /// Builds one program. Declaring a name twice gives the same tensor, so a piece of schedule can be

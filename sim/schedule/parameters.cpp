@@ -85,6 +85,7 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
       routed_(routed),
       cut_(routed ? 1 : 0) {  // of an expert: there are few of them, and they do not divide
   stage_ = training || scenario.plan.zero == 3 ? scenario.plan.zero : 0;
+  owners_ = training && scenario.has_owners();
   host_optimizer_ = training && scenario.plan.offloads(Offload::optimizer);
   host_parameters_ = stage_ == 3 && scenario.plan.offloads(Offload::parameters);
   choose_shards();
@@ -101,6 +102,9 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
     return;
   }
   store_all();
+  if (owners_) {
+    deal_to_owners();
+  }
   if (has_experts(scenario.model)) {
     experts_.reset(new Parameters(build, scenario, shapes, training, true));
   }
@@ -119,7 +123,14 @@ void Parameters::choose_shards() {
   if (hybrid_) {
     std::replace(shard_axes_.begin(), shard_axes_.end(), Axis::data, Axis::data_inner);
   }
-  other_axes_ = token_axes(mesh, !over_context, false);
+  owners_ = owners_ && group_size(mesh, {"", shard_axes_}) > 1;
+  if (owners_) {  // gradients are summed whole, over all replicas: as without ZeRO
+    owner_axes_ = shard_axes_;
+    shard_axes_ = token_axes(mesh, true, true);
+    hybrid_ = false;
+    stage_ = 0;
+  }
+  other_axes_ = token_axes(mesh, !over_context && !owners_, false);
   shards_ = stage_ > 0 ? group_size(mesh, {"", shard_axes_}) : 1;
 }
 
@@ -242,7 +253,9 @@ void Parameters::store(const WeightShape& shape, Section section) {
   }
   if (training_) {
     store_gradient(stored);
-    store_optimizer(stored);
+    if (!owners_) {
+      store_optimizer(stored);
+    }
   }
   stored_.push_back(stored);
 }
@@ -1203,6 +1216,10 @@ void Parameters::optimize() const {
     return;
   }
   build_.part(Part::optimizer);
+  if (owners_) {
+    optimize_owned();
+    return;
+  }
   at_bottom([&](const Some& stored) { optimize_some(stored, Index::of(0)); });
   on_top([&](const Some& stored) { optimize_some(stored, Index::of(0)); });
   over_layers("optimizer", LayerOrder::first_to_last, [&](Index layer) {

@@ -130,6 +130,15 @@ class Parameters {
     TensorRef master, moment1, moment2;
     TensorRef host_gradient;  ///< its copy in host memory, where the optimizer works there
   };
+  /// A weight, of one layer or outside them, and the rank that alone holds its optimizer's states.
+  struct Owned {
+    std::size_t stored = 0;   ///< index into stored_
+    std::int64_t stage = 0;
+    std::int64_t slot = 0;    ///< of the weight on its stage
+    std::int64_t whole = 0;   ///< of the weight in the whole model
+    std::int64_t owner = 0;   ///< member of the group that shares the states
+    std::int64_t place = 0;   ///< slot of its states on the owner
+  };
   /// Several weights, of the layers or outside them.
   using Some = std::vector<const Stored*>;
   void choose_shards();
@@ -176,6 +185,13 @@ class Parameters {
   void on_top(const std::function<void(const Some&)>& act) const;
   void over_stage_layers(const std::string& name, bool mixture,
                          const std::function<void(Index)>& body) const;
+  // Owners of whole weights, in sim/schedule/owners.cpp.
+  void deal_to_owners();
+  void deal_stage(std::int64_t stage);
+  void store_owned(Stored& stored, std::size_t index);
+  void optimize_owned() const;
+  void update_owned() const;
+  void broadcast_owned() const;
   // Offload, in sim/schedule/offload.cpp.
   void store_on_host(Stored& stored);
   void zero_on_host(const Some& stored, Index layer) const;
@@ -284,6 +300,9 @@ class Parameters {
   bool hybrid_ = false;           ///< several groups hold the same shards (Plan::zero_group)
   bool leaf_ = false;             ///< a micro-batch's gradients are held apart until it is over
   bool on_demand_ = false;        ///< gradients are held from backward to the optimizer only
+  bool owners_ = false;           ///< states are dealt weight by weight (ZeRO 1)
+  std::vector<Axis> owner_axes_;  ///< along which
+  std::vector<Owned> owned_;      ///< stage by stage
   std::vector<Stored> stored_;
 };
 

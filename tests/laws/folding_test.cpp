@@ -134,6 +134,16 @@ const Case cases[] = {
      "16, expert_imbalance: 1.5}\n"
      "plan: {expert: 8, zero: 1}\n",
      4, experts_model},
+    // Owners of whole weights: alike if what they own is, whichever layer's it is. 21 weights (with
+    // the node's ring: ranks that own a matrix of each kind, embedding, head, norms, nothing).
+    {"cluster: dgx-h100\ngpus: 32\nworkload: {phase: train, sequence_length: 4k, global_batch: "
+     "64}\n"
+     "plan: {zero: 1, zero_owners: true}\n",
+     12},
+    {"cluster: dgx-h100\ngpus: 32\nworkload: {phase: train, sequence_length: 4k, global_batch: "
+     "32}\n"
+     "plan: {tensor: 2, pipeline: 2, stage_layers: [1, 2], zero: 1, zero_owners: true, zero_group: 4}\n",
+     16},
     // Stages of a pipeline differ; their replicas and tensor-parallel ranks do not.
     {"cluster: dgx-h100\ngpus: 24\nworkload: {phase: train, sequence_length: 8k, global_batch: "
      "8}\n"

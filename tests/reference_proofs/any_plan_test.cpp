@@ -170,6 +170,9 @@ ScenarioDraft draw_draft(Draw& draw) {
   draft.precision.states =
       draw.of({States::mixed, States::mixed, States::compute, States::fp32});
   draw_chunks(draw, draft);
+  if (plan.zero == 1 && draw.once_in(2)) {
+    plan.zero_owners = true;
+  }
   return draft;
 }
 

@@ -230,6 +230,22 @@ TEST_CASE("gradients that are not summed over replicas are found out") {
   })));
 }
 
+TEST_CASE("a weight broadcast by another rank than its owner, or by nobody, is found out") {
+  Plan plan;
+  plan.data = 3;
+  plan.zero = 1;
+  plan.zero_owners = true;
+  each_place(
+      training(plan), Op::broadcast,
+      [](Program& program, std::size_t place) {
+        program.code[place].root = (program.code[place].root + 1) % 3;
+      },
+      is_wrong);
+  each_place(
+      training(plan), Op::broadcast,
+      [](Program& program, std::size_t place) { remove(program, place); }, is_caught);
+}
+
 TEST_CASE("norm gradients of sequence parallel ranks that are not summed are found out") {
   Plan plan;
   plan.tensor = 2;

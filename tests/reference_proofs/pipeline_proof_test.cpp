@@ -52,6 +52,19 @@ TEST_CASE("interleaved stages train the model of one") {
   require_proven(training(tiny(12), pipelined(Plan(), 2, 3), 6));
 }
 
+TEST_CASE("stages deal whole weights to owners of their own, a tied embedding on both ends") {
+  for (const bool tied : {false, true}) {
+    Model model = tiny(4);
+    model.tied_embeddings = tied;
+    Plan plan = pipelined(Plan(), 2, 1, 1);
+    plan.data = 3;
+    plan.zero_owners = true;
+    require_proven(training(model, plan, 4));
+    plan.virtual_pipeline = 2;
+    require_proven(training(model, plan, 4), ExecutionOrder::any_legal, 3);
+  }
+}
+
 TEST_CASE("a pipeline computes the same in any order that its dependences allow") {
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {
     require_proven(training(tiny(4), pipelined(Plan(), 4, 1), 6), ExecutionOrder::any_legal, seed);

@@ -309,6 +309,30 @@ TEST_CASE("hybrid sharding sums within a group, then over the groups, and trains
   }
 }
 
+TEST_CASE("weights whose states are dealt whole to ranks, which broadcast them, train the same model") {
+  for (const std::int64_t micro_batches : {1, 3}) {
+    Plan replicas = with(Plan(), 1, false, 3);  // no weight has to divide by 3
+    replicas.zero = 1;
+    replicas.zero_owners = true;
+    require_proven(training(tiny(8, 4), replicas, 16, micro_batches));
+    Plan many = with(Plan(), 1, false, 20);  // more ranks than weights: some own nothing
+    many.zero = 1;
+    many.zero_owners = true;
+    require_proven(training(tiny(8, 4), many, 16, micro_batches));
+    for (const std::int64_t group : {0, 4}) {  // all ranks, or two replicas of the ring
+      Plan ring = with(plan_of(M::ring, 2, 1), 2, true, 4);
+      ring.zero = 1;
+      ring.zero_owners = true;
+      ring.zero_group = group;
+      require_proven(training(tiny(8, 4), ring, 16, micro_batches));
+      require_proven(training(tiny(8, 4), ring, 16, micro_batches), ExecutionOrder::any_legal, 5);
+      ring.shard_over_context = false;
+      ring.zero_group = group / 2;
+      require_proven(training(tiny(8, 4), ring, 16, micro_batches));
+    }
+  }
+}
+
 TEST_CASE("whatever is overlapped, kept or gathered ahead, the same model is trained") {
   for (const bool overlap : {false, true}) {
     for (const int zero : {0, 1, 2}) {

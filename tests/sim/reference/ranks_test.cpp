@@ -94,6 +94,13 @@ TEST_CASE("all-reduce gives everyone the sum") {
         Values(4, {15}));
 }
 
+TEST_CASE("a broadcast gives everyone what its root has") {
+  Instruction from;
+  from.root = 2;
+  CHECK(Collective{Op::broadcast, 4, {1}, {1}, from}.run(array_of({4}, {1, 2, 4, 8})) ==
+        Values(4, {4}));
+}
+
 TEST_CASE("all-to-all cuts along one dimension and joins along the other") {
   // Rank 0 holds token 0 with heads a, b; rank 1 token 1. Afterwards each has one head of both.
   Instruction exchange;

@@ -561,6 +561,36 @@ TEST_CASE("weights that are not resharded are gathered once a micro-batch, and a
   }
 }
 
+// 3 layers of w_qkv, w_o, w_gate_up, w_down and two norms, embedding, head and last norm: 21 weights.
+TEST_CASE("every weight has one owner, the largest weights are dealt first, and each owner sends once") {
+  for (const std::int64_t ranks : {4, 64}) {
+    Plan plan = plain(ranks, 1);
+    plan.zero_owners = true;
+    const Program program = lower(scenario_of(small_llama(), Phase::train, plan));
+    CHECK(Walk(program).count(Op::broadcast) == std::min<std::int64_t>(ranks, 21));
+    CHECK(Walk(program).count(Op::all_gather) == 0);
+    CHECK(Walk(program).count(Op::reduce_scatter) == 0);
+    std::int64_t all = 0, most = 0, largest = 0, updates = 0;
+    for (std::size_t rank = 0; rank < static_cast<std::size_t>(ranks); ++rank) {
+      std::int64_t mine = 0;
+      for (const Tensor& tensor : program.tensors) {
+        if (tensor.name.starts_with("moment1.")) {
+          mine += tensor.elements() * tensor.held_slots(program.mesh, RankId(rank));
+          largest = std::max(largest, tensor.elements());
+        }
+      }
+      all += mine;
+      most = std::max(most, mine);
+      updates += Walk(program, rank).count(Op::adam);
+    }
+    CHECK(all == count_parameters(small_llama()).total);
+    CHECK(updates == 21);
+    // No rank has more than its share and one weight: dealt to whoever has least.
+    CHECK(most >= std::max(largest, all / ranks));
+    CHECK(most <= all / ranks + largest);
+  }
+}
+
 TEST_CASE("an overlapped gather comes before the first layer, another one after Adam") {
   for (const bool overlap : {true, false}) {
     Plan plan = plain(4, 1);
