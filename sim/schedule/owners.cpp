@@ -78,6 +78,14 @@ void Parameters::store_owned(Stored& stored, std::size_t index) {
 // Nobody steps before all gradients are summed: both optimizers wait for them (and read their norm).
 void Parameters::optimize_owned() const {
   build_.wait_for("wait for summed gradients", Stream::data);
+  const std::int64_t passes = scenario_.stack().gradient_copies;
+  const auto take_out = [&](const Some& stored, Index slot) {
+    pass_over("take out summed gradients", refs(stored, &Stored::local, slot), passes);
+  };
+  at_bottom([&](const Some& stored) { take_out(stored, Index::of(0)); });
+  on_top([&](const Some& stored) { take_out(stored, Index::of(0)); });
+  over_layers("take out gradients", LayerOrder::first_to_last,
+              [&](Index layer) { take_out(some(Section::layers), layer); });
   update_owned();
   broadcast_owned();
 }

@@ -95,7 +95,11 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
   overlaps_ = scenario.overlaps_gradient_reduction();
   on_demand_ = decide_on_demand();
   leaf_ = training && scenario.stack().leaf_gradients && !sums_every_time() &&
-          scenario.plan.virtual_pipeline == 1 && scenario.precision.gradients != shapes.type;
+          scenario.plan.virtual_pipeline == 1;
+  if (scenario.precision.gradients == shapes.type) {  // the first micro-batch's become the sums
+    leaf_ = leaf_ && scenario.micro_batches() > 1;
+    adds_at_once_ = leaf_;
+  }
   at_.mixture = is_expert_layer(scenario.model, 0);
   if (routed) {
     store_layers();
@@ -859,8 +863,10 @@ void Parameters::zero(const Some& stored, Index slot) const {
     // Stage 1 adds up micro-batches in the full buffer and sums it over replicas once; so do stages
     // of a pipeline whose gradients stay whole.
     const bool full = !two_turns();
-    build_.compute(Op::zero, "zero gradients", {},
-                   refs_of_layer(stored, full ? &Stored::local : &Stored::gradient, slot));
+    build_
+        .compute(Op::zero, "zero gradients", {},
+                 refs_of_layer(stored, full ? &Stored::local : &Stored::gradient, slot))
+        .fused = adds_at_once_;
   }
 }
 
@@ -940,6 +946,9 @@ void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index l
     return;  // a benchmark whose replicas never meet
   }
   if (group && shards_ == 1) {
+    if (owners_) {
+      pass_over("put gradients in order", local, scenario_.stack().gradient_copies);
+    }
     build_.collective(Op::all_reduce, Stream::data, *group, "sum gradients", local, local);
   } else if (host_gradients()) {
     sum_and_send(stored, local, local_slot, layer);
@@ -1031,7 +1040,13 @@ void Parameters::accumulate_some(const Some& all, Index layer) const {
   for (const Stored* stored : all) {
     const TensorRef sum = build_.at(stored->local, place_of_layer(*stored, layer));
     const TensorRef leaf = build_.at(stored->leaf, place_of_layer(*stored, layer));
-    build_.compute(Op::add, "add up gradient of " + stored->shape.name, {sum, leaf}, {sum});
+    Instruction& add =
+        build_.compute(Op::add, "add up gradient of " + stored->shape.name, {sum, leaf}, {sum});
+    if (adds_at_once_) {
+      const auto all_but_first = static_cast<double>(scenario_.micro_batches() - 1);
+      add.launches = add.traffic = all_but_first / static_cast<double>(scenario_.micro_batches());
+      build_.release({leaf});
+    }
   }
 }
 
@@ -1045,7 +1060,7 @@ void Parameters::accumulate_gradients(Section section, Index layer) const {
 void Parameters::accumulate_copy() const { accumulate_some(copy(), Index::of(0)); }
 
 void Parameters::drop_some(const Some& all, Index layer) const {
-  if (!leaf_) {
+  if (!leaf_ || adds_at_once_) {
     return;  // of the others or of the routed experts there may be some
   }
   for (const Stored* stored : all) {

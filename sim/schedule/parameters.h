@@ -299,6 +299,7 @@ class Parameters {
   bool host_parameters_ = false;  ///< so are the parameters (ZeRO 3)
   bool hybrid_ = false;           ///< several groups hold the same shards (Plan::zero_group)
   bool leaf_ = false;             ///< a micro-batch's gradients are held apart until it is over
+  bool adds_at_once_ = false;     ///< or, of the sums' type, until they are added
   bool on_demand_ = false;        ///< gradients are held from backward to the optimizer only
   bool owners_ = false;           ///< states are dealt weight by weight (ZeRO 1)
   std::vector<Axis> owner_axes_;  ///< along which

@@ -333,6 +333,21 @@ TEST_CASE("weights whose states are dealt whole to ranks, which broadcast them, 
   }
 }
 
+TEST_CASE("gradients of the compute type that autograd adds up train the same model") {
+  for (const char* stack : {"internevo", "nanotron"}) {
+    for (const std::int64_t micro_batches : {1, 2, 3}) {
+      Plan plan = with(plan_of(M::ring, 2, 1), 2, true, 2);
+      plan.zero = 1;
+      Scenario scenario = training(tiny(8, 4), plan, 16, micro_batches);
+      scenario.software = stack;
+      scenario.precision.gradients = scenario.precision.compute;
+      require_proven(scenario);
+      scenario.plan.pipeline = 2;
+      require_proven(scenario, ExecutionOrder::any_legal, 3);
+    }
+  }
+}
+
 TEST_CASE("whatever is overlapped, kept or gathered ahead, the same model is trained") {
   for (const bool overlap : {false, true}) {
     for (const int zero : {0, 1, 2}) {
