@@ -29,9 +29,18 @@ struct Residual {
 
 using Residuals = std::map<std::string, std::vector<Residual>>;  // by source
 
+// Least and most that is predicted, over the ways that a run may have gone.
+std::pair<double, double> ways_of(const Score& score) {
+  return score.most > 0.0 ? std::pair(score.least, score.most)
+                          : std::pair(score.predicted, score.predicted);
+}
+
 Residual residual_of(const Score& score) {
   Residual residual;
-  residual.log_ratio = std::log(score.measured / score.predicted);
+  // What lies between the ways that a run may have gone is no error.
+  const auto [least, most] = ways_of(score);
+  const double nearest = std::clamp(score.measured, least, most);
+  residual.log_ratio = std::log(score.measured / nearest);
   const double own = ninety_percent * score.own_spread;
   const double square = residual.log_ratio * residual.log_ratio - own * own;
   residual.beyond = std::copysign(std::sqrt(std::max(square, 0.0)), residual.log_ratio);
@@ -205,8 +214,10 @@ std::vector<std::pair<std::string, double>> held_out_coverage(const std::vector<
       }
       for (const BandEstimate& band : bands) {
         if (band.name == band_of(score)) {
-          const Interval interval = interval_of(score.predicted, band.band, score.own_spread);
-          const bool inside = score.measured >= interval.low && score.measured <= interval.high;
+          const auto [least, most] = ways_of(score);
+          const double low = interval_of(least, band.band, score.own_spread).low;
+          const double high = interval_of(most, band.band, score.own_spread).high;
+          const bool inside = score.measured >= low && score.measured <= high;
           counts[band.name].first += inside ? 1.0 : 0.0;
           counts[band.name].second += 1.0;
         }

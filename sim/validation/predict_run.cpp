@@ -137,25 +137,48 @@ void add_other_degrees(const MeasuredRun& run, const ValidationOptions& options,
   }
 }
 
+// Memory of attention that the stack may have run as separate operators, if that fits, too.
+std::optional<Result> predict_unfused(const MeasuredRun& run, const ValidationOptions& options) {
+  const bool holds_memory = std::any_of(
+      run.measurements.begin(), run.measurements.end(), [](const Measurement& measurement) {
+        return measurement.quantity != MeasuredQuantity::time &&
+               measurement.quantity != MeasuredQuantity::out_of_memory &&
+               measurement.quantity != MeasuredQuantity::longest_sequence;
+      });
+  if (!run.attention_open || options.times_only || !holds_memory) {
+    return std::nullopt;
+  }
+  ScenarioDraft draft = *run.draft;
+  draft.attention_kernel = "unfused";
+  std::string refused;
+  auto result = predict_draft(draft, options, refused);
+  return result && result->memory.fits ? std::move(result) : std::nullopt;
+}
+
+// Extremes of what is predicted, and the union of its intervals.
+void cover(const Result& result, const auto& value, const auto& interval, Score& score) {
+  const Interval own = interval(result);
+  score.least = std::min(score.least, value(result));
+  score.most = std::max(score.most, value(result));
+  score.low = std::min(score.low, own.low);
+  score.high = std::max(score.high, own.high);
+}
+
 // Prediction and interval over the results: that of the one which is likeliest, else the geometric
 // middle of the extremes; and the union of their intervals.
 void predict_over(const RunPrediction& prediction, const auto& value, const auto& interval,
                   Score& score) {
   const std::vector<Result>& results = prediction.results;
-  double least = value(results.front());
-  double most = least;
-  Interval whole = interval(results.front());
+  const Interval first = interval(results.front());
+  score.least = score.most = value(results.front());
+  score.low = first.low;
+  score.high = first.high;
   for (const Result& result : results) {
-    least = std::min(least, value(result));
-    most = std::max(most, value(result));
-    const Interval own = interval(result);
-    whole = {std::min(whole.low, own.low), std::max(whole.high, own.high)};
+    cover(result, value, interval, score);
   }
   score.predicted = prediction.likeliest  ? value(results[*prediction.likeliest])
-                    : results.size() == 1 ? least
-                                          : std::sqrt(least * most);
-  score.low = whole.low;
-  score.high = whole.high;
+                    : results.size() == 1 ? score.least
+                                          : std::sqrt(score.least * score.most);
 }
 
 // A result's own interval, widened by what is not known about the run.
@@ -185,9 +208,13 @@ void predict_measurement(const MeasuredRun& run, const RunPrediction& prediction
     score.high = interval.high;
   } else {
     const auto value = [&](const Result& result) { return bytes_of(run, quantity, result.memory); };
-    predict_over(
-        prediction, value,
-        [&](const Result& result) { return interval_of(value(result), band, unknown); }, score);
+    const auto interval = [&](const Result& result) {
+      return interval_of(value(result), band, unknown);
+    };
+    predict_over(prediction, value, interval, score);
+    if (prediction.unfused) {
+      cover(*prediction.unfused, value, interval, score);
+    }
   }
 }
 
@@ -273,7 +300,8 @@ bool measures_length(const MeasuredRun& run) {
 
 bool same_prediction(const MeasuredRun& a, const MeasuredRun& b) {
   return a.draft && b.draft && a.machine == b.machine && same_draft(*a.draft, *b.draft) &&
-         a.recompute_unknown == b.recompute_unknown && degrees_unknown(a) == degrees_unknown(b) &&
+         a.recompute_unknown == b.recompute_unknown && a.attention_open == b.attention_open &&
+         degrees_unknown(a) == degrees_unknown(b) &&
          ran_out_of_memory(a) == ran_out_of_memory(b) && measures_length(a) == measures_length(b);
 }
 
@@ -295,6 +323,7 @@ RunPrediction predict_run(const MeasuredRun& run, const ValidationOptions& optio
   }
   add_other_degrees(run, options, prediction.results);
   keep_possible(run, prediction.results);
+  prediction.unfused = predict_unfused(run, options);
   if (run.recompute_unknown && !degrees_unknown(run)) {
     prediction.likeliest = likeliest(run, prediction.results.size());
   }

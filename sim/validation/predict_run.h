@@ -14,6 +14,9 @@ namespace longhaul {
 /// recomputed and its memory does not tell.
 struct RunPrediction {
   std::vector<Result> results;
+  /// With attention out of separate operators, where the run leaves its kernel to the stack: they hold
+  /// other memory.
+  std::optional<Result> unfused;
   /// The one that the stack's users would have chosen (SoftwareProfile::unstated_recompute).
   std::optional<std::size_t> likeliest;
   std::optional<std::int64_t> longest_sequence;  ///< if the run measured it

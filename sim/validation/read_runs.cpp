@@ -239,6 +239,7 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
              contains(attention, "flash")) {
     run.draft->attention_kernel = "fa2";
   }
+  run.attention_open = contains(attention, "auto") || attention == "unknown";
   run.draft->deterministic = contains(attention, "deterministic");
   const std::string said = look.text("framework");
   run.framework = said == "same stack" ? before : said;

@@ -24,6 +24,8 @@ struct Score {
   double predicted = 0.0;
   double low = 0.0;       ///< prediction interval
   double high = 0.0;
+  double least = 0.0;     ///< of what is predicted for the ways the run may have gone;
+  double most = 0.0;      ///< 0: its record leaves none open
   double own_spread = 0.0;  ///< relative, of this prediction's costs and of what is not known
   bool fitted = false;    ///< a profile was fitted on this run: scored apart
   /// predicted / measured - 1 (out_of_memory: 0 right, 1 wrong).

@@ -282,6 +282,40 @@ TEST_CASE("of degrees that are not known, the middle of ring, all-to-all and rec
   CHECK(open.low <= ulysses.low);
 }
 
+// Separate operators keep 2 bytes per score and layer: 32 x 32 heads x 2048^2 x 2 B are 8 GiB.
+TEST_CASE("memory of attention that a stack chose lies between flash kernels and separate operators") {
+  const auto predicted = [](const std::string& attention) {
+    std::string run = run_text("{tensor: 1, data: 8, zero: 3, recompute: none, context: {method: "
+                               "none}}", "{peak_allocated: 60 GB, step_time: 1 s}");
+    run.replace(run.find("sequence_length: 8192"), 21, "sequence_length: 2048");
+    run.replace(run.find("attention: FA3"), 14, "attention: " + attention);
+    return validate({only_run(run)}, {}).scores;
+  };
+  const auto flash = predicted("TE fused");
+  const auto open = predicted("TE auto");
+  const auto separate = predicted("unfused");
+  REQUIRE(flash.at(0).quantity == "allocated");
+  CHECK(separate.at(0).predicted > flash.at(0).predicted + 8e9);
+  CHECK(open.at(0).predicted == flash.at(0).predicted);
+  CHECK(open.at(0).low == flash.at(0).low);
+  CHECK(open.at(0).high == separate.at(0).high);
+  CHECK(open.at(1).high == flash.at(1).high);  // of its time nothing is said
+}
+
+TEST_CASE("what lies between the ways a run may have gone widens no band") {
+  std::vector<Score> scores;
+  for (int i = 0; i < 100; ++i) {
+    scores.push_back(score(i % 2 == 0 ? 1.0 : 1.5, 1.0, std::to_string(i)));
+  }
+  CHECK_THAT(estimate_bands(scores).at(0).band.above,
+             Catch::Matchers::WithinRel(std::log(1.5), 1e-9));
+  for (Score& each : scores) {
+    each.least = 1.0;
+    each.most = 1.6;
+  }
+  CHECK(estimate_bands(scores).at(0).band.above < 0.021);
+}
+
 TEST_CASE("the longest sequence that fits: it fits, and 3 % more does not") {
   const MeasuredRun run = only_run(run_text(plain_plan, "{max_sequence_length: 65536}"));
   const ValidationReport report = validate({run}, {});
