@@ -15,7 +15,8 @@
 #include "kernels/common/cuda_error.h"
 #endif
 
-// Unrolls the loop behind it once only: more copies in flight would take more registers for addresses.
+// Unrolls the loop behind it once only: more copies in flight would take more registers for
+// addresses.
 #if defined(__CUDA_ARCH__)
 #define LONGHAUL_UNROLL_TWICE _Pragma("unroll 2")
 #else

@@ -29,32 +29,58 @@ __device__ __forceinline__ float row_lse(const RowPartial& whole) {
   return whole.largest + std::log(whole.sum);
 }
 
-/// Eight logits of a row from `column` on; -inf beyond its end. The row's storage goes on to the
-/// next multiple of 8, so the whole pack can be read.
-__device__ __forceinline__ void load_logits(const Bfloat16* row, int column, int vocabulary,
-                                            float (&values)[pack_size]) {
-  unpack(load_aligned<Pack>(row + column), values);
-  LONGHAUL_UNROLL
-  for (int i = 0; i < pack_size; ++i) {
-    if (column + i >= vocabulary) values[i] = -INFINITY;
+/// Packs that a thread reads before it uses the first, so that enough of the memory's time is
+/// filled by the one block that a processor has under way.
+inline constexpr int packs_together = 4;
+
+/// Packs `first`, `first` + 1, ... of a thread's columns of a row.
+struct RowPacks {
+  Pack held[packs_together];
+  int column[packs_together];
+
+  __device__ __forceinline__ static int column_of(int pack) {
+    return (pack * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * pack_size;
   }
-}
+  /// The row's storage goes on to the next multiple of 8, so that whole packs can be read.
+  __device__ __forceinline__ RowPacks(const Bfloat16* row, int first, int vocabulary) {
+    LONGHAUL_UNROLL
+    for (int p = 0; p < packs_together; ++p) {
+      column[p] = column_of(first + p);
+      held[p] = column[p] < vocabulary ? load_aligned<Pack>(row + column[p]) : Pack{};
+    }
+  }
+  /// The eight logits of a pack; -inf beyond the row's end.
+  __device__ __forceinline__ void logits(int p, int vocabulary, float (&values)[pack_size]) const {
+    unpack(held[p], values);
+    LONGHAUL_UNROLL
+    for (int i = 0; i < pack_size; ++i) {
+      if (column[p] + i >= vocabulary) values[i] = -INFINITY;
+    }
+  }
+};
 
 /// The thread's columns of a row by the online softmax (arXiv 1805.02867): one pass, one rescaling
-/// per pack of eight.
+/// for all the packs that are read together.
 __device__ __forceinline__ RowPartial partial_of_thread(const Bfloat16* row, int vocabulary) {
   RowPartial partial{-INFINITY, 0.0f, 0.0f};
-  for (int column = static_cast<int>(threadIdx.x) * pack_size; column < vocabulary;
-       column += static_cast<int>(blockDim.x) * pack_size) {
+  for (int first = 0; RowPacks::column_of(first) < vocabulary; first += packs_together) {
+    const RowPacks packs(row, first, vocabulary);
     float values[pack_size];
-    load_logits(row, column, vocabulary, values);
     float largest = partial.largest;
     LONGHAUL_UNROLL
-    for (int i = 0; i < pack_size; ++i) largest = values[i] > largest ? values[i] : largest;
+    for (int p = 0; p < packs_together; ++p) {
+      packs.logits(p, vocabulary, values);
+      LONGHAUL_UNROLL
+      for (int i = 0; i < pack_size; ++i) largest = values[i] > largest ? values[i] : largest;
+    }
     if (largest == -INFINITY) continue;  // nothing but -inf so far
     float sum = partial.sum * shrink(partial.largest, largest);
     LONGHAUL_UNROLL
-    for (int i = 0; i < pack_size; ++i) sum += fast_exp(values[i] - largest);
+    for (int p = 0; p < packs_together; ++p) {
+      packs.logits(p, vocabulary, values);
+      LONGHAUL_UNROLL
+      for (int i = 0; i < pack_size; ++i) sum += fast_exp(values[i] - largest);
+    }
     partial.largest = largest;
     partial.sum = sum;
   }
@@ -80,18 +106,23 @@ __device__ __forceinline__ RowPartial partial_of_block(const Bfloat16* row, int 
 __device__ __forceinline__ void write_gradient(const Bfloat16* row, int vocabulary,
                                                std::int64_t target, float lse, float scale,
                                                Bfloat16* gradient) {
-  for (int column = static_cast<int>(threadIdx.x) * pack_size; column < vocabulary;
-       column += static_cast<int>(blockDim.x) * pack_size) {
-    float values[pack_size];
-    load_logits(row, column, vocabulary, values);
+  for (int first = 0; RowPacks::column_of(first) < vocabulary; first += packs_together) {
+    const RowPacks packs(row, first, vocabulary);
     LONGHAUL_UNROLL
-    for (int i = 0; i < pack_size; ++i) {
-      const bool inside = column + i < vocabulary;
-      const float share = values[i] == -INFINITY ? 0.0f : fast_exp(values[i] - lse);
-      const float hit = inside && column + i == target ? 1.0f : 0.0f;
-      values[i] = scale == 0.0f ? 0.0f : scale * (share - hit);
+    for (int p = 0; p < packs_together; ++p) {
+      const int column = packs.column[p];
+      if (column >= vocabulary) break;
+      float values[pack_size];
+      packs.logits(p, vocabulary, values);
+      LONGHAUL_UNROLL
+      for (int i = 0; i < pack_size; ++i) {
+        const bool inside = column + i < vocabulary;
+        const float share = values[i] == -INFINITY ? 0.0f : fast_exp(values[i] - lse);
+        const float hit = inside && column + i == target ? 1.0f : 0.0f;
+        values[i] = scale == 0.0f ? 0.0f : scale * (share - hit);
+      }
+      store_aligned(gradient + column, pack(values));
     }
-    store_aligned(gradient + column, pack(values));
   }
 }
 

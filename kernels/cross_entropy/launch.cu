@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/common/arithmetic.h"
 #include "kernels/common/require.h"
 #include "kernels/cross_entropy/kernel.cuh"
 
@@ -9,14 +10,14 @@ namespace longhaul::kernels {
 
 namespace {
 
-// Checks `shape`, and cuts the work: a block per row, as many threads as it has packs.
+// Checks `shape`, and cuts the work: a block takes a row, with as many threads as it has packs.
 Grid cross_entropy_grid(const CrossEntropyShape& shape, Stream stream) {
   require(shape.stride % pack_size == 0 && shape.stride >= shape.vocabulary,
           "cross_entropy: stride not a multiple of 8, or less than the vocabulary");
   require(shape.vocabulary > 0 && shape.vocabulary < (1 << 30), "cross_entropy: vocabulary size");
-  const int packs = (shape.vocabulary + pack_size - 1) / pack_size;
+  const int packs = ceil_div(shape.vocabulary, pack_size);
   const int most = static_cast<int>(cross_entropy_threads);
-  const auto threads = static_cast<unsigned>(std::clamp((packs + 31) / 32 * 32, 32, most));
+  const auto threads = static_cast<unsigned>(std::clamp(ceil_div(packs, 32) * 32, 32, most));
   return {static_cast<unsigned>(std::min<std::int64_t>(shape.rows, 1 << 30)), threads, 0, stream};
 }
 

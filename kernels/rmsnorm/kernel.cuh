@@ -39,8 +39,9 @@ __global__ void __launch_bounds__(512)
   using Threads = Team<whole_block>;
   using Part = RowPart<packs, whole_block>;
   for (std::int64_t row = Threads::index(); row < shape.rows; row += Threads::count()) {
-    Part part;
+    Part part, scale;
     part.load(x + row * shape.width, shape.width);
+    scale.load(weight, shape.width);  // now, so that no one waits for it after the sum
     float squares = 0;
     LONGHAUL_UNROLL
     for (int p = 0; p < packs; ++p) {
@@ -58,7 +59,7 @@ __global__ void __launch_bounds__(512)
       if (column >= shape.width) break;
       float values[pack_size], weights[pack_size];
       unpack(part.held[p], values);
-      unpack(load_aligned<Pack>(weight + column), weights);
+      unpack(scale.held[p], weights);
       LONGHAUL_UNROLL
       for (int i = 0; i < pack_size; ++i) values[i] *= root * weights[i];
       store_aligned(y + row * shape.width + column, pack(values));
