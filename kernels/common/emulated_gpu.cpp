@@ -205,6 +205,8 @@ void wait_for_block() { wait_at(block->barrier); }
 
 void wait_for_warp() { wait_at(block->warps[block->running / warp_lanes].barrier); }
 
+void yield_turn() { leave_fiber(block->fibers[block->running]); }
+
 std::byte* dynamic_shared() { return block->shared_start; }
 
 std::size_t dynamic_shared_bytes() { return block->shared_bytes; }

@@ -45,6 +45,9 @@ void set_order(std::uint64_t seed);
 void wait_for_block();
 void wait_for_warp();
 
+/// Lets other threads run, and comes back with the next turn: for loops that wait for memory.
+void yield_turn();
+
 /// The dynamic shared memory of the running block, 1024-byte aligned.
 std::byte* dynamic_shared();
 

@@ -3,14 +3,20 @@
 
 #include <cstdint>
 
+#include "kernels/common/simt.h"
 #include "kernels/flash_attention/forward_kernel.h"
 #include "kernels/flash_attention/forward_parameters.h"
 #include "kernels/flash_attention/operand.h"
 #include "kernels/flash_attention/pipeline.h"
-#include "kernels/flash_attention/ptx.cuh"
 #include "kernels/flash_attention/quad.h"
 #include "kernels/flash_attention/softmax.h"
+
+#if defined(LONGHAUL_EMULATED_GPU)
+#include "kernels/flash_attention/emulated_instructions.h"
+#else
+#include "kernels/flash_attention/ptx.cuh"
 #include "kernels/flash_attention/wgmma.cuh"
+#endif
 
 namespace longhaul::kernels::flash {
 
@@ -66,7 +72,7 @@ class CopyMachine {
   }
 
   __device__ __forceinline__ void publish(int slot, int tile) const {
-    asm volatile("st.shared.u32 [%0], %1;" ::"r"(memory_.tile(slot)), "r"(tile) : "memory");
+    store_shared(memory_.tile(slot), tile);
     arrive(memory_.barrier(Barrier::tile_full, slot));
   }
 
@@ -95,10 +101,10 @@ class CopyMachine {
  private:
   // Panel by panel; the barrier waits for the bytes of whole boxes.
   template <int rows>
-  __device__ __forceinline__ void copy(const CUtensorMap& map, std::uint32_t barrier,
+  __device__ __forceinline__ void copy(const TensorMap& map, std::uint32_t barrier,
                                        std::uint32_t destination, BoxPlace place) const {
     arrive_expecting(barrier, rows * Shape::head_dim * 2);
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int panel = 0; panel < Shape::panels; ++panel) {
       copy_box(map, barrier, destination + panel * rows * panel_row_bytes, panel * panel_columns,
                place.row, place.head, place.batch);
@@ -140,8 +146,7 @@ class ComputeMachine {
     if (thread_ % 32 == 0) arrive(memory_.barrier(which, stage));
   }
   __device__ __forceinline__ int read_tile(int slot) const {
-    int tile;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(tile) : "r"(memory_.tile(slot)) : "memory");
+    const int tile = load_shared(memory_.tile(slot));
     return __shfl_sync(~0u, tile, 0);
   }
 
@@ -165,7 +170,7 @@ class ComputeMachine {
     state_ = RowState{};
     keys_[0] = keys_of_row(work.mask, own_row(work));
     keys_[1] = keys_of_row(work.mask, own_row(work) + 8);
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int i = 0; i < Shape::head_dim / 2; ++i) o_[i] = 0.0f;
   }
 
@@ -180,7 +185,7 @@ class ComputeMachine {
     const std::uint64_t k = k_major_descriptor(memory_.k(stage));
     pin(s_);
     wgmma_fence();
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int step = 0; step < Shape::head_dim / 16; ++step) {
       Wgmma<Shape::keys>::scores(s_, q + k_major_step(Shape::rows, step),
                                  k + k_major_step(Shape::keys, step), step > 0);
@@ -193,7 +198,7 @@ class ComputeMachine {
     pin(o_);
     pin(p_);
     wgmma_fence();
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int step = 0; step < Shape::keys / 16; ++step) {
       Wgmma<Shape::head_dim>::values(o_, p_[4 * step], p_[4 * step + 1], p_[4 * step + 2],
                                      p_[4 * step + 3], v + mn_major_step(step));
@@ -222,7 +227,7 @@ class ComputeMachine {
     float maxima[2] = {state_.maximum[0], state_.maximum[1]};
     raise_maxima(s_, maxima);
     float exponent[2];
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int row = 0; row < 2; ++row) {
       shrink_[row] =
           next_maximum(state_, row, quad_max(maxima[row]), parameters_.scale_log2, exponent[row]);
@@ -231,18 +236,18 @@ class ComputeMachine {
   }
 
   __device__ __forceinline__ void round_p() {
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int i = 0; i < Shape::keys / 4; ++i) p_[i] = pack_bf16(s_[2 * i], s_[2 * i + 1]);
   }
 
   __device__ __forceinline__ void shrink_o() {
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int i = 0; i < Shape::head_dim / 2; ++i) o_[i] *= shrink_[i / 2 % 2];
   }
 
   __device__ __forceinline__ void store(const TileWork& work) {
     RowResult result[2];
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int row = 0; row < 2; ++row) {
       result[row] =
           finish_row(state_.maximum[row], quad_sum(state_.sum[row]), parameters_.scale_log2);
@@ -272,15 +277,15 @@ class ComputeMachine {
   // O as bf16, 16 bytes a thread: a quad exchanges its columns of four groups of eight.
   __device__ __forceinline__ void write(const TileWork& work, const RowResult (&result)[2]) {
     const int lane = thread_ % 4;
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int row = own_row(work) + 8 * half;
       const bool inside = row < work.q_len;
       std::uint16_t* out = static_cast<std::uint16_t*>(parameters_.output.o) + o_element(work, row);
-#pragma unroll
+      LONGHAUL_UNROLL
       for (int four = 0; four < Shape::head_dim / 32; ++four) {
         std::uint32_t part[4];
-#pragma unroll
+        LONGHAUL_UNROLL
         for (int i = 0; i < 4; ++i) {
           const int at = group_register(4 * four + i, half);
           part[i] = pack_bf16(o_[at] * result[half].factor, o_[at + 1] * result[half].factor);
@@ -296,9 +301,9 @@ class ComputeMachine {
   }
 
   __device__ __forceinline__ static void transpose(std::uint32_t (&part)[4], int lane) {
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int bit = 1; bit <= 2; bit *= 2) {
-#pragma unroll
+      LONGHAUL_UNROLL
       for (int i = 0; i < 4; ++i) {
         if ((i & bit) != 0) continue;
         const std::uint32_t sent = quad_sends(lane, bit, part[i], part[i | bit]);
@@ -310,21 +315,21 @@ class ComputeMachine {
   // Joins with the running O and LSE, in fp32.
   __device__ __forceinline__ void join(const TileWork& work, const RowResult (&result)[2]) {
     MergeWeights weights[2];
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int row = own_row(work) + 8 * half;
       const float before = row < work.q_len ? lse(work, row) : minus_infinity;
       weights[half] = merge_weights(before, result[half].lse);
     }
     __syncwarp();  // all of a quad have read the LSE that its first lane now writes
-#pragma unroll
+    LONGHAUL_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int row = own_row(work) + 8 * half;
       if (row >= work.q_len || result[half].lse == minus_infinity) continue;
       const float factor = weights[half].second * result[half].factor;
       float2* out = reinterpret_cast<float2*>(parameters_.output.running_o + o_element(work, row) +
                                               fragment_column(thread_));
-#pragma unroll
+      LONGHAUL_UNROLL
       for (int i = 0; i < Shape::head_dim / 8; ++i) {
         const int at = group_register(i, half);
         const bool reads = weights[half].first != 0.0f;
@@ -353,8 +358,7 @@ template <class Shape>
 __global__ void __launch_bounds__(Shape::threads, 1)
     forward_kernel(const __grid_constant__ ForwardParameters parameters) {
   static_assert(Budget<Shape>::holds, "shared memory and registers");
-  extern __shared__ unsigned char raw_memory[];
-  const SharedMemory<Shape> memory(shared_address(raw_memory));
+  const SharedMemory<Shape> memory(shared_address(dynamic_shared()));
   if (threadIdx.x == 0) memory.init_barriers();
   __syncthreads();
   if (threadIdx.x < 128) {
@@ -371,11 +375,13 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   }
 }
 
+#if !defined(LONGHAUL_EMULATED_GPU)
 /// The kernel of one shape, for the host.
 template <class Shape>
 ForwardKernel describe_kernel() {
   return {reinterpret_cast<const void*>(&forward_kernel<Shape>), Shape::threads,
           BarrierLayout<Shape>::launch_bytes, Shape::rows, Shape::keys};
 }
+#endif
 
 }  // namespace longhaul::kernels::flash

@@ -15,7 +15,8 @@
 #include "kernels/flash_attention/quad.h"
 #include "kernels/flash_attention/reference.h"
 #include "kernels/flash_attention/softmax.h"
-#include "tests/kernels/hopper_emulation.h"
+#include "kernels/common/emulated_hopper.h"
+#include "tests/kernels/interleaver.h"
 
 namespace longhaul::kernels::flash {
 

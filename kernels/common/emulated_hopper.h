@@ -1,13 +1,13 @@
 #pragma once
 // The parts of a Hopper SM that the forward kernel rests on, written from their documentation and
-// independent of the kernel's own headers: mbarriers, named barriers, the TMA copy with its
-// swizzle, and the operands of wgmma as descriptors and fragments describe them.
+// independent of the kernel's own headers (compute_capability 9.0 beside emulated_gpu.h):
+// mbarriers, named barriers, the TMA copy with its swizzle, and the operands of wgmma as
+// descriptors and fragments describe them.
 
 #include <cstdint>
 #include <vector>
 
 #include "kernels/common/bfloat16.h"
-#include "tests/kernels/interleaver.h"
 
 namespace longhaul::kernels {
 
@@ -29,11 +29,12 @@ class EmulatedBarrier {
   int phase_ = 0;
 };
 
-/// PTX ISA, "bar": a barrier that `threads` threads complete, in units of warps.
+/// PTX ISA, "bar": a barrier that `threads` threads complete.
 class EmulatedNamedBarrier {
  public:
-  /// One warp arrives. Returns the round it belongs to; throws if more than `threads` come.
-  int arrive(int threads);
+  /// `count` threads arrive, a warp unless told. Returns the round they belong to; throws if more
+  /// than `threads` come.
+  int arrive(int threads, int count = 32);
   bool over(int round) const { return round_ > round; }
   bool idle() const { return arrived_ == 0; }
 
@@ -49,6 +50,7 @@ struct EmulatedTensor {
   int rows = 0;
   int heads = 1;
   int columns = 0;
+  int box_rows = 0;  // of a copy, where the tensor map says it
 };
 
 /// Shared memory of one block, all bytes 0xff (NaN) at first.

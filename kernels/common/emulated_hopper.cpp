@@ -1,4 +1,4 @@
-#include "tests/kernels/hopper_emulation.h"
+#include "kernels/common/emulated_hopper.h"
 
 #include <cstring>
 #include <stdexcept>
@@ -27,8 +27,8 @@ void EmulatedBarrier::end_phase() {
   phase_ ^= 1;
 }
 
-int EmulatedNamedBarrier::arrive(int threads) {
-  arrived_ += 32;
+int EmulatedNamedBarrier::arrive(int threads, int count) {
+  arrived_ += count;
   if (arrived_ > threads) throw std::logic_error("a named barrier has too many arrivals");
   const int round = round_;
   if (arrived_ < threads) return round;
