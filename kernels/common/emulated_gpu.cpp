@@ -70,6 +70,7 @@ struct Block {
 
 std::unique_ptr<Block> block;  // null: no grid is running
 std::uint64_t order_seed = 0;
+unsigned most_blocks = 0;
 std::vector<std::unique_ptr<std::byte[]>> stacks;  // by thread; kept from grid to grid
 
 // Switches by _setjmp and _longjmp, as swapcontext asks the kernel for the signal mask every time.
@@ -190,6 +191,7 @@ void run_grid(unsigned blocks, unsigned threads, std::size_t shared_bytes,
   block->shared_bytes = shared_bytes;
   block->body = &body;
   blockDim.x = threads;
+  if (most_blocks > 0) blocks = std::min(blocks, most_blocks);
   gridDim.x = blocks;
   const std::vector<unsigned> order = turn_order(threads);
   for (unsigned index = 0; index < blocks; ++index) {
@@ -199,6 +201,8 @@ void run_grid(unsigned blocks, unsigned threads, std::size_t shared_bytes,
 }
 
 void set_order(std::uint64_t seed) { order_seed = seed; }
+
+void set_most_blocks(unsigned blocks) { most_blocks = blocks; }
 
 // A fiber's index does not survive the switch in threadIdx, so take_turns() sets it again.
 void wait_for_block() { wait_at(block->barrier); }

@@ -41,6 +41,10 @@ void run_grid(unsigned blocks, unsigned threads, std::size_t shared_bytes,
 /// The seed of the order of turns in later grids; 0: by thread index.
 void set_order(std::uint64_t seed);
 
+/// Cuts later grids to `blocks` blocks, 0: not at all. Kernels whose blocks go on to further work
+/// must give the same results.
+void set_most_blocks(unsigned blocks);
+
 /// Waits until all threads of the block, or of the warp, have come here.
 void wait_for_block();
 void wait_for_warp();

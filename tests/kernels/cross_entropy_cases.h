@@ -37,8 +37,13 @@ inline CrossEntropyData make_cross_entropy(std::int64_t rows, std::int32_t vocab
     for (std::int64_t i = vocabulary; i < data.shape.stride; ++i) {
       data.logits[row * data.shape.stride + i] = {0x7fff};
     }
-    // Some rows are padding; the others' targets are spread over the vocabulary.
-    const auto target = static_cast<std::int32_t>((row * 7919 + 1) % vocabulary);
+    // Some tokens are barred, in every third row whole packs of them from the first on.
+    for (std::int64_t i = 0; row % 3 == 0 && i < vocabulary / 4; ++i) {
+      data.logits[row * data.shape.stride + i] = {0xff80};  // -inf
+    }
+    // Some rows are padding; the others' targets are spread over the rest of the vocabulary.
+    const std::int32_t allowed = vocabulary - vocabulary / 4;
+    const auto target = vocabulary / 4 + static_cast<std::int32_t>((row * 7919 + 1) % allowed);
     data.targets.push_back(row % 5 == 4 ? data.shape.ignored_target : target);
   }
   data.wide = to_doubles(data.logits);

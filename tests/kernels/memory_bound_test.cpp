@@ -34,6 +34,27 @@ void in_two_orders(const Case& run) {
   emulated::set_order(0);
 }
 
+// While it lives, grids are cut to one block.
+struct OneBlock {
+  OneBlock() { emulated::set_most_blocks(1); }
+  ~OneBlock() { emulated::set_most_blocks(0); }
+};
+
+TEST_CASE("blocks that go on to further work do all of it, and what they share is free by then") {
+  const OneBlock one_block;
+  CHECK(copy_is_exact(9001, 14));
+  CHECK(casts_are_exact(9001, 15));
+  CHECK(packing_is_exact({40, 7, 16}, 16));
+  in_two_orders([] {
+    CHECK(merge_excess({2, 17, 3, 128}, 22) <= 1.0);
+    CHECK(rope_excess({9, 3, 128}, RopeDirection::forward, true, 55) <= 1.0);
+    CHECK(swiglu_excess(5, 264, true, 62) <= 1.0);
+    CHECK(fused_cross_entropy_excess({7, 1003, 1, true}, 73) <= 1.0);
+    CHECK(cut_cross_entropy_excess({7, 1003, 3}, 74) <= 1.0);
+  });
+  CHECK(adamw_excess<float>(5003, 3, 83) <= 1.0);
+}
+
 TEST_CASE("copies and casts reach every element once, whatever the ragged end") {
   for (const std::size_t count : {1, 7, 8, 9, 255, 256, 2047, 2048, 2049, 5000}) {
     INFO(count << " elements");
