@@ -31,6 +31,8 @@ struct PortableTile {
   static constexpr int chunks = head_dim / pack_size;  ///< pieces of 16 bytes of a row
 
   static constexpr int blocks_per_sm = 2;
+  /// Whether queries stay in registers as operands; else each step reads them again.
+  static constexpr bool keeps_queries = head_dim <= 128;
 
   static constexpr int k_offset = rows * head_dim * 2;
   static constexpr int v_offset = k_offset + keys * head_dim * 2;
@@ -83,8 +85,15 @@ class PortableForward {
     const int count = work_.tiles.end - work_.tiles.first;
     const int masked = masked_tiles(work_.tiles);
     load_queries();
+    commit_copies();
     load_tile(parameters_.tensors.k, Tile::k_offset, tile_at(work_.tiles, 0));
     commit_copies();
+    if (Tile::keeps_queries) {
+      wait_for_copies<1>();
+      __syncthreads();  // the queries are here
+      LONGHAUL_UNROLL
+      for (int step = 0; step < Tile::head_dim / 16; ++step) read_queries(step, q_[step]);
+    }
     for (int i = 0; i < masked; ++i) step<true>(i, count);
     for (int i = masked; i < count; ++i) step<false>(i, count);
     work_ = unpacked();
@@ -171,16 +180,22 @@ class PortableForward {
     return shared_ + offset + chunk_offset<Tile::chunks>(row, chunk);
   }
 
-  // S = Q K^T. A's matrices: rows 0-7 and 8-15 of the first chunk, then of the second. B's: the two
-  // chunks of eight keys, then of the next eight.
+  // The warp's queries, 16 columns of them. Matrices: rows 0-7 and 8-15 of the first chunk, then of
+  // the second.
+  __device__ __forceinline__ void read_queries(int step, FragmentA& q) const {
+    const int lane = lane_index();
+    load_matrices<false>(at(0, 16 * warp_index() + lane % 16, 2 * step + lane / 16), q.words);
+  }
+
+  // S = Q K^T. Matrices of K: the two chunks of eight keys, then of the next eight.
   __device__ __forceinline__ void compute_scores() {
     const int lane = lane_index();
     LONGHAUL_UNROLL
     for (int i = 0; i < Tile::keys / 2; ++i) s_[i] = 0.0f;
     LONGHAUL_UNROLL
     for (int step = 0; step < Tile::head_dim / 16; ++step) {
-      FragmentA q;
-      load_matrices<false>(at(0, 16 * warp_index() + lane % 16, 2 * step + lane / 16), q.words);
+      FragmentA& q = q_[Tile::keeps_queries ? step : 0];
+      if (!Tile::keeps_queries) read_queries(step, q);
       LONGHAUL_UNROLL
       for (int group = 0; group < Tile::keys / 16; ++group) {
         std::uint32_t k[4];
@@ -293,6 +308,7 @@ class PortableForward {
   SharedAddress shared_;
   KeyInterval keys_[2];  // that the thread's rows see
   RowState state_;
+  FragmentA q_[Tile::keeps_queries ? Tile::head_dim / 16 : 1];
   float s_[Tile::keys / 2];
   std::uint32_t p_[Tile::keys / 4];
   float o_[Tile::head_dim / 2] = {};
