@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "calibrate/fit/csv_file.h"
+#include "calibrate/fit/read_yardstick.h"
 #include "calibrate/fit/write_kernel_fit.h"
 #include "sim/input/presets.h"
 #include "sim/topology/read_cluster.h"
@@ -102,11 +103,84 @@ std::vector<SourcePtr> files_named(const Session& session, const std::string& st
   return sources;
 }
 
+bool is_yardstick(const SourcePtr& source) { return source->name.ends_with(".jsonl"); }
+
+// "cudnn@hot": points of a backend at a state of the clocks, as found if none is named.
+YardstickChoice yardstick_choice(const Session& session, const std::string& backend,
+                                 const std::string& state) {
+  return {backend, state.empty() ? "as_found" : state, session.device.l2_cache};
+}
+
+void note_left_out(Session& session, const SourcePtr& source, const LeftOut& left_out) {
+  std::string words;
+  for (const auto& [reason, points] : left_out) {
+    words += fmt::format("{}{} x {}", words.empty() ? "" : ", ", points, reason);
+  }
+  if (!words.empty()) {
+    session.fits.notes.push_back(source->name + ": left out " + words);
+  }
+}
+
+// What yardstick's files say beside their points: ceilings, and what hot clocks cost.
+void note_yardstick(Session& session, Diagnostics& diagnostics) {
+  for (const SourcePtr& source : files_named(session, "ceilings", diagnostics)) {
+    LeftOut left_out;
+    for (const std::string& line :
+         best_ceilings(read_yardstick_ceilings(source, left_out, diagnostics))) {
+      session.fits.notes.push_back("ceiling: " + line);
+    }
+    note_left_out(session, source, left_out);
+  }
+  for (const std::string start : {"gemm", "attention"}) {
+    for (const SourcePtr& source : files_named(session, start, diagnostics)) {
+      const auto share = is_yardstick(source) ? hot_share(source, diagnostics) : std::nullopt;
+      if (share) {
+        session.fits.notes.push_back(fmt::format("{}: hot clocks keep {:.3f} of the speed ({} points)",
+                                                 source->name, share->share, share->points));
+      }
+    }
+  }
+}
+
+std::vector<StreamRow> memory_rows(Session& session, const SourcePtr& source,
+                                   Diagnostics& diagnostics) {
+  const std::string& wanted = session.command.memory;
+  if (!is_yardstick(source)) {
+    return read_memory_rows(source, wanted, diagnostics);
+  }
+  LeftOut left_out;
+  const auto rows = read_yardstick_streams(source, wanted, yardstick_choice(session, "eager", ""),
+                                           left_out, diagnostics);
+  note_left_out(session, source, left_out);
+  return rows;
+}
+
+// `from`: the column source of a table, or yardstick's backend and clocks.
+std::vector<GemmRow> gemm_rows(Session& session, const SourcePtr& source, const std::string& type,
+                               const std::string& from, KernelType kind,
+                               Diagnostics& diagnostics) {
+  if (!is_yardstick(source)) {
+    // Hopper's tiles that spill are no accidents of a measurement: the rule chooses them.
+    const bool slow = kind == KernelType::fp8_block && session.device.architecture == "hopper";
+    return read_gemm_rows(source, {type, from, slow}, kind, diagnostics);
+  }
+  const std::vector<std::string> parts = split_text(from, '@');
+  LeftOut left_out;
+  auto rows = read_yardstick_gemm(
+      source, yardstick_choice(session, parts.front(), parts.size() > 1 ? parts[1] : ""), left_out,
+      diagnostics);
+  note_left_out(session, source, left_out);
+  if (kind != KernelType::bf16) {
+    rows.clear();  // the reader takes no other type
+  }
+  return rows;
+}
+
 void fit_memory_files(Session& session, Diagnostics& diagnostics) {
   session.memory_share = session.profile.memory_efficiency;
   session.memory_launch = session.profile.memory_launch;
   for (const SourcePtr& source : files_named(session, "memory_bound", diagnostics)) {
-    const std::vector<StreamRow> rows = read_memory_rows(source, session.command.memory, diagnostics);
+    const std::vector<StreamRow> rows = memory_rows(session, source, diagnostics);
     const auto fit = fit_memory(session.device, rows);
     if (!fit) {
       refuse(session, "memory_bound", rows.size());
@@ -135,12 +209,10 @@ void fit_gemm_files(Session& session, Diagnostics& diagnostics) {
       continue;
     }
     const auto kind = static_cast<KernelType>(at - types.begin());
-    // Hopper's tiles that spill are no accidents of a measurement: the rule chooses them.
-    const bool slow = kind == KernelType::fp8_block && session.device.architecture == "hopper";
     std::vector<GemmRow> rows;
     for (const SourcePtr& source : files_named(session, "gemm", diagnostics)) {
       for (const std::string& one : split_text(rows_of, '+')) {
-        const auto more = read_gemm_rows(source, {type, one, slow}, kind, diagnostics);
+        const auto more = gemm_rows(session, source, type, one, kind, diagnostics);
         rows.insert(rows.end(), more.begin(), more.end());
       }
     }
@@ -167,22 +239,38 @@ const AttentionCurve& start_curve(const std::vector<AttentionCurve>& curves,
 // Rows of one kernel by pass, mask and head size.
 using AttentionGroups = std::map<std::tuple<bool, bool, std::int64_t>, std::vector<AttentionRow>>;
 
-AttentionGroups attention_groups(const Session& session, const std::string& kind,
+// Rows of a table, under the kernel's name or, of vision encoders, with a prefix; or yardstick's.
+std::vector<AttentionRow> attention_rows(Session& session, const SourcePtr& source,
+                                         const std::string& kind, const std::string& from,
+                                         Diagnostics& diagnostics) {
+  if (is_yardstick(source)) {
+    LeftOut left_out;
+    const auto rows = read_yardstick_attention(source, yardstick_choice(session, kind, from),
+                                               left_out, diagnostics);
+    note_left_out(session, source, left_out);
+    return rows;
+  }
+  std::vector<AttentionRow> rows;
+  for (const std::string prefix : {"", "vit_"}) {
+    const auto more = read_attention_rows(source, {prefix + kind, from, false}, diagnostics);
+    rows.insert(rows.end(), more.begin(), more.end());
+  }
+  return rows;
+}
+
+AttentionGroups attention_groups(Session& session, const std::string& kind,
                                  const std::string& rows_of, Diagnostics& diagnostics) {
   AttentionGroups groups;
   for (const SourcePtr& source : files_named(session, "attention", diagnostics)) {
     if (file_part(source->name).starts_with("attention_decode")) {
       continue;  // one query a sequence: other kernels
     }
-    for (const std::string prefix : {"", "vit_"}) {  // the same kernel in vision encoders
-      for (const AttentionRow& row :
-           read_attention_rows(source, {prefix + kind, rows_of, false}, diagnostics)) {
-        if (row.shape.band.lower) {
-          continue;  // windows have fewer keys than the table's other rows of that length
-        }
-        groups[{row.shape.backward, row.shape.band.upper.has_value(), row.shape.head_dim}]
-            .push_back(row);
+    for (const AttentionRow& row : attention_rows(session, source, kind, rows_of, diagnostics)) {
+      if (row.shape.band.lower) {
+        continue;  // windows have fewer keys than the table's other rows of that length
       }
+      groups[{row.shape.backward, row.shape.band.upper.has_value(), row.shape.head_dim}]
+          .push_back(row);
     }
   }
   return groups;
@@ -269,6 +357,8 @@ KernelFits fit_kernels(const KernelCommand& command, Diagnostics& diagnostics) {
   fit_memory_files(session, diagnostics);
   fit_gemm_files(session, diagnostics);
   fit_attention_files(session, diagnostics);
+  diagnostics.throw_if_errors();  // before files are read once more
+  note_yardstick(session, diagnostics);
   diagnostics.throw_if_errors();
   return session.fits;
 }

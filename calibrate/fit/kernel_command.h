@@ -13,14 +13,17 @@ struct KernelCommand {
   std::string device;  ///< preset the rows were measured on
   std::string origin;  ///< who published the measurements; part of every `from`
   /// "bf16=SOURCE,fp8=SOURCE": the rows of each type, by the column source. Several
-  /// joined by + are pooled: machines differ, and a fit of one is too sure of itself.
+  /// joined by + are pooled: machines differ, and a fit of one is too sure of itself. Of yardstick's
+  /// files: BACKEND or BACKEND@STATE ("bf16=cublaslt@hot").
   std::string gemm;
-  /// "fa3=KERNEL@SOURCE,...": kernels of the profile and the rows they are fitted to.
+  /// "fa3=KERNEL@SOURCE,...": kernels of the profile and the rows they are fitted to. Of yardstick's
+  /// files: BACKEND or BACKEND@STATE ("fa3=cudnn").
   std::string attention;
-  /// Source of the memory-bound rows; empty: all. A kernel that does not stream well says
+  /// Source (of yardstick's files: operator) of the memory-bound rows; empty: all. A kernel that does not stream well says
   /// nothing of the memory.
   std::string memory;
-  /// Files; what each holds is told by its name: gemm*.csv, attention*.csv, memory_bound*.csv.
+  /// Files; what each holds is told by its name: gemm*, attention*, memory_bound* that end in .csv
+  /// or, as yardstick wrote them, in .jsonl; ceilings*.jsonl.
   std::vector<std::string> files;
 };
 

@@ -31,7 +31,8 @@ longhaul_fit keep --cluster NAME [--gpus N] --tables FILE [--only COLUMN=VALUE] 
 longhaul_fit kernels --device NAME --origin TEXT [--gemm TYPE=SOURCE,...]
     [--attention KERNEL=ROWS@SOURCE,...] [--memory SOURCE] [--residuals FOLDER] FILES
   prints fits of matrix products, attention and memory-bound kernels, their errors on the error
-  output; FILES: gemm*.csv, attention*.csv, memory_bound*.csv
+  output; FILES: gemm*.csv, attention*.csv, memory_bound*.csv, or yardstick's .jsonl (SOURCE is then
+  BACKEND or BACKEND@STATE, --memory an operator; ceilings.jsonl prints what the card reached)
 FILES: .csv with nccl-tests' rows, .yaml sweeps. See calibrate/README.md.
 )";
 

@@ -223,26 +223,29 @@ TEST_CASE("what a rule's tiles cost is found again: products, quantising, spills
 }
 
 TEST_CASE("a fit of a rule's tiles that was written is read back as the same prices") {
-  const Device device = device_named("b200");
-  const auto fit = fit_gemm(device, KernelType::fp8_block,
-                            block_rows(device, BlockRule::deep_gemm_blackwell, 0.02));
-  REQUIRE(fit);
-  CHECK(fit->report.names.size() == 10);  // nothing spills on Blackwell
-  const auto source = std::make_shared<const SourceText>(
-      SourceText{"fit.yaml", "format: longhaul-kernel-fit/1\ndevice: b200\ngemm:\n" +
-                                 write_gemm_fit(*fit, "synthetic")});
-  Diagnostics diagnostics;
-  KernelProfile profile;
-  read_kernel_fit(source, profile, diagnostics);
-  REQUIRE_FALSE(diagnostics.has_errors());
-  REQUIRE(profile.gemm.size() == 1);
-  CHECK_FALSE(profile.gemm.front().shapes.empty());
-  for (const std::int64_t m : {16, 300, 3000}) {
-    const GemmShape shape{m, 4096, 4096, 1, KernelType::fp8_block};
-    const auto price = [&](const GemmCurve& curve) {
-      return gemm_mechanism(device, curve, shape) * gemm_correction(device, curve, shape);
-    };
-    CHECK_THAT(price(profile.gemm.front()), WithinRel(price(fit->curve), 0.003));
+  for (const std::string name : {"h100-sxm-80gb", "b200"}) {
+    const Device device = device_named(name);
+    GemmFit fit;
+    fit.curve = true_blocks(name == "b200" ? BlockRule::deep_gemm_blackwell
+                                           : BlockRule::deep_gemm_hopper);
+    fit.curve.correction = {{{{0, 15}, {7, 16}, {7, 16}}}, {0.1, 0, 0, 0, 0.2, 0, 0, 0}};
+    fit.curve.shapes = {{{{4, 8}, {4, 8}, {0, 1}}}, {0, 0.1, 0, 0, 0.3, 0, 0, -0.1}};
+    fit.curve.range = {{{1, 32768}, {128, 65536}, {128, 65536}}};
+    const auto source = std::make_shared<const SourceText>(
+        SourceText{"fit.yaml", "format: longhaul-kernel-fit/1\ndevice: " + name + "\ngemm:\n" +
+                                   write_gemm_fit(fit, "made by hand")});
+    Diagnostics diagnostics;
+    KernelProfile profile;
+    read_kernel_fit(source, profile, diagnostics);
+    REQUIRE_FALSE(diagnostics.has_errors());
+    REQUIRE(profile.gemm.size() == 1);
+    for (const std::int64_t m : {16, 301, 768, 3000}) {
+      const GemmShape shape{m, 4096, 4096, 1, KernelType::fp8_block};
+      const auto price = [&](const GemmCurve& curve) {
+        return gemm_mechanism(device, curve, shape) * gemm_correction(device, curve, shape);
+      };
+      CHECK_THAT(price(profile.gemm.front()), WithinRel(price(fit.curve), 0.001));
+    }
   }
 }
 
