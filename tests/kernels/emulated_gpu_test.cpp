@@ -1,10 +1,13 @@
 // The emulated GPU keeps CUDA's rules, and notices kernels that break them.
+#include <cmath>
+#include <cstring>
 #include <vector>
 
 #include <catch2/catch.hpp>
 
 #include "kernels/common/simt.h"
 #include "kernels/common/team.h"
+#include "kernels/common/warp_mma.h"
 
 namespace longhaul::kernels {
 namespace {
@@ -76,6 +79,98 @@ TEST_CASE("dynamic shared memory comes poisoned to every block") {
   launch(Grid{2, 32, 64}, write_shared, first_bytes.data());
   CHECK(first_bytes[0] == 0xffff);
   CHECK(first_bytes[1] == 0xffff);
+}
+
+// Rows of `columns` bf16, chunks exchanged so that a column of chunks has no bank conflicts.
+std::byte* chunk_at(std::byte* matrix, int columns, int row, int chunk) {
+  return matrix + row * columns * 2 + (chunk ^ (row % 8)) * 16;
+}
+
+void fill(std::byte* matrix, int rows, int columns, const std::vector<Bfloat16>& values) {
+  for (int row = 0; row < rows; ++row) {
+    for (int chunk = 0; chunk < columns / 8; ++chunk) {
+      std::memcpy(chunk_at(matrix, columns, row, chunk), &values[row * columns + 8 * chunk], 16);
+    }
+  }
+}
+
+// C = A B of A [16][64], of which 16 columns count, and B [16][64], eight of whose columns count.
+void multiply_matrices(const std::vector<Bfloat16>* a, const std::vector<Bfloat16>* b, float* c) {
+  std::byte* shared_a = dynamic_shared();
+  std::byte* shared_b = shared_a + 16 * 128;
+  if (threadIdx.x == 0) {
+    fill(shared_a, 16, 64, *a);
+    fill(shared_b, 16, 64, *b);
+  }
+  __syncthreads();
+  const int lane = lane_index();
+  FragmentA left;
+  std::uint32_t right[4];
+  load_matrices<false>(chunk_at(shared_a, 64, lane % 16, lane / 16), left.words);
+  load_matrices<true>(chunk_at(shared_b, 64, lane % 16, lane / 16), right);
+  float sums[4] = {1.0f, 1.0f, 1.0f, 1.0f};
+  multiply_add(sums, left, FragmentB{{right[0], right[1]}});
+  for (int i = 0; i < 4; ++i) {
+    // PTX ISA: c0, c1 of row lane / 4, c2, c3 of the row 8 below; columns 2 (lane % 4) and the
+    // next.
+    c[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sums[i];
+  }
+}
+
+TEST_CASE("ldmatrix and mma together are the product of matrices, added to what was there") {
+  std::vector<Bfloat16> a, b;
+  for (int i = 0; i < 16 * 64; ++i) {
+    a.push_back(to_bfloat16(static_cast<float>(i % 13 - 6)));
+    b.push_back(to_bfloat16(static_cast<float>(i % 11 - 5)));
+  }
+  std::vector<float> c(16 * 8, 0.0f);
+  launch(Grid{1, 32, 2 * 16 * 128}, multiply_matrices,
+         static_cast<const std::vector<Bfloat16>*>(&a),
+         static_cast<const std::vector<Bfloat16>*>(&b), c.data());
+  for (int row = 0; row < 16; ++row) {
+    for (int column = 0; column < 8; ++column) {
+      float sum = 1.0f;  // small whole numbers: exact in bf16 and in any order
+      for (int k = 0; k < 16; ++k) sum += to_float(a[row * 64 + k]) * to_float(b[k * 64 + column]);
+      CHECK(c[row * 8 + column] == sum);
+    }
+  }
+}
+
+void read_rows(int pitch) {
+  std::uint32_t words[4];
+  load_matrices<false>(dynamic_shared() + lane_index() % 8 * pitch, words);
+}
+
+TEST_CASE("rows of a matrix that share banks of shared memory are an error") {
+  CHECK_THROWS_WITH(launch(Grid{1, 32, 2048}, read_rows, 128), Catch::Contains("share banks"));
+  CHECK_NOTHROW(launch(Grid{1, 32, 2048}, read_rows, 144));
+}
+
+template <int pending>
+void copy_and_read(const Bfloat16* from, float* read) {
+  const int lane = lane_index();
+  auto* place = dynamic_shared() + 32 * lane;
+  copy_later(place, from, true);
+  commit_copies();
+  copy_later(place + 16, from, false);
+  commit_copies();
+  wait_for_copies<pending>();
+  read[2 * lane] = load_scalar(reinterpret_cast<const Bfloat16*>(place));
+  read[2 * lane + 1] = load_scalar(reinterpret_cast<const Bfloat16*>(place + 16));
+}
+
+TEST_CASE("an asynchronous copy is there after the wait for its group, not before") {
+  const std::vector<Bfloat16> from(8, to_bfloat16(3.0f));
+  std::vector<float> read(64);
+  launch(Grid{1, 32, 1024}, copy_and_read<2>, from.data(), read.data());
+  CHECK(std::isnan(read[0]));
+  CHECK(std::isnan(read[1]));
+  launch(Grid{1, 32, 1024}, copy_and_read<1>, from.data(), read.data());
+  CHECK(read[0] == 3.0f);
+  CHECK(std::isnan(read[1]));
+  launch(Grid{1, 32, 1024}, copy_and_read<0>, from.data(), read.data());
+  CHECK(read[0] == 3.0f);
+  CHECK(read[1] == 0.0f);  // a piece that does not exist is cleared
 }
 
 }  // namespace
