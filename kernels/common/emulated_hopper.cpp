@@ -40,20 +40,34 @@ int EmulatedNamedBarrier::arrive(int threads, int count) {
 void EmulatedMemory::copy_box(const EmulatedTensor& tensor, std::uint32_t destination, int rows,
                               int column, int row, int head, int batch) {
   if (destination % 1024 != 0) throw std::logic_error("a swizzled box begins between atoms");
+  const int size = tensor.bytes != nullptr ? 1 : 2;  // of an element
   for (int r = 0; r < rows; ++r) {
-    for (int c = 0; c < 64; ++c) {
-      Bfloat16 value{0};
-      const bool inside = row + r >= 0 && row + r < tensor.rows && column + c < tensor.columns &&
+    for (int byte = 0; byte < 128; ++byte) {
+      const int c = column + byte / size;
+      const bool inside = row + r >= 0 && row + r < tensor.rows && c < tensor.columns &&
                           head < tensor.heads && batch < tensor.batches;
+      std::uint8_t value = 0;
       if (inside) {
         const long line = (static_cast<long>(batch) * tensor.rows + row + r) * tensor.heads + head;
-        value = (*tensor.values)[line * tensor.columns + column + c];
+        const long at = line * tensor.columns + c;
+        value = size == 1 ? (*tensor.bytes)[at].bits
+                          : static_cast<std::uint8_t>((*tensor.values)[at].bits >> byte % 2 * 8);
       }
       // Chunks of 16 bytes of a 128-byte row change places with those of row mod 8.
-      const int chunk = (c / 8) ^ (r % 8);
-      std::memcpy(&bytes_.at(destination + r * 128 + chunk * 16 + c % 8 * 2), &value, 2);
+      const int chunk = (byte / 16) ^ (r % 8);
+      bytes_.at(destination + r * 128 + chunk * 16 + byte % 16) = value;
     }
   }
+}
+
+std::uint32_t EmulatedMemory::load_word(std::uint32_t address) const {
+  std::uint32_t word;
+  std::memcpy(&word, &bytes_.at(address), 4);
+  return word;
+}
+
+void EmulatedMemory::store_word(std::uint32_t address, std::uint32_t word) {
+  std::memcpy(&bytes_.at(address), &word, 4);
 }
 
 namespace {
@@ -74,24 +88,30 @@ Fields fields_of(std::uint64_t descriptor) {
 
 }  // namespace
 
-Bfloat16 EmulatedMemory::load(std::uint32_t address) const {
+template <class Element>
+Element EmulatedMemory::load(std::uint32_t address) const {
   const std::uint32_t swizzled = address ^ ((address >> 7 & 7) << 4);
-  Bfloat16 value;
-  std::memcpy(&value, &bytes_.at(swizzled), 2);
+  Element value;
+  std::memcpy(&value, &bytes_.at(swizzled), sizeof value);
   return value;
 }
 
 // Canonical layout, in elements: ((8, m / 8), k) with strides ((64, SBO), 1).
 float EmulatedMemory::k_major(std::uint64_t descriptor, int m, int k) const {
   const Fields fields = fields_of(descriptor);
-  return to_float(load(fields.start + m % 8 * 128 + m / 8 * fields.stride + k * 2));
+  return to_float(load<Bfloat16>(fields.start + m % 8 * 128 + m / 8 * fields.stride + k * 2));
+}
+
+float EmulatedMemory::k_major_float8(std::uint64_t descriptor, int m, int k) const {
+  const Fields fields = fields_of(descriptor);
+  return to_float(load<Float8>(fields.start + m % 8 * 128 + m / 8 * fields.stride + k));
 }
 
 // Canonical layout, in elements: ((64, n / 64), (8, k / 8)) with strides ((1, LBO), (64, SBO)).
 float EmulatedMemory::n_major(std::uint64_t descriptor, int k, int n) const {
   const Fields fields = fields_of(descriptor);
-  return to_float(load(fields.start + n % 64 * 2 + n / 64 * fields.leading + k % 8 * 128 +
-                       k / 8 * fields.stride));
+  return to_float(load<Bfloat16>(fields.start + n % 64 * 2 + n / 64 * fields.leading + k % 8 * 128 +
+                                 k / 8 * fields.stride));
 }
 
 int accumulator_row(int warp, int lane, int i) {

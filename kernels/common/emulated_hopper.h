@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/common/bfloat16.h"
+#include "kernels/common/float8.h"
 
 namespace longhaul::kernels {
 
@@ -43,14 +44,16 @@ class EmulatedNamedBarrier {
   int round_ = 0;
 };
 
-/// A tensor of bf16 in global memory: [batches, rows, heads, columns], columns fastest.
+/// A tensor of bf16, or of e4m3, in global memory: [batches, rows, heads, columns], columns
+/// fastest.
 struct EmulatedTensor {
   const std::vector<Bfloat16>* values = nullptr;
   int batches = 1;
   int rows = 0;
   int heads = 1;
   int columns = 0;
-  int box_rows = 0;  // of a copy, where the tensor map says it
+  int box_rows = 0;                            // of a copy, where the tensor map says it
+  const std::vector<Float8>* bytes = nullptr;  // instead of values
 };
 
 /// Shared memory of one block, all bytes 0xff (NaN) at first.
@@ -58,18 +61,25 @@ class EmulatedMemory {
  public:
   explicit EmulatedMemory(std::uint32_t bytes) : bytes_(bytes, 0xff) {}
 
-  /// TMA with 128-byte swizzle (CUDA driver API, CU_TENSOR_MAP_SWIZZLE_128B): box of `rows` x 64
-  /// elements to `destination`, a multiple of 1024; zeros for what lies outside the tensor.
+  /// TMA with 128-byte swizzle (CUDA driver API, CU_TENSOR_MAP_SWIZZLE_128B): box of `rows` x 128
+  /// bytes to `destination`, a multiple of 1024; zeros for what lies outside the tensor.
   void copy_box(const EmulatedTensor& tensor, std::uint32_t destination, int rows, int column,
                 int row, int head, int batch);
 
   /// Element (m, k) of a 64 x 16 or N x 16 operand, K-major, by its matrix descriptor.
   float k_major(std::uint64_t descriptor, int m, int k) const;
+  /// Element (m, k) of a 64 x 32 or N x 32 operand of e4m3, K-major.
+  float k_major_float8(std::uint64_t descriptor, int m, int k) const;
   /// Element (k, n) of a 16 x N operand, N-major.
   float n_major(std::uint64_t descriptor, int k, int n) const;
 
+  /// What a thread loads and stores: four bytes at an address as it is, not swizzled.
+  std::uint32_t load_word(std::uint32_t address) const;
+  void store_word(std::uint32_t address, std::uint32_t word);
+
  private:
-  Bfloat16 load(std::uint32_t address) const;
+  template <class Element>
+  Element load(std::uint32_t address) const;
   std::vector<std::uint8_t> bytes_;
 };
 

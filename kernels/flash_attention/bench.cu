@@ -76,6 +76,27 @@ double peak_bandwidth() {
          8;
 }
 
+std::string name_of(const Point& point) {
+  return std::string(point.joins ? "joining " : "") + point.mask_name + " d" +
+         std::to_string(point.head_dim) + " h" + std::to_string(point.heads) + "/" +
+         std::to_string(point.kv_heads) + " " + std::to_string(point.length);
+}
+
+Fields fields_of(const Point& point, const char* dtype) {
+  return {{"op", std::string("attention_forward")},
+          {"batch", std::int64_t{1}},
+          {"heads", std::int64_t{point.heads}},
+          {"kv_heads", std::int64_t{point.kv_heads}},
+          {"q_len", std::int64_t{point.length}},
+          {"kv_len", std::int64_t{point.length}},
+          {"head_dim", std::int64_t{point.head_dim}},
+          {"mask", std::string(point.mask_name)},
+          {"dtype", std::string(dtype)},
+          {"backend", std::string("longhaul")},
+          {"state", std::string("as_found")},
+          {"joins", point.joins}};
+}
+
 void bench_point(Results& results, const Device& device, const Options& options,
                  const Point& point) {
   const AttentionShape shape = shape_of(point);
@@ -87,26 +108,54 @@ void bench_point(Results& results, const Device& device, const Options& options,
   const int count = rotating_sets(device, work.bytes);
   sets.reserve(count);
   for (int i = 0; i < count; ++i) sets.emplace_back(shape, point.joins, queries, keys);
-  const std::string what = std::string(point.joins ? "joining " : "") + point.mask_name + " d" +
-                           std::to_string(point.head_dim) + " h" + std::to_string(point.heads) +
-                           "/" + std::to_string(point.kv_heads) + " " +
-                           std::to_string(point.length);
   const Timing timing = time_calls([&](int i) { sets[i].forward.launch(nullptr); }, count);
-  report(results, what,
-         {{"op", std::string("attention_forward")},
-          {"batch", std::int64_t{1}},
-          {"heads", std::int64_t{point.heads}},
-          {"kv_heads", std::int64_t{point.kv_heads}},
-          {"q_len", std::int64_t{point.length}},
-          {"kv_len", std::int64_t{point.length}},
-          {"head_dim", std::int64_t{point.head_dim}},
-          {"mask", std::string(point.mask_name)},
-          {"dtype", std::string("bf16")},
-          {"backend", std::string("longhaul")},
-          {"state", std::string("as_found")},
-          {"joins", point.joins}},
-         work, timing);
+  report(results, name_of(point), fields_of(point, "bf16"), work, timing);
   const double least_s = std::max(work.flops / peak_flops(device), work.bytes / peak_bandwidth());
+  std::printf("%-48s %10.1f %% of the roofline\n", "", 1e8 * least_s / timing.median_us);
+}
+
+// The same with e4m3 operands, without joining; the peak is twice that of bf16.
+struct Fp8Set {
+  DeviceBuffer<Float8> q, k, v;
+  DeviceBuffer<Bfloat16> o;
+  DeviceBuffer<float> lse;
+  Forward forward;
+
+  Fp8Set(const AttentionShape& shape, const std::vector<Float8>& queries,
+         const std::vector<Float8>& keys)
+      : q(queries),
+        k(keys),
+        v(keys),
+        o(queries.size()),
+        lse(queries.size() / shape.head_dim),
+        forward(
+            shape,
+            Fp8Tensors{
+                .q = q.data(), .k = k.data(), .v = v.data(), .o = o.data(), .lse = lse.data()}) {}
+};
+
+std::vector<Float8> random_float8(std::size_t count, std::uint64_t seed) {
+  std::vector<Float8> rounded;
+  for (const float value : random_normal(count, seed)) rounded.push_back(to_float8(value));
+  return rounded;
+}
+
+void bench_fp8(Results& results, const Device& device, const Options& options, const Point& point) {
+  const AttentionShape shape = shape_of(point);
+  const std::size_t rows = static_cast<std::size_t>(point.length) * point.head_dim;
+  const double operands = static_cast<double>(rows) * (point.heads + 2.0 * point.kv_heads);
+  const double outputs = static_cast<double>(rows) * point.heads * (2.0 + 4.0 / point.head_dim);
+  const Work work{.bytes = operands + outputs, .flops = attention_flops(shape)};
+  const auto queries = random_float8(rows * point.heads, options.seed);
+  const auto keys = random_float8(rows * point.kv_heads, options.seed + 1);
+  std::vector<Fp8Set> sets;
+  const int count = rotating_sets(device, work.bytes);
+  sets.reserve(count);
+  for (int i = 0; i < count; ++i) sets.emplace_back(shape, queries, keys);
+  const Timing timing = time_calls([&](int i) { sets[i].forward.launch(nullptr); }, count);
+  report(results, "fp8 " + name_of(point), fields_of(point, "fp8_e4m3"), work, timing);
+  const double least_s =
+      std::max(work.flops / (2 * peak_flops(device)), work.bytes / peak_bandwidth());
   std::printf("%-48s %10.1f %% of the roofline\n", "", 1e8 * least_s / timing.median_us);
 }
 
@@ -138,7 +187,11 @@ bool bench(const Device& device, const Options& options) {
     return true;
   }
   Results results(options, "flash_attention", read_provenance());
-  for (const Point& point : points(options.quick)) bench_point(results, device, options, point);
+  for (const Point& point : points(options.quick)) {
+    bench_point(results, device, options, point);
+    const bool fp8 = point.head_dim == 128 && point.heads == 16 && !point.joins;
+    if (fp8) bench_fp8(results, device, options, point);
+  }
   return true;
 }
 

@@ -26,7 +26,7 @@ def ours(bench):
         lines = (pathlib.Path(folder) / "flash_attention.jsonl").read_text().splitlines()
     times = {}
     for point in map(json.loads, lines):
-        if point["joins"] or point["mask"] not in ("full", "causal") or point["q_len"] != point["kv_len"]:
+        if point["dtype"] != "bf16" or point["joins"] or point["mask"] not in ("full", "causal") or point["q_len"] != point["kv_len"]:
             continue
         key = (point["head_dim"], point["heads"], point["kv_heads"], point["q_len"], point["mask"])
         times[key] = point["value_us_median"]

@@ -37,7 +37,6 @@ inline int atomicExch(int* to, int value) { return std::exchange(*to, value); }
 struct EmulatedSm {
   EmulatedMemory memory{0};
   std::map<std::uint32_t, EmulatedBarrier> barriers;
-  std::map<std::uint32_t, int> words;
   std::map<int, EmulatedNamedBarrier> named;
   long idle_polls = 0;
   int registers = 0;  // given back and not taken, in units of a warp's thread
@@ -75,8 +74,12 @@ inline void copy_box(const EmulatedTensor& map, std::uint32_t barrier, std::uint
   sm().memory.copy_box(map, destination, map.box_rows, column, row, head, batch);
   sm().barriers.at(barrier).complete(map.box_rows * 128);
 }
-inline void store_shared(std::uint32_t address, int value) { sm().words[address] = value; }
-inline int load_shared(std::uint32_t address) { return sm().words.at(address); }
+inline void store_shared(std::uint32_t address, int value) {
+  sm().memory.store_word(address, static_cast<std::uint32_t>(value));
+}
+inline int load_shared(std::uint32_t address) {
+  return static_cast<int>(sm().memory.load_word(address));
+}
 inline void prefetch_map(const EmulatedTensor&) {}
 
 inline void named_arrive(int barrier, int threads) {
@@ -97,6 +100,16 @@ void grow_registers() {}
 inline std::uint32_t pack_bf16(float low, float high) {
   return to_bfloat16(low).bits | static_cast<std::uint32_t>(to_bfloat16(high).bits) << 16;
 }
+
+inline std::uint32_t pack_fp8(float a, float b, float c, float d) {
+  const float values[] = {a, b, c, d};
+  std::uint32_t packed = 0;
+  for (int i = 0; i < 4; ++i) {
+    packed |= static_cast<std::uint32_t>(to_float8(values[i]).bits) << (8 * i);
+  }
+  return packed;
+}
+inline void publish_to_products() {}
 
 template <int n>
 struct Wgmma {
@@ -128,6 +141,39 @@ struct Wgmma {
     }
   }
 };
+
+/// Operands of e4m3: 32 columns a step, always K-major.
+template <int n>
+struct WgmmaFp8 {
+  static void scores(float (&d)[n / 2], std::uint64_t a, std::uint64_t b, int add) {
+    const int thread = static_cast<int>(threadIdx.x % 128);
+    for (int i = 0; i < n / 2; ++i) {
+      const int row = accumulator_row(thread / 32, thread % 32, i);
+      float sum = add != 0 ? d[i] : 0.0f;
+      for (int k = 0; k < 32; ++k) {
+        sum += sm().memory.k_major_float8(a, row, k) *
+               sm().memory.k_major_float8(b, accumulator_column(thread % 32, i), k);
+      }
+      d[i] = sum;
+    }
+  }
+  static void values(float (&d)[n / 2], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
+                     std::uint32_t a3, std::uint64_t b) {
+    const auto a = emulated::gather(std::array<std::uint32_t, 4>{a0, a1, a2, a3});
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    for (int i = 0; i < n / 2; ++i) {
+      const int low = accumulator_row(0, lane, i) >= 8 ? 1 : 0;
+      for (int k = 0; k < 32; ++k) {
+        // Thread t of a quad holds columns 4t ... 4t + 3 of the first 16, then of the others (PTX
+        // ISA, "Matrix Fragments for wgmma.mma_async.m64nNk32").
+        const std::uint32_t four = a[lane / 4 * 4 + k % 16 / 4][k / 16 * 2 + low];
+        const Float8 value{static_cast<std::uint8_t>(four >> (k % 4 * 8))};
+        d[i] += to_float(value) * sm().memory.k_major_float8(b, accumulator_column(lane, i), k);
+      }
+    }
+  }
+};
+
 inline void wgmma_fence() {}
 inline void wgmma_commit() {}
 template <int running>

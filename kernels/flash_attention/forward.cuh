@@ -10,6 +10,7 @@
 #include "kernels/flash_attention/pipeline.h"
 #include "kernels/flash_attention/quad.h"
 #include "kernels/flash_attention/softmax.h"
+#include "kernels/flash_attention/transpose.h"
 
 #if defined(LONGHAUL_EMULATED_GPU)
 #include "kernels/flash_attention/emulated_instructions.h"
@@ -19,6 +20,22 @@
 #endif
 
 namespace longhaul::kernels::flash {
+
+/// The instructions for operands of `element_bytes`.
+template <int element_bytes>
+struct ProductsOf {
+  template <int n>
+  using Scores = Wgmma<n>;
+  template <int n>
+  using Values = Wgmma<n>;
+};
+template <>
+struct ProductsOf<1> {
+  template <int n>
+  using Scores = WgmmaFp8<n>;
+  template <int n>
+  using Values = WgmmaFp8<n>;
+};
 
 /// The block's shared memory with its barriers.
 template <class Shape>
@@ -39,6 +56,11 @@ struct SharedMemory : MemoryMap<Shape> {
     const Barrier staged[] = {Barrier::k_full, Barrier::k_empty, Barrier::v_full, Barrier::v_empty};
     for (const Barrier which : staged) {
       for (int stage = 0; stage < Shape::stages; ++stage) {
+        init_barrier(barrier(which, stage), Layout::arrivals(which));
+      }
+    }
+    for (int stage = 0; Shape::turns_v && stage < Shape::stages; ++stage) {
+      for (const Barrier which : {Barrier::loaded_v_full, Barrier::loaded_v_empty}) {
         init_barrier(barrier(which, stage), Layout::arrivals(which));
       }
     }
@@ -85,7 +107,8 @@ class CopyMachine {
                       key_box<Shape::keys>(work, n));
   }
   __device__ __forceinline__ void load_v(int stage, const TileWork& work, int n) const {
-    copy<Shape::keys>(parameters_.v, memory_.barrier(Barrier::v_full, stage), memory_.v(stage),
+    constexpr Barrier full = Shape::turns_v ? Barrier::loaded_v_full : Barrier::v_full;
+    copy<Shape::keys>(parameters_.v, memory_.barrier(full, stage), memory_.loaded_v(stage),
                       key_box<Shape::keys>(work, n));
   }
 
@@ -103,15 +126,58 @@ class CopyMachine {
   template <int rows>
   __device__ __forceinline__ void copy(const TensorMap& map, std::uint32_t barrier,
                                        std::uint32_t destination, BoxPlace place) const {
-    arrive_expecting(barrier, rows * Shape::head_dim * 2);
+    arrive_expecting(barrier, rows * Shape::head_dim * Shape::element_bytes);
     LONGHAUL_UNROLL
     for (int panel = 0; panel < Shape::panels; ++panel) {
-      copy_box(map, barrier, destination + panel * rows * panel_row_bytes, panel * panel_columns,
-               place.row, place.head, place.batch);
+      copy_box(map, barrier, destination + panel * rows * panel_row_bytes,
+               panel * panel_row_bytes / Shape::element_bytes, place.row, place.head, place.batch);
     }
   }
 
   const ForwardParameters& parameters_;
+  SharedMemory<Shape> memory_;
+};
+
+/// Machine of a warp that turns V.
+template <class Shape>
+class TurnMachine {
+ public:
+  __device__ explicit TurnMachine(SharedMemory<Shape> memory) : memory_(memory) {}
+
+  __device__ __forceinline__ void wait(Barrier which, int stage, int phase) const {
+    memory_.wait(which, stage, phase);
+  }
+  __device__ __forceinline__ void release(Barrier which, int stage) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) arrive(memory_.barrier(which, stage));
+  }
+  __device__ __forceinline__ int read_tile(int slot) const {
+    return load_shared(memory_.tile(slot));
+  }
+
+  __device__ __forceinline__ void turn(int stage) const {
+    constexpr int blocks = Shape::keys / 4 * (Shape::head_dim / 4);
+    for (int i = static_cast<int>(threadIdx.x) - 32; i < blocks; i += 32 * turning_warps) {
+      const TurnBlock block = turn_block(Shape::keys, i);
+      std::uint32_t words[4];
+      LONGHAUL_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const int key = key_at(4 * block.positions + j);
+        words[j] = static_cast<std::uint32_t>(
+            load_shared(memory_.loaded_v(stage) + word_offset(Shape::keys, key, block.columns)));
+      }
+      transpose_bytes(words);
+      LONGHAUL_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        store_shared(
+            memory_.v(stage) + word_offset(Shape::head_dim, 4 * block.columns + j, block.positions),
+            static_cast<int>(words[j]));
+      }
+    }
+    publish_to_products();
+  }
+
+ private:
   SharedMemory<Shape> memory_;
 };
 
@@ -128,6 +194,8 @@ __device__ __forceinline__ float quad_sum(float value) {
 /// Consumer's machine: one warpgroup, 64 rows of the tile.
 template <class Shape>
 class ComputeMachine {
+  using Products = ProductsOf<Shape::element_bytes>;
+
  public:
   __device__ __forceinline__ ComputeMachine(const ForwardParameters& parameters,
                                             SharedMemory<Shape> memory)
@@ -186,22 +254,25 @@ class ComputeMachine {
     pin(s_);
     wgmma_fence();
     LONGHAUL_UNROLL
-    for (int step = 0; step < Shape::head_dim / 16; ++step) {
-      Wgmma<Shape::keys>::scores(s_, q + k_major_step(Shape::rows, step),
-                                 k + k_major_step(Shape::keys, step), step > 0);
+    for (int step = 0; step < Shape::head_dim * Shape::element_bytes / 32; ++step) {
+      Products::template Scores<Shape::keys>::scores(s_, q + k_major_step(Shape::rows, step),
+                                                     k + k_major_step(Shape::keys, step), step > 0);
     }
     wgmma_commit();
   }
 
   __device__ __forceinline__ void start_values(int stage) {
-    const std::uint64_t v = mn_major_descriptor(memory_.v(stage), Shape::keys);
+    const std::uint64_t v = Shape::turns_v ? k_major_descriptor(memory_.v(stage))
+                                           : mn_major_descriptor(memory_.v(stage), Shape::keys);
     pin(o_);
     pin(p_);
     wgmma_fence();
     LONGHAUL_UNROLL
-    for (int step = 0; step < Shape::keys / 16; ++step) {
-      Wgmma<Shape::head_dim>::values(o_, p_[4 * step], p_[4 * step + 1], p_[4 * step + 2],
-                                     p_[4 * step + 3], v + mn_major_step(step));
+    for (int step = 0; step < Shape::keys * Shape::element_bytes / 32; ++step) {
+      const std::uint64_t offset =
+          Shape::turns_v ? k_major_step(Shape::head_dim, step) : mn_major_step(step);
+      Products::template Values<Shape::head_dim>::values(
+          o_, p_[4 * step], p_[4 * step + 1], p_[4 * step + 2], p_[4 * step + 3], v + offset);
     }
     wgmma_commit();
   }
@@ -231,13 +302,22 @@ class ComputeMachine {
     for (int row = 0; row < 2; ++row) {
       shrink_[row] =
           next_maximum(state_, row, quad_max(maxima[row]), parameters_.scale_log2, exponent[row]);
+      exponent[row] -= static_cast<float>(Shape::p_shift);
     }
     exponentiate(s_, state_, parameters_.scale_log2, exponent);
   }
 
   __device__ __forceinline__ void round_p() {
     LONGHAUL_UNROLL
-    for (int i = 0; i < Shape::keys / 4; ++i) p_[i] = pack_bf16(s_[2 * i], s_[2 * i + 1]);
+    for (int i = 0; i < p_registers; ++i) {
+      if constexpr (Shape::element_bytes == 2) {
+        p_[i] = pack_bf16(s_[2 * i], s_[2 * i + 1]);
+      } else {
+        // Register i of 32 columns: row half i mod 2, the first or second 16 columns (transpose.h).
+        const int at = i / 4 * 16 + i / 2 % 2 * 8 + i % 2 * 2;
+        p_[i] = pack_fp8(s_[at], s_[at + 1], s_[at + 4], s_[at + 5]);
+      }
+    }
   }
 
   __device__ __forceinline__ void shrink_o() {
@@ -249,8 +329,9 @@ class ComputeMachine {
     RowResult result[2];
     LONGHAUL_UNROLL
     for (int row = 0; row < 2; ++row) {
-      result[row] =
-          finish_row(state_.maximum[row], quad_sum(state_.sum[row]), parameters_.scale_log2);
+      result[row] = finish_row(state_.maximum[row], quad_sum(state_.sum[row]),
+                               parameters_.scale_log2, Shape::p_shift);
+      result[row].factor *= parameters_.v_scale;
     }
     if (parameters_.output.running_o) {
       join(work, result);
@@ -349,7 +430,8 @@ class ComputeMachine {
   RowState state_;
   float shrink_[2] = {1, 1};
   float s_[Shape::keys / 2];
-  std::uint32_t p_[Shape::keys / 4];
+  static constexpr int p_registers = Shape::keys * Shape::element_bytes / 8;
+  std::uint32_t p_[p_registers];
   float o_[Shape::head_dim / 2];
 };
 
@@ -367,6 +449,12 @@ __global__ void __launch_bounds__(Shape::threads, 1)
       CopyMachine<Shape> machine(parameters, memory);
       Producer<Shape, CopyMachine<Shape>>(machine, parameters.problem).run();
       machine.finish();
+    }
+    if constexpr (Shape::turns_v) {
+      if (threadIdx.x >= 32) {
+        TurnMachine<Shape> machine(memory);
+        Turner<Shape, TurnMachine<Shape>>(machine, parameters.problem).run();
+      }
     }
   } else {
     grow_registers<Shape::consumer_registers>();

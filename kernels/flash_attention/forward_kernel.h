@@ -16,5 +16,6 @@ struct ForwardKernel {
 ForwardKernel forward_kernel_64();
 ForwardKernel forward_kernel_128(bool rectangular);
 ForwardKernel forward_kernel_256();
+ForwardKernel forward_kernel_fp8();  // head dimension 128
 
 }  // namespace longhaul::kernels::flash

@@ -32,7 +32,8 @@ struct ForwardParameters {
   TensorMap v;
   Problem problem;
   ForwardOutput output;
-  float scale_log2 = 0;    // softmax scale times log2 e
+  float scale_log2 = 0;    // softmax scale times log2 e, and the scales of Q and K
+  float v_scale = 1;       // of V
   int* counter = nullptr;  // two ints, both 0 before and after a call; null: fixed stride
 };
 

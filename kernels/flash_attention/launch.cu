@@ -37,19 +37,34 @@ PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder() {
   return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(entry);
 }
 
-// [batches, rows, heads, columns] of bf16, in boxes of `box_rows` x 64; coordinates are
-// (column, row, head, batch).
-CUtensorMap tensor_map(const Bfloat16* data, std::uint64_t batches, std::uint64_t rows,
-                       std::uint64_t heads, std::uint64_t columns, std::uint32_t box_rows) {
-  const cuuint64_t sizes[4] = {columns, rows, heads, batches};
-  const cuuint64_t strides[3] = {heads * columns * 2, columns * 2, rows * heads * columns * 2};
-  const cuuint32_t box[4] = {panel_columns, box_rows, 1, 1};
+// Operands of 2 bytes (bf16) or 1 (e4m3).
+struct Operands {
+  const void* q = nullptr;
+  const void* k = nullptr;
+  const void* v = nullptr;
+  std::uint64_t element_bytes = 2;
+};
+
+// [batches, rows, heads, columns] in boxes of `box_rows` x 128 bytes; coordinates are (column, row,
+// head, batch). To the copy engine e4m3 are bytes.
+CUtensorMap tensor_map(const void* data, std::uint64_t element_bytes, const AttentionShape& shape,
+                       int row_count, int head_count, int box_rows) {
+  const auto rows = static_cast<std::uint64_t>(row_count);
+  const auto heads = static_cast<std::uint64_t>(head_count);
+  const auto columns = static_cast<std::uint64_t>(shape.head_dim);
+  const std::uint64_t head_bytes = columns * element_bytes;
+  const cuuint64_t sizes[4] = {columns, rows, heads, static_cast<std::uint64_t>(shape.batch)};
+  const cuuint64_t strides[3] = {heads * head_bytes, head_bytes, rows * heads * head_bytes};
+  const cuuint32_t box[4] = {panel_row_bytes / static_cast<cuuint32_t>(element_bytes),
+                             static_cast<cuuint32_t>(box_rows), 1, 1};
   const cuuint32_t steps[4] = {1, 1, 1, 1};
+  const CUtensorMapDataType type =
+      element_bytes == 2 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
   CUtensorMap map{};
-  const CUresult result = tensor_map_encoder()(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<Bfloat16*>(data), sizes, strides, box,
-      steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      tensor_map_encoder()(&map, type, 4, const_cast<void*>(data), sizes, strides, box, steps,
+                           CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     throw std::runtime_error("cuTensorMapEncodeTiled: error " + std::to_string(result));
   }
@@ -62,7 +77,8 @@ ForwardKernel kernel_of(const AttentionShape& shape) {
   return forward_kernel_128(is_rectangular(shape.mask));
 }
 
-void check_tensors(const ForwardTensors& tensors) {
+template <class Tensors>
+void check_tensors(const Tensors& tensors) {
   const void* pointers[] = {tensors.q, tensors.k, tensors.v, tensors.lse,
                             tensors.running_o ? static_cast<const void*>(tensors.running_o)
                                               : static_cast<const void*>(tensors.o)};
@@ -85,12 +101,15 @@ int multiprocessors() {
 }  // namespace
 
 struct Forward::State {
-  explicit State(const AttentionShape& shape)
-      : kernel(kernel_of(shape)),
+  State(const AttentionShape& shape, const ForwardKernel& kernel_)
+      : kernel(kernel_),
         plan(plan_tiles(shape, kernel.rows, kernel.keys)),
         sequences(plan.sequences),
         blocks(plan.blocks),
         counter(std::vector<int>(2, 0)) {}
+
+  void prepare(const AttentionShape& shape, const Operands& operands, const ForwardOutput& output,
+               int most_blocks);
 
   ForwardKernel kernel;
   TilePlan plan;
@@ -101,37 +120,51 @@ struct Forward::State {
   int grid = 0;
 };
 
-Forward::Forward(const AttentionShape& shape, const ForwardTensors& tensors, int most_blocks) {
-  check_shape(shape);
-  check_tensors(tensors);
-  state_ = std::make_unique<State>(shape);
-  State& state = *state_;
-  const auto map = [&](const Bfloat16* data, int rows, int heads, int box_rows) {
-    return tensor_map(data, static_cast<std::uint64_t>(shape.batch),
-                      static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(heads),
-                      static_cast<std::uint64_t>(shape.head_dim),
-                      static_cast<std::uint32_t>(box_rows));
-  };
-  ForwardParameters& parameters = state.parameters;
-  parameters.q = map(tensors.q, shape.q_len, shape.heads, state.kernel.rows);
-  parameters.k = map(tensors.k, shape.kv_len, shape.kv_heads, state.kernel.keys);
-  parameters.v = map(tensors.v, shape.kv_len, shape.kv_heads, state.kernel.keys);
-  parameters.problem = state.plan.problem;
+void Forward::State::prepare(const AttentionShape& shape, const Operands& operands,
+                             const ForwardOutput& output, int most_blocks) {
+  const std::uint64_t size = operands.element_bytes;
+  parameters.q = tensor_map(operands.q, size, shape, shape.q_len, shape.heads, kernel.rows);
+  parameters.k = tensor_map(operands.k, size, shape, shape.kv_len, shape.kv_heads, kernel.keys);
+  parameters.v = tensor_map(operands.v, size, shape, shape.kv_len, shape.kv_heads, kernel.keys);
+  parameters.problem = plan.problem;
   if (!shape.sequences.empty()) {
-    parameters.problem.sequences = state.sequences.data();
-    parameters.problem.blocks = state.blocks.data();
+    parameters.problem.sequences = sequences.data();
+    parameters.problem.blocks = blocks.data();
   }
-  parameters.output = {tensors.o, tensors.running_o, tensors.lse};
+  parameters.output = output;
   parameters.scale_log2 = shape.scale * log2_e;
   // Tiles of one length need no counter: a fixed stride gives each block as many.
   const bool even = is_rectangular(shape.mask) && shape.sequences.empty();
-  parameters.counter = even ? nullptr : state.counter.data();
+  parameters.counter = even ? nullptr : counter.data();
   const int most = most_blocks > 0 ? most_blocks : multiprocessors();
-  state.grid = std::min(most, tile_count(parameters.problem));
-  check_cuda(
-      cudaFuncSetAttribute(state.kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           state.kernel.shared_bytes),
-      "cudaFuncSetAttribute");
+  grid = std::min(most, tile_count(parameters.problem));
+  check_cuda(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  kernel.shared_bytes),
+             "cudaFuncSetAttribute");
+}
+
+Forward::Forward(const AttentionShape& shape, const ForwardTensors& tensors, int most_blocks) {
+  check_shape(shape);
+  check_tensors(tensors);
+  state_ = std::make_unique<State>(shape, kernel_of(shape));
+  state_->prepare(shape, {tensors.q, tensors.k, tensors.v, 2},
+                  {tensors.o, tensors.running_o, tensors.lse}, most_blocks);
+}
+
+Forward::Forward(const AttentionShape& shape, const Fp8Tensors& tensors, int most_blocks) {
+  check_shape(shape);
+  check_tensors(tensors);
+  if (shape.head_dim != 128) {
+    throw std::invalid_argument("attention: e4m3 operands need head dimension 128");
+  }
+  if (!(tensors.q_scale * tensors.k_scale > 0)) {
+    throw std::invalid_argument("attention: scales of e4m3 operands must be positive");
+  }
+  state_ = std::make_unique<State>(shape, forward_kernel_fp8());
+  state_->prepare(shape, {tensors.q, tensors.k, tensors.v, 1},
+                  {tensors.o, tensors.running_o, tensors.lse}, most_blocks);
+  state_->parameters.scale_log2 *= tensors.q_scale * tensors.k_scale;
+  state_->parameters.v_scale = tensors.v_scale;
 }
 
 Forward::~Forward() = default;

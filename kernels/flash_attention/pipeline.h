@@ -83,7 +83,8 @@ class Producer {
   }
 
   LONGHAUL_HOST_DEVICE void load_v(const TileWork& work, int n) {
-    machine_.wait(Barrier::v_empty, v_.stage(), v_.phase() ^ 1);
+    machine_.wait(Shape::turns_v ? Barrier::loaded_v_empty : Barrier::v_empty, v_.stage(),
+                  v_.phase() ^ 1);
     machine_.load_v(v_.stage(), work, n);
     v_.advance();
   }
@@ -94,6 +95,44 @@ class Producer {
   RingPlace<Shape::stages> k_;
   RingPlace<Shape::stages> v_;
   RingPlace<1> q_;
+};
+
+/// A warp that turns V, where operands have 8 bits. Machine: wait, release and read_tile as below,
+/// and
+///   void turn(int stage)    V^T of that stage from the loaded V of that stage, visible to wgmma
+template <class Shape, class Machine>
+class Turner {
+ public:
+  LONGHAUL_HOST_DEVICE Turner(Machine& machine, const Problem& problem)
+      : machine_(machine), problem_(problem) {}
+
+  LONGHAUL_HOST_DEVICE void run() {
+    const int count = tile_count(problem_);
+    for (;;) {
+      machine_.wait(Barrier::tile_full, slot_.stage(), slot_.phase());
+      const int tile = machine_.read_tile(slot_.stage());
+      machine_.release(Barrier::tile_empty, slot_.stage());
+      slot_.advance();
+      if (tile >= count) return;
+      const TileRange tiles = work_of<Shape::rows, Shape::keys>(problem_, tile).tiles;
+      for (int n = tiles.first; n < tiles.end; ++n) turn();
+    }
+  }
+
+ private:
+  LONGHAUL_HOST_DEVICE void turn() {
+    machine_.wait(Barrier::loaded_v_full, v_.stage(), v_.phase());
+    machine_.wait(Barrier::v_empty, v_.stage(), v_.phase() ^ 1);
+    machine_.turn(v_.stage());
+    machine_.release(Barrier::v_full, v_.stage());
+    machine_.release(Barrier::loaded_v_empty, v_.stage());
+    v_.advance();
+  }
+
+  Machine& machine_;
+  const Problem& problem_;
+  RingPlace<tile_slots> slot_;
+  RingPlace<Shape::stages> v_;
 };
 
 /// One consumer warpgroup. Machine:

@@ -90,9 +90,11 @@ struct RowResult {
   float factor = 0;
   float lse = minus_infinity;
 };
-LONGHAUL_HOST_DEVICE RowResult finish_row(float maximum, float total, float scale_log2) {
+/// `shift`: the powers p were taken times 2^shift.
+LONGHAUL_HOST_DEVICE RowResult finish_row(float maximum, float total, float scale_log2,
+                                          int shift = 0) {
   if (total == 0.0f) return {};
-  return {1.0f / total, (maximum * scale_log2 + log2f(total)) * ln_2};
+  return {1.0f / total, (maximum * scale_log2 + log2f(total) - static_cast<float>(shift)) * ln_2};
 }
 
 /// Weights that join a row computed before with one of other keys: O = first O1 + second O2.

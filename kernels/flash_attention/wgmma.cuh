@@ -96,6 +96,40 @@ struct Wgmma<256> {
   LONGHAUL_WGMMA_REGISTERS(256, 128, 128, 129, 130, 131, 132, 133)
 };
 
+// The same for e4m3 operands, 32 columns or keys a step, always K-major: there is nothing to
+// transpose.
+#define LONGHAUL_WGMMA_FP8(N, COUNT, A, B, SCALE, A1, A2, A3, RB, RSCALE)                \
+  static __device__ __forceinline__ void scores(float(&d)[COUNT], std::uint64_t a,       \
+                                                std::uint64_t b, int add) {              \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #SCALE                             \
+                 ", 0;\n"                                                                \
+                 "wgmma.mma_async.sync.aligned.m64n" #N                                  \
+                 "k32.f32.e4m3.e4m3 "                                                    \
+                 "{" LONGHAUL_REGISTERS_##COUNT "}, %" #A ", %" #B ", p, 1, 1;\n}\n"     \
+                 : LONGHAUL_OUT_##COUNT(d, 0)                                            \
+                 : "l"(a), "l"(b), "r"(add));                                            \
+  }                                                                                      \
+  static __device__ __forceinline__ void values(float(&d)[COUNT], std::uint32_t a0,      \
+                                                std::uint32_t a1, std::uint32_t a2,      \
+                                                std::uint32_t a3, std::uint64_t b) {     \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #RSCALE                            \
+                 ", 0;\n"                                                                \
+                 "wgmma.mma_async.sync.aligned.m64n" #N                                  \
+                 "k32.f32.e4m3.e4m3 "                                                    \
+                 "{" LONGHAUL_REGISTERS_##COUNT "}, {%" #A ", %" #A1 ", %" #A2 ", %" #A3 \
+                                                "}, "                                    \
+                                                "%" #RB ", p, 1, 1;\n}\n"                \
+                 : LONGHAUL_OUT_##COUNT(d, 0)                                            \
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "r"(1));                  \
+  }
+template <int n>
+struct WgmmaFp8;
+template <>
+struct WgmmaFp8<128> {
+  LONGHAUL_WGMMA_FP8(128, 64, 64, 65, 66, 65, 66, 67, 68, 69)
+};
+#undef LONGHAUL_WGMMA_FP8
+
 #undef LONGHAUL_WGMMA_SHARED
 #undef LONGHAUL_WGMMA_REGISTERS
 

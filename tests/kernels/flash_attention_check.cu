@@ -61,10 +61,27 @@ std::vector<Place> places_of(const AttentionShape& shape, std::uint64_t seed) {
   return places;
 }
 
-// Outputs at the sampled rows beside their references.
+// What an output may be off by: O relative to the largest value and in Euclidean norm, LSE.
+struct Bounds {
+  double o = 0;
+  double norm = 1e-2;
+  double lse = 2e-3;
+};
+// P is rounded to bf16 (2^-9 of each weight), O to bf16 or not; 2^-11 is left for the tensor core's
+// sums, which keep fewer bits than IEEE's.
+constexpr Bounds bf16_bounds{0x1p-9 + 0x1p-9 + 0x1p-11};
+constexpr Bounds joined_bounds{0x1p-9 + 0x1p-16 + 0x1p-11};
+// P is rounded to e4m3 (2^-4 of each weight, and 2^-18 of the largest where it is subnormal;
+// lengths here stay below 2^12), O to bf16. Products of e4m3 are summed with about 14 bits
+// (DeepSeek-V3, arXiv:2412.19437, 3.3.2): 2^-13 of sums of scores of up to 40 is 5e-3.
+constexpr Bounds fp8_bounds{0x1p-4 + 0x1p-6 + 0x1p-9 + 0x1p-10, 0x1p-4, 1e-2};
+
+// Outputs at the sampled rows beside their references. `scale`: of V, which the reference does not
+// know.
 template <class Element>
 bool compare(const std::string& name, const AttentionInputs& inputs, const std::vector<Element>& o,
-             const std::vector<float>& lse, double rounding, std::uint64_t seed) {
+             const std::vector<float>& lse, const Bounds& bounds, std::uint64_t seed,
+             double scale = 1) {
   std::vector<Element> found_o;
   std::vector<double> wanted_o;
   std::vector<float> found_lse;
@@ -74,15 +91,13 @@ bool compare(const std::string& name, const AttentionInputs& inputs, const std::
     const long long first =
         output_place(inputs.shape, at.sequence, at.head, at.row) * inputs.shape.head_dim;
     found_o.insert(found_o.end(), o.begin() + first, o.begin() + first + inputs.shape.head_dim);
-    wanted_o.insert(wanted_o.end(), wanted.o.begin(), wanted.o.end());
+    for (const double value : wanted.o) wanted_o.push_back(scale * value);
     found_lse.push_back(lse[lse_place(inputs.shape, at.sequence, at.head, at.row)]);
     wanted_lse.push_back(wanted.lse);
   }
-  // P is rounded to bf16 (2^-9 of each weight), O by `rounding`; products sum in fp32. 2^-11 is
-  // left for the tensor core's sums, which keep fewer bits than IEEE's.
-  const double bound = (0x1p-9 + rounding + 0x1p-11) * largest(inputs.v);
-  const bool outputs = passes(name + " O", difference(found_o, wanted_o), 1e-2, bound);
-  const bool sums = passes(name + " LSE", difference(found_lse, wanted_lse), 1e-4, 2e-3);
+  const double largest_o = bounds.o * scale * largest(inputs.v);
+  const bool outputs = passes(name + " O", difference(found_o, wanted_o), bounds.norm, largest_o);
+  const bool sums = passes(name + " LSE", difference(found_lse, wanted_lse), 1e-2, bounds.lse);
   return outputs && sums;
 }
 
@@ -97,7 +112,36 @@ bool check_case(const Case& one, std::uint64_t seed) {
     lse.poison();
     forward.launch(nullptr);
   }
-  const bool ok = compare(one.name, inputs, o.download(), lse.download(), 0x1p-9, seed);
+  const bool ok = compare(one.name, inputs, o.download(), lse.download(), bf16_bounds, seed);
+  return !o.overran() && !lse.overran() && ok;
+}
+
+// Rounds to e4m3, and the input with it.
+std::vector<Float8> round_to_fp8(std::vector<Bfloat16>& values) {
+  std::vector<Float8> rounded;
+  for (Bfloat16& value : values) {
+    rounded.push_back(to_float8(to_float(value)));
+    value = to_bfloat16(to_float(rounded.back()));  // exact: three bits of mantissa
+  }
+  return rounded;
+}
+
+bool check_fp8(const Case& one, std::uint64_t seed) {
+  AttentionInputs inputs = inputs_of(one.shape, seed);
+  DeviceBuffer<Float8> q(round_to_fp8(inputs.q)), k(round_to_fp8(inputs.k)),
+      v(round_to_fp8(inputs.v));
+  DeviceBuffer<Bfloat16> o(inputs.q.size());
+  DeviceBuffer<float> lse(inputs.q.size() / one.shape.head_dim);
+  Fp8Tensors tensors;
+  tensors.q = q.data();
+  tensors.k = k.data();
+  tensors.v = v.data();
+  tensors.v_scale = 0.25f;
+  tensors.o = o.data();
+  tensors.lse = lse.data();
+  Forward(one.shape, tensors).launch(nullptr);
+  const bool ok =
+      compare("fp8 " + one.name, inputs, o.download(), lse.download(), fp8_bounds, seed, 0.25);
   return !o.overran() && !lse.overran() && ok;
 }
 
@@ -129,7 +173,7 @@ bool check_ring(int head_dim, int length, int ranks, std::uint64_t seed) {
     check_cuda(cudaDeviceSynchronize(), "a step of the ring");
   }
   const std::string name = "ring of " + std::to_string(ranks) + " d" + std::to_string(head_dim);
-  const bool ok = compare(name, inputs, running.download(), lse.download(), 0x1p-16, seed);
+  const bool ok = compare(name, inputs, running.download(), lse.download(), joined_bounds, seed);
   return !running.overran() && !lse.overran() && ok;
 }
 
@@ -190,6 +234,9 @@ bool check(const Device& device, const Options& options) {
       ok = check_case(one, options.seed) && ok;
     }
     ok = check_ring(head_dim, 400, 3, options.seed) && ok;
+  }
+  for (const Case& one : cases_of(128, true)) {
+    if (one.shape.kv_len < 4096) ok = check_fp8(one, options.seed) && ok;
   }
   return ok;
 }

@@ -24,10 +24,13 @@ struct SmallTiles {
   static constexpr int producer_registers = 40;
   static constexpr int consumer_registers = 232;
   static constexpr bool takes_turns = true;
+  static constexpr int element_bytes = 2;
+  static constexpr bool turns_v = false;
   static constexpr int panels = 1;
   static constexpr int kv_bytes = keys * head_dim * 2;
   static constexpr int k_offset = rows * head_dim * 2;
   static constexpr int v_offset = k_offset + stages * kv_bytes;
+  static constexpr int loaded_v_offset = v_offset;
   static constexpr int barrier_offset = v_offset + stages * kv_bytes;
 };
 static_assert(Budget<SmallTiles>::holds);
