@@ -10,12 +10,12 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/common/emulated_hopper.h"
 #include "kernels/flash_attention/operand.h"
 #include "kernels/flash_attention/pipeline.h"
 #include "kernels/flash_attention/quad.h"
 #include "kernels/flash_attention/reference.h"
 #include "kernels/flash_attention/softmax.h"
-#include "kernels/common/emulated_hopper.h"
 #include "tests/kernels/interleaver.h"
 
 namespace longhaul::kernels::flash {
@@ -52,8 +52,9 @@ struct EmulatedBlock {
   std::vector<EmulatedBarrier> barriers;
   std::array<int, tile_slots> tiles{};
   std::array<EmulatedNamedBarrier, 1 + Shape::warpgroups> named;
-  std::deque<std::function<void()>> copies;   // started and not done
-  int computing = 4 * Shape::warpgroups + 1;  // threads that have not ended
+  std::deque<std::function<void()>> copies;  // started and not done
+  int turning = Shape::turns_v ? turning_warps : 0;
+  int computing = 4 * Shape::warpgroups + 1 + turning;  // threads that have not ended
 
   EmulatedBlock(EmulatedLaunch& launch_, int index_) : launch(launch_), index(index_) {
     barriers.resize(Layout::count);
@@ -62,8 +63,13 @@ struct EmulatedBlock {
          {Barrier::k_full, Barrier::k_empty, Barrier::v_full, Barrier::v_empty}) {
       prepare(which, Shape::stages);
     }
-    for (const Barrier which : {Barrier::tile_full, Barrier::tile_empty})
+    for (const Barrier which : {Barrier::tile_full, Barrier::tile_empty}) {
       prepare(which, tile_slots);
+    }
+    if (!Shape::turns_v) return;
+    for (const Barrier which : {Barrier::loaded_v_full, Barrier::loaded_v_empty}) {
+      prepare(which, Shape::stages);
+    }
   }
   void prepare(Barrier which, int stages) {
     for (int stage = 0; stage < stages; ++stage) {
@@ -118,8 +124,9 @@ class CopyEmulation {
   }
   void load_v(int stage, const TileWork& work, int n) {
     const AttentionInputs& inputs = *block_.launch.inputs;
+    constexpr Barrier full = Shape::turns_v ? Barrier::loaded_v_full : Barrier::v_full;
     copy(tensor(inputs.v, inputs.shape.kv_len, inputs.shape.kv_heads), Shape::keys,
-         block_.map.v(stage), Barrier::v_full, stage, key_box<Shape::keys>(work, n));
+         block_.map.loaded_v(stage), full, stage, key_box<Shape::keys>(work, n));
   }
 
  private:
@@ -139,6 +146,32 @@ class CopyEmulation {
     }
   }
   EmulatedBlock<Shape>& block_;
+};
+
+/// The machine of a warp that turns V. Here it only carries V over, a third each: the protocol is
+/// what is tested; flash_kernel_test turns bytes.
+template <class Shape>
+class TurnEmulation {
+ public:
+  TurnEmulation(EmulatedBlock<Shape>& block, int warp) : block_(block), warp_(warp) {}
+
+  void wait(Barrier which, int stage, int phase) { block_.wait(which, stage, phase); }
+  void release(Barrier which, int stage) {
+    block_.launch.interleaver->pause();
+    block_.barrier(which, stage).arrive();
+  }
+  int read_tile(int slot) const { return block_.tiles[slot]; }
+  void turn(int stage) {
+    for (int byte = 4 * warp_; byte < Shape::kv_bytes; byte += 4 * turning_warps) {
+      if (byte % 1024 < 4 * turning_warps) block_.launch.interleaver->pause();
+      block_.memory.store_word(block_.map.v(stage) + byte,
+                               block_.memory.load_word(block_.map.loaded_v(stage) + byte));
+    }
+  }
+
+ private:
+  EmulatedBlock<Shape>& block_;
+  int warp_;
 };
 
 /// Four threads' exchange as forward.cuh does it with shuffles: part[lane][i].
@@ -419,6 +452,13 @@ void emulate(EmulatedLaunch& launch) {
       Producer<Shape, CopyEmulation<Shape>>(machine, launch.problem).run();
       --block.computing;
     });
+    for (int warp = 0; warp < block.turning; ++warp) {
+      bodies.push_back([&block, &launch, warp] {
+        TurnEmulation<Shape> machine(block, warp);
+        Turner<Shape, TurnEmulation<Shape>>(machine, launch.problem).run();
+        --block.computing;
+      });
+    }
     for (int warp = 0; warp < 4 * Shape::warpgroups; ++warp) {
       bodies.push_back([&block, &launch, warp] {
         const auto machine = std::make_unique<WarpEmulation<Shape>>(block, warp);
