@@ -79,7 +79,7 @@ class OwnWork {
   }
 
   // What is done, not on which slots: owners of one layer or another are alike
-  // (docs/decisions/0012-owners.md). Where turns decide, the coordinates are the difference.
+  // (docs/decisions/0014-owners.md). Where turns decide, the coordinates are the difference.
   void add_work(const Instruction& instruction, std::vector<std::uint64_t>& colours) const {
     std::uint64_t work = static_cast<std::uint64_t>(instruction.op);
     for (const auto* refs : {&instruction.reads, &instruction.writes}) {
