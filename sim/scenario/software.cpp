@@ -134,6 +134,7 @@ constexpr HabitKey habit_keys[] = {
     {"mlp_gradient_in_place", &SoftwareProfile::mlp_gradient_in_place},
     {"joins_weights", &SoftwareProfile::joins_weights},
     {"compute_gradients", &SoftwareProfile::compute_gradients},
+    {"fp16_gradients", &SoftwareProfile::fp16_gradients},
     {"leaf_gradients", &SoftwareProfile::leaf_gradients},
     {"gradient_buckets", &SoftwareProfile::gradient_buckets},
     {"stages_by_cost", &SoftwareProfile::stages_by_cost},

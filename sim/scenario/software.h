@@ -121,6 +121,7 @@ struct SoftwareProfile {
   bool leaf_gradients = false;              ///< of a micro-batch, apart from the sums
   bool joins_weights = false;               ///< tensor ranks keep joined copies of layers' weights
   bool compute_gradients = false;           ///< gradients are of the compute type, in measured runs
+  bool fp16_gradients = false;              ///< and fp16 runs', where nothing is said of them
   bool gradient_buckets = false;            ///< ZeRO 0: gradients travel in buckets of their own
   bool stages_by_cost = false;              ///< pipeline stages of equal FLOPs, not equal layers
   bool record_streams = false;              ///< what a collective used is reused late

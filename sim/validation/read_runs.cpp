@@ -41,6 +41,7 @@ void read_workload(const Look& look, MeasuredRun& run) {
   }
   const std::string mask = look.text("mask", "causal");
   workload.mask.kind = mask == "full" ? MaskKind::full : MaskKind::causal;
+  run.fp16 = look.text("dtype") == "fp16";
   if (look.text("dtype") == "fp8") {
     run.draft->precision.compute = DataType::fp8;
   } else if (look.text("dtype") == "fp32") {
@@ -267,7 +268,9 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
     run.draft->plan.overlap_tensor_collectives = run.draft->plan.sequence_parallel;
   }
   const std::string mode = look.text("precision_mode");
-  const bool by_habit = mode.empty() && find_software(run.draft->software)->compute_gradients;
+  const auto stack = find_software(run.draft->software);
+  const bool by_habit = mode.empty() && (stack->compute_gradients ||
+                                         (run.fp16 && stack->fp16_gradients));
   if (mode == "pure_bf16" || mode == "bf16_gradients" || by_habit) {
     run.draft->precision.gradients = DataType::bf16;
   }

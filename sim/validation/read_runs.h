@@ -35,6 +35,7 @@ struct MeasuredRun {
   std::string trust;                    ///< "high", "medium", "low"; the source's if the run has none
   std::vector<std::string> unknown;     ///< keys whose value is a default or an inference
   std::vector<std::string> derived;     ///< measured keys computed from another one of the run
+  bool fp16 = false;                    ///< ran in fp16, which is priced like bf16
   bool attention_open = false;          ///< the stack chose its kernel, or it is not stated
   bool recompute_unknown = false;       ///< the plan does not say: validate tries what there is
   bool fitted = false;                  ///< a profile was fitted on it: scored apart

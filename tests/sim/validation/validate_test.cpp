@@ -304,6 +304,18 @@ TEST_CASE("memory of attention that a stack chose lies between flash kernels and
   CHECK(open.at(0).high == flash.at(0).high);  // of its time nothing is said
 }
 
+TEST_CASE("Megatron's gradients are fp32 of bf16 runs, fp16 of fp16 runs, unless the run says more") {
+  const auto gradients = [](const std::string& dtype, const std::string& mode) {
+    std::string run = run_text(plain_plan, "{step_time: 1 s}");
+    run.replace(run.find("dtype: bf16"), 11, "dtype: " + dtype);
+    run.replace(run.find("framework: test"), 15, "framework: Megatron-LM (2021)" + mode);
+    return only_run(run).draft->precision.gradients;
+  };
+  CHECK(gradients("bf16", "") == DataType::fp32);
+  CHECK(gradients("fp16", "") == DataType::bf16);
+  CHECK(gradients("fp16", ", precision_mode: fp32_master_shards") == DataType::fp32);
+}
+
 TEST_CASE("what lies between the ways a run may have gone widens no band") {
   std::vector<Score> scores;
   for (int i = 0; i < 100; ++i) {
