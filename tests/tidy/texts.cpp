@@ -1,6 +1,8 @@
 // Rules on texts: notes of unfinished work, paths of a machine, titles.
 #include <array>
 #include <cctype>
+#include <map>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -87,6 +89,25 @@ std::vector<int> titles_of(const TextFile& file) {
   return titles;
 }
 
+// The number in the name of a decision page (docs/decisions/0012-rooms.md), empty for other files.
+std::string decision_number(const std::string& path) {
+  constexpr std::string_view folder = "docs/decisions/";
+  return path.starts_with(folder) ? path.substr(folder.size(), 4) : std::string();
+}
+
+// People who work side by side take the same next number.
+void check_decision_numbers(const Tree& tree, std::vector<Finding>& findings) {
+  std::map<std::string, std::string> taken;
+  for (const TextFile& file : tree) {
+    const std::string number = decision_number(file.path);
+    if (number.empty()) continue;
+    const auto [first, fresh] = taken.emplace(number, file.path);
+    if (fresh) continue;
+    findings.push_back(
+        {file.path, 1, fmt::format("decision {} is {} already: take the next", number, first->second)});
+  }
+}
+
 }  // namespace
 
 std::vector<Finding> check_words(const Tree& tree) {
@@ -108,6 +129,7 @@ std::vector<Finding> check_markdown(const Tree& tree) {
       findings.push_back({file.path, titles[i], "a second title: use \"## ...\""});
     }
   }
+  check_decision_numbers(tree, findings);
   return findings;
 }
 

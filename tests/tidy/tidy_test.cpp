@@ -305,6 +305,17 @@ TEST_CASE("a Markdown document has one title") {
         "docs/a.md:3: error: a second title: use \"## ...\"\n");
 }
 
+TEST_CASE("two decisions do not have one number") {
+  auto files = clean();
+  files["docs/decisions/0001-a.md"] = "# A\n";
+  files["docs/decisions/0002-b.md"] = "# B\n";
+  CHECK(tidy(files).empty());
+  files["docs/decisions/0001-c.md"] = "# C\n";
+  CHECK(tidy(files) ==
+        "docs/decisions/0001-c.md:1: error: decision 0001 is docs/decisions/0001-a.md already: "
+        "take the next\n");
+}
+
 // ---- the page on architecture
 
 TEST_CASE("the table of rooms says what CMake says, in any order of the rooms used") {
