@@ -26,14 +26,25 @@ const OperatorHabit* habit_called(const SoftwareProfile& stack, const std::strin
   return nullptr;
 }
 
-// Attention out of separate operators ("attend_unfused") and that of sequences spread over ranks
+// Megatron-LM's softmax kernel, and Transformer Engine's after it, takes rows of 16 to 4096 scores, a
+// multiple of 4 long, of a multiple of 4 sequences and heads (fused_softmax.py, is_kernel_available).
+// What it does not take is done in steps.
+bool has_softmax_kernel(const Scenario& scenario) {
+  const std::int64_t keys = scenario.workload.sequence_length;
+  const std::int64_t rows =
+      scenario.workload.micro_batch * scenario.model.heads / scenario.plan.tensor;
+  return keys > 16 && keys <= 4096 && keys % 4 == 0 && rows % 4 == 0;
+}
+
+// Attention out of separate operators ("attend_unfused"; "attend_eager" without a softmax kernel) and that of sequences spread over ranks
 // ("attend_shards") have habits of their own, where a stack says.
 const OperatorHabit* habit_of(const Scenario& scenario, const Instruction& instruction) {
   const SoftwareProfile& stack = scenario.stack();
   const std::string name = name_of(instruction.op);
   const OperatorHabit* own = nullptr;
   if (scenario.attention_kernel == "unfused") {
-    own = habit_called(stack, name + "_unfused");
+    own = has_softmax_kernel(scenario) ? nullptr : habit_called(stack, name + "_eager");
+    own = own != nullptr ? own : habit_called(stack, name + "_unfused");
   } else if (scenario.plan.context.degree() > 1) {
     own = habit_called(stack, name + "_shards");
   }

@@ -328,6 +328,31 @@ TEST_CASE("attention that is not fused saves its scores, dropout its masks") {
   CHECK(saved_at_loss(scenario) == 2 * 64 * (m.layers * 34 * m.hidden + ends));
 }
 
+TEST_CASE("scores that a softmax kernel does not take cost more launches") {
+  // Megatron-LM's kernel wants a multiple of 4 sequences and heads, of 4 scores a row, up to 4096.
+  struct Shape {
+    std::int64_t micro_batch, tensor, tokens;
+    bool taken;
+  };
+  Model m = small_llama(8, 8);
+  for (const Shape shape : {Shape{1, 1, 64, true}, Shape{1, 4, 64, false}, Shape{2, 4, 64, true},
+                            Shape{1, 1, 66, false}, Shape{1, 1, 8192, false}, Shape{1, 1, 16, false}}) {
+    INFO(shape.micro_batch << " sequences of " << shape.tokens << " on " << shape.tensor << " ranks");
+    Plan plan;
+    plan.tensor = shape.tensor;
+    Scenario scenario = scenario_of(m, Phase::train, plan);
+    scenario.workload.micro_batch = scenario.workload.global_batch = shape.micro_batch;
+    scenario.workload.sequence_length = shape.tokens;
+    scenario.attention_kernel = "unfused";
+    scenario.software = "megatron_deepspeed";
+    const Program program = lower(scenario);
+    const auto attend = std::find_if(program.code.begin(), program.code.end(),
+                                     [](const Instruction& one) { return one.op == Op::attend; });
+    REQUIRE(attend != program.code.end());
+    CHECK(attend->launches == (shape.taken ? 10.0 : 15.0));
+  }
+}
+
 TEST_CASE("a Llama is trained with dropout where the stack does so, and its attention draws numbers") {
   // A mask of one byte per element of the stream behind attention and the MLP of each layer, and one
   // behind the embedding.
