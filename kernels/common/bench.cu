@@ -44,4 +44,9 @@ std::vector<Bfloat16> bench_inputs(std::size_t count, std::uint64_t seed, float 
   return values;
 }
 
+std::vector<std::uint32_t> token_counts(const Options& options) {
+  if (options.quick) return {8192};
+  return {512, 4096, 32768};
+}
+
 }  // namespace longhaul::kernels

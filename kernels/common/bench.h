@@ -1,6 +1,7 @@
 #pragma once
 // What a bench prints and records of one point.
 
+#include <cstdint>
 #include <vector>
 
 #include "kernels/common/bfloat16.h"
@@ -24,6 +25,9 @@ void report(Results& results, const std::string& what, const Fields& shape, cons
 /// `count` random normal bf16 for a bench: a million fresh ones, again and again, since the host
 /// draws numbers far slower than the GPU uses them up.
 std::vector<Bfloat16> bench_inputs(std::size_t count, std::uint64_t seed, float deviation = 1.0f);
+
+/// Tokens of one GPU that a bench of a layer's operator goes through; with --quick one of them.
+std::vector<std::uint32_t> token_counts(const Options& options);
 
 /// One point: `make(i)` gives input set i, in DeviceBuffers; `call(set)` queues the work on it.
 /// Makes as many sets as the cache asks for, times the calls and reports.

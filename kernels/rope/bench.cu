@@ -47,8 +47,7 @@ void bench_tokens(Results& results, const Device& device, const Options& options
 bool bench(const Device& device, const Options& options) {
   Results results(options, "rope", read_provenance());
   const double ceiling = copy_rate(device);
-  for (const std::uint32_t tokens : options.quick ? std::vector<std::uint32_t>{8192}
-                                                  : std::vector<std::uint32_t>{512, 4096, 32768}) {
+  for (const std::uint32_t tokens : token_counts(options)) {
     bench_tokens(results, device, options, tokens, ceiling);
   }
   return true;

@@ -13,9 +13,10 @@
 #include "kernels/common/device.h"
 #include "kernels/common/device_buffer.h"
 #include "kernels/common/options.h"
-#include "kernels/common/random_inputs.h"
 #include "kernels/flash_attention/launch.h"
 #include "kernels/flash_attention/reference.h"
+#include "tests/kernels/attention_shapes.h"
+#include "tests/kernels/bounds.h"
 
 namespace longhaul::kernels::flash {
 namespace {
@@ -24,14 +25,6 @@ struct Case {
   std::string name;
   AttentionShape shape;
 };
-
-AttentionInputs inputs_of(const AttentionShape& shape, std::uint64_t seed) {
-  const std::size_t queries = std::size_t(shape.batch) * shape.q_len * shape.heads * shape.head_dim;
-  const std::size_t keys =
-      std::size_t(shape.batch) * shape.kv_len * shape.kv_heads * shape.head_dim;
-  return {shape, random_bfloat16(queries, 3 * seed), random_bfloat16(keys, 3 * seed + 1),
-          random_bfloat16(keys, 3 * seed + 2)};
-}
 
 double largest(const std::vector<Bfloat16>& values) {
   double found = 0;
@@ -67,14 +60,14 @@ struct Bounds {
   double norm = 1e-2;
   double lse = 2e-3;
 };
-// P is rounded to bf16 (2^-9 of each weight), O to bf16 or not; 2^-11 is left for the tensor core's
-// sums, which keep fewer bits than IEEE's.
-constexpr Bounds bf16_bounds{0x1p-9 + 0x1p-9 + 0x1p-11};
-constexpr Bounds joined_bounds{0x1p-9 + 0x1p-16 + 0x1p-11};
+// P is rounded to bf16, O to bf16 or not; 2^-11 is left for the tensor core's sums, which keep fewer
+// bits than IEEE's.
+constexpr Bounds bf16_bounds{bf16_unit + bf16_unit + 0x1p-11};
+constexpr Bounds joined_bounds{bf16_unit + 0x1p-16 + 0x1p-11};
 // P is rounded to e4m3 (2^-4 of each weight, and 2^-18 of the largest where it is subnormal;
 // lengths here stay below 2^12), O to bf16. Products of e4m3 are summed with about 14 bits
 // (DeepSeek-V3, arXiv:2412.19437, 3.3.2): 2^-13 of sums of scores of up to 40 is 5e-3.
-constexpr Bounds fp8_bounds{0x1p-4 + 0x1p-6 + 0x1p-9 + 0x1p-10, 0x1p-4, 1e-2};
+constexpr Bounds fp8_bounds{0x1p-4 + 0x1p-6 + bf16_unit + 0x1p-10, 0x1p-4, 1e-2};
 
 // Outputs at the sampled rows beside their references. `scale`: of V, which the reference does not
 // know.
@@ -102,7 +95,7 @@ bool compare(const std::string& name, const AttentionInputs& inputs, const std::
 }
 
 bool check_case(const Case& one, std::uint64_t seed) {
-  const AttentionInputs inputs = inputs_of(one.shape, seed);
+  const AttentionInputs inputs = attention_inputs(one.shape, seed);
   DeviceBuffer<Bfloat16> q(inputs.q), k(inputs.k), v(inputs.v), o(inputs.q.size());
   DeviceBuffer<float> lse(inputs.q.size() / one.shape.head_dim);
   const Forward forward(
@@ -127,7 +120,7 @@ std::vector<Float8> round_to_fp8(std::vector<Bfloat16>& values) {
 }
 
 bool check_fp8(const Case& one, std::uint64_t seed) {
-  AttentionInputs inputs = inputs_of(one.shape, seed);
+  AttentionInputs inputs = attention_inputs(one.shape, seed);
   DeviceBuffer<Float8> q(round_to_fp8(inputs.q)), k(round_to_fp8(inputs.k)),
       v(round_to_fp8(inputs.v));
   DeviceBuffer<Bfloat16> o(inputs.q.size());
@@ -155,7 +148,7 @@ bool check_ring(int head_dim, int length, int ranks, std::uint64_t seed) {
   shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   shape.mask = diagonal_mask((ranks - 1) * length);
   shape.kv_heads = 1;
-  const AttentionInputs inputs = inputs_of(shape, seed);
+  const AttentionInputs inputs = attention_inputs(shape, seed);
   DeviceBuffer<Bfloat16> q(inputs.q), k(inputs.k), v(inputs.v);
   DeviceBuffer<float> running(inputs.q.size()), lse(inputs.q.size() / head_dim);
   lse.upload(std::vector<float>(lse.size(), -std::numeric_limits<float>::infinity()));
@@ -177,24 +170,10 @@ bool check_ring(int head_dim, int length, int ranks, std::uint64_t seed) {
   return !running.overran() && !lse.overran() && ok;
 }
 
-AttentionShape shape_of(int head_dim, int batch, int heads, int kv_heads, int q_len, int kv_len,
-                        const MaskSpec& mask) {
-  AttentionShape shape;
-  shape.head_dim = head_dim;
-  shape.batch = batch;
-  shape.heads = heads;
-  shape.kv_heads = kv_heads;
-  shape.q_len = q_len;
-  shape.kv_len = kv_len;
-  shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  shape.mask = mask;
-  return shape;
-}
-
 std::vector<Case> cases_of(int head_dim, bool quick) {
   const std::string d = " d" + std::to_string(head_dim);
   const auto with = [&](const char* name, int q_len, int kv_len, const MaskSpec& mask) {
-    return Case{name + d, shape_of(head_dim, 2, 4, 2, q_len, kv_len, mask)};
+    return Case{name + d, attention_shape(head_dim, 2, 4, 2, q_len, kv_len, mask)};
   };
   std::vector<Case> cases = {with("full, one tile", 64, 80, full_mask()),
                              with("full, ragged", 333, 517, full_mask()),
@@ -209,17 +188,13 @@ std::vector<Case> cases_of(int head_dim, bool quick) {
                              with("diagonal with offset", 500, 900, diagonal_mask(131)),
                              with("nothing seen", 200, 200, diagonal_mask(-200)),
                              with("sliding window", 1500, 1500, window_mask(257))};
-  AttentionShape packed = shape_of(head_dim, 1, 4, 1, 0, 0, causal_mask());
-  for (const auto& [q_len, kv_len] :
-       {std::pair{300, 300}, {0, 10}, {1, 513}, {700, 650}, {129, 0}, {64, 64}}) {
-    packed.sequences.push_back({packed.q_len, q_len, packed.kv_len, kv_len});
-    packed.q_len += q_len;
-    packed.kv_len += kv_len;
-  }
+  const AttentionShape packed =
+      packed_shape(head_dim, 4, 1, causal_mask(),
+                   {{300, 300}, {0, 10}, {1, 513}, {700, 650}, {129, 0}, {64, 64}});
   cases.push_back({"varying lengths" + d, packed});
   if (quick) return cases;
-  cases.push_back({"causal 16k" + d, shape_of(head_dim, 1, 16, 16, 16384, 16384, causal_mask())});
-  cases.push_back({"full 16k" + d, shape_of(head_dim, 1, 16, 16, 16384, 16384, full_mask())});
+  cases.push_back({"causal 16k" + d, attention_shape(head_dim, 1, 16, 16, 16384, 16384, causal_mask())});
+  cases.push_back({"full 16k" + d, attention_shape(head_dim, 1, 16, 16, 16384, 16384, full_mask())});
   return cases;
 }
 

@@ -7,8 +7,9 @@
 
 #include <catch2/catch.hpp>
 
-#include "kernels/common/random_inputs.h"
 #include "kernels/flash_attention/reference.h"
+#include "tests/kernels/attention_shapes.h"
+#include "tests/kernels/bounds.h"
 
 namespace longhaul::kernels::flash {
 
@@ -22,22 +23,7 @@ struct Outputs {
 };
 
 AttentionShape shape_of(int head_dim, int q_len, int kv_len, const MaskSpec& mask) {
-  AttentionShape shape;
-  shape.head_dim = head_dim;
-  shape.batch = 2;
-  shape.heads = 2;
-  shape.q_len = q_len;
-  shape.kv_len = kv_len;
-  shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  shape.mask = mask;
-  return shape;
-}
-
-AttentionInputs inputs_of(const AttentionShape& shape) {
-  const std::size_t rows = static_cast<std::size_t>(shape.batch) * shape.head_dim;
-  return {shape, random_bfloat16(rows * shape.q_len * shape.heads, 1),
-          random_bfloat16(rows * shape.kv_len * shape.kv_heads, 2),
-          random_bfloat16(rows * shape.kv_len * shape.kv_heads, 3)};
+  return attention_shape(head_dim, 2, 2, 1, q_len, kv_len, mask);
 }
 
 template <class Shape>
@@ -84,7 +70,7 @@ double largest_value(const AttentionInputs& inputs) {
 // P rounded to bf16 (2^-9 of each weight), O to bf16 unless it is joined in fp32, 2^-16 for the
 // sums.
 double rounding_bound(const AttentionInputs& inputs, bool joins) {
-  return (0x1p-9 + (joins ? 0 : 0x1p-9) + 0x1p-16) * largest_value(inputs);
+  return (bf16_unit + (joins ? 0 : bf16_unit) + 0x1p-16) * largest_value(inputs);
 }
 
 // Elements of O, times `scale`, that are further from the reference than `bound`, and wrong LSEs.
@@ -123,7 +109,7 @@ Outputs fresh(const AttentionShape& shape, bool joins) {
 
 template <class Shape>
 void check_kernel(const AttentionShape& shape, unsigned blocks, bool dynamic) {
-  const AttentionInputs inputs = inputs_of(shape);
+  const AttentionInputs inputs = attention_inputs(shape, 1);
   Outputs outputs = fresh(shape, false);
   run_kernel<Shape>(inputs, outputs, blocks, dynamic);
   CHECK(wrong_elements(inputs, outputs, rounding_bound(inputs, false)) == 0);
@@ -146,7 +132,7 @@ TEST_CASE("the forward kernel gives 0 and -inf where nothing is seen") {
 
 TEST_CASE("the forward kernel joins with a running result, and leaves alone what sees nothing") {
   const AttentionShape whole = shape_of(128, 40, 40, causal_mask());
-  const AttentionInputs inputs = inputs_of(whole);
+  const AttentionInputs inputs = attention_inputs(whole, 1);
   Outputs outputs = fresh(whole, true);
   // The same keys in two calls: those before the diagonal's last 10, and the others.
   AttentionInputs part = inputs;
@@ -233,7 +219,7 @@ TEST_CASE("with e4m3 operands the kernel errs by the rounding of P to three bits
     AttentionShape shape = shape_of(128, 140, 200, mask);
     shape.batch = 1;
     shape.heads = 1;
-    AttentionInputs inputs = inputs_of(shape);
+    AttentionInputs inputs = attention_inputs(shape, 1);
     const std::vector<Float8> q = round_to_fp8(inputs.q);
     const std::vector<Float8> k = round_to_fp8(inputs.k);
     const std::vector<Float8> v = round_to_fp8(inputs.v);

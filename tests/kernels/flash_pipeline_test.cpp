@@ -6,7 +6,8 @@
 
 #include <catch2/catch.hpp>
 
-#include "kernels/common/random_inputs.h"
+#include "tests/kernels/attention_shapes.h"
+#include "tests/kernels/bounds.h"
 #include "tests/kernels/flash_emulation.h"
 
 namespace longhaul::kernels::flash {
@@ -42,14 +43,6 @@ struct SmallTurnedTiles : SmallTiles {
   static constexpr int barrier_offset = loaded_v_offset + stages * kv_bytes;
 };
 
-AttentionInputs random_inputs(const AttentionShape& shape, unsigned seed) {
-  const std::size_t queries = static_cast<std::size_t>(shape.batch) * shape.q_len * shape.heads;
-  const std::size_t keys = static_cast<std::size_t>(shape.batch) * shape.kv_len * shape.kv_heads;
-  return {shape, random_bfloat16(queries * shape.head_dim, 3 * seed),
-          random_bfloat16(keys * shape.head_dim, 3 * seed + 1),
-          random_bfloat16(keys * shape.head_dim, 3 * seed + 2)};
-}
-
 float largest(const std::vector<Bfloat16>& values) {
   float found = 0;
   for (const Bfloat16 value : values) found = std::fmax(found, std::fabs(to_float(value)));
@@ -83,10 +76,10 @@ void launch(const AttentionInputs& inputs, EmulatedOutput& output, unsigned seed
   emulate<Shape>(call);
 }
 
-// Rounding: P is bf16, within 2^-9 of each weight, so O errs by at most 2^-9 max |v|; O itself is
-// rounded by as much; the rest is fp32 and far smaller (2^-16 for both sums together).
+// Rounding: P is bf16, within a unit of each weight, so O errs by at most a unit of max |v|; O itself
+// is rounded by as much; the rest is fp32 and far smaller (2^-16 for both sums together).
 double output_bound(const AttentionInputs& inputs) {
-  return (0x1p-8 + 0x1p-16) * static_cast<double>(largest(inputs.v));
+  return (2 * bf16_unit + 0x1p-16) * static_cast<double>(largest(inputs.v));
 }
 
 // Compares all rows; `o(element)` gives the output.
@@ -120,7 +113,7 @@ template <class Shape>
 void check_call(const AttentionShape& shape, unsigned seed) {
   INFO("seed " << seed << " q_len " << shape.q_len << " kv_len " << shape.kv_len << " above "
                << shape.mask.above << " below " << shape.mask.below);
-  const AttentionInputs inputs = random_inputs(shape, seed);
+  const AttentionInputs inputs = attention_inputs(shape, seed);
   EmulatedOutput output = fresh_output(inputs, false);
   launch<Shape>(inputs, output, seed);
   compare(
@@ -129,13 +122,7 @@ void check_call(const AttentionShape& shape, unsigned seed) {
 }
 
 AttentionShape shape_of(int head_dim, int q_len, int kv_len, const MaskSpec& mask) {
-  AttentionShape shape;
-  shape.head_dim = head_dim;
-  shape.q_len = q_len;
-  shape.kv_len = kv_len;
-  shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  shape.mask = mask;
-  return shape;
+  return attention_shape(head_dim, 1, 1, 1, q_len, kv_len, mask);
 }
 
 MaskSpec some_mask(unsigned choice) {
@@ -208,7 +195,7 @@ TEST_CASE("blocks of keys joined step by step in fp32 equal attention over all k
   for (int own = 0; own < ranks; ++own) {
     AttentionShape shape = shape_of(64, length, ranks * length, diagonal_mask(own * length));
     shape.heads = 2;
-    const AttentionInputs whole = random_inputs(shape, 11 + own);
+    const AttentionInputs whole = attention_inputs(shape, 11 + own);
     EmulatedOutput output = fresh_output(whole, true);
     for (int step = 0; step < ranks; ++step) {
       const int from = (own - step + ranks) % ranks;
@@ -227,12 +214,12 @@ TEST_CASE("blocks of keys joined step by step in fp32 equal attention over all k
     }
     compare(
         whole, output, [&](std::size_t at) { return static_cast<double>(output.running_o[at]); },
-        (0x1p-9 + 0x1p-16) * static_cast<double>(largest(whole.v)));
+        (bf16_unit + 0x1p-16) * static_cast<double>(largest(whole.v)));
   }
 }
 
 TEST_CASE("a NaN in an input reaches the output: it is not taken for a row without keys") {
-  AttentionInputs inputs = random_inputs(shape_of(64, 20, 20, full_mask()), 3);
+  AttentionInputs inputs = attention_inputs(shape_of(64, 20, 20, full_mask()), 3);
   inputs.k[5] = Bfloat16{0x7fff};
   EmulatedOutput output = fresh_output(inputs, false);
   launch<SmallTiles>(inputs, output, 3);

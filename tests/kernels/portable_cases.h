@@ -6,47 +6,13 @@
 #include <string>
 #include <utility>
 
-#include "kernels/common/random_inputs.h"
 #include "kernels/flash_attention/portable.h"
 #include "kernels/flash_attention/reference.h"
+#include "tests/kernels/attention_shapes.h"
 #include "tests/kernels/bounds.h"
 #include "tests/kernels/buffer.h"
 
 namespace longhaul::kernels::flash {
-
-inline AttentionShape attention_shape(int head_dim, int batch, int heads, int kv_heads, int q_len,
-                                      int kv_len, const MaskSpec& mask) {
-  AttentionShape shape;
-  shape.head_dim = head_dim;
-  shape.batch = batch;
-  shape.heads = heads;
-  shape.kv_heads = kv_heads;
-  shape.q_len = q_len;
-  shape.kv_len = kv_len;
-  shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  shape.mask = mask;
-  return shape;
-}
-
-/// Several sequences in one call; lengths of queries and keys.
-inline AttentionShape packed_shape(int head_dim, int heads, int kv_heads, const MaskSpec& mask,
-                                   const std::vector<std::pair<int, int>>& lengths) {
-  AttentionShape shape = attention_shape(head_dim, 1, heads, kv_heads, 0, 0, mask);
-  for (const auto& [q_len, kv_len] : lengths) {
-    shape.sequences.push_back({shape.q_len, q_len, shape.kv_len, kv_len});
-    shape.q_len += q_len;
-    shape.kv_len += kv_len;
-  }
-  return shape;
-}
-
-inline AttentionInputs attention_inputs(const AttentionShape& shape, std::uint64_t seed) {
-  const std::size_t vectors = static_cast<std::size_t>(shape.batch) * shape.q_len * shape.heads;
-  const std::size_t keys = static_cast<std::size_t>(shape.batch) * shape.kv_len * shape.kv_heads;
-  return {shape, random_bfloat16(vectors * shape.head_dim, 3 * seed),
-          random_bfloat16(keys * shape.head_dim, 3 * seed + 1),
-          random_bfloat16(keys * shape.head_dim, 3 * seed + 2)};
-}
 
 /// Every `stride`-th row of every head of every sequence, the first and the last among them.
 struct AttentionPlace {
