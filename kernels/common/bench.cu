@@ -9,7 +9,7 @@
 namespace longhaul::kernels {
 
 void report(Results& results, const std::string& what, const Fields& shape, const Work& work,
-            const Timing& timing) {
+            const Timing& timing, const Fields& more) {
   std::printf("%-48s %10.2f us (%.2f to %.2f)  host %6.2f us", what.c_str(), timing.median_us,
               timing.p10_us, timing.p90_us, timing.host_us);
   if (work.bytes > 0) std::printf("  %8.1f GB/s", work.bytes / timing.median_us * 1e-3);
@@ -29,6 +29,7 @@ void report(Results& results, const std::string& what, const Fields& shape, cons
   if (work.bytes > 0) outcome.emplace_back("bytes", work.bytes);
   if (work.flops > 0) outcome.emplace_back("flops", work.flops);
   if (work.copy_rate > 0) outcome.emplace_back("copy_bytes_per_s", work.copy_rate);
+  outcome.insert(outcome.end(), more.begin(), more.end());
   for (auto& field : read_clocks()) outcome.push_back(std::move(field));
   results.write(shape, outcome);
 }

@@ -18,9 +18,9 @@ struct Work {
 };
 
 /// Prints one line of the table (`what`, time, spread, GB/s and TFLOP/s, host time) and records it
-/// with the clocks of this moment.
+/// with the clocks of this moment and `more` fields of the outcome.
 void report(Results& results, const std::string& what, const Fields& shape, const Work& work,
-            const Timing& timing);
+            const Timing& timing, const Fields& more = {});
 
 /// `count` random normal bf16 for a bench: a million fresh ones, again and again, since the host
 /// draws numbers far slower than the GPU uses them up.

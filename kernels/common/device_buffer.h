@@ -17,7 +17,7 @@ template <class T>
 class DeviceBuffer {
  public:
   explicit DeviceBuffer(std::size_t size) : size_(size) {
-    check_cuda(cudaMalloc(&data_, bytes() + guard_bytes), "cudaMalloc");
+    check_cuda(cudaMalloc(reinterpret_cast<void**>(&data_), bytes() + guard_bytes), "cudaMalloc");
     poison();
   }
   explicit DeviceBuffer(const std::vector<T>& values) : DeviceBuffer(values.size()) {

@@ -100,8 +100,29 @@ Timing time_calls(const std::function<void(int)>& call, int sets, double target_
           .rotating_sets = sets};
 }
 
+std::vector<Timing> time_in_turn(const std::vector<std::function<void(int)>>& calls, int sets) {
+  constexpr int rounds = 3;
+  std::vector<std::vector<Timing>> taken(calls.size());
+  for (int round = 0; round < rounds; ++round) {
+    for (std::size_t i = 0; i < calls.size(); ++i) taken[i].push_back(time_calls(calls[i], sets));
+  }
+  std::vector<Timing> merged;
+  for (std::vector<Timing>& each : taken) {
+    std::sort(each.begin(), each.end(),
+              [](const Timing& a, const Timing& b) { return a.median_us < b.median_us; });
+    Timing timing = each[rounds / 2];
+    for (const Timing& other : each) {
+      timing.p10_us = std::min(timing.p10_us, other.p10_us);
+      timing.p90_us = std::max(timing.p90_us, other.p90_us);
+    }
+    merged.push_back(timing);
+  }
+  return merged;
+}
+
 int rotating_sets(const Device& device, double bytes) {
-  const double wanted = std::ceil(3.0 * static_cast<double>(device.l2_bytes) / std::max(bytes, 1.0));
+  const double wanted =
+      std::ceil(3.0 * static_cast<double>(device.l2_bytes) / std::max(bytes, 1.0));
   return static_cast<int>(std::clamp(wanted, 1.0, 16.0));
 }
 

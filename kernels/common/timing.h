@@ -2,6 +2,7 @@
 // The one way to time a kernel.
 
 #include <functional>
+#include <vector>
 
 #include "kernels/common/device.h"
 
@@ -25,6 +26,11 @@ struct Timing {
 /// queue fills, so the host's launch time stays out of it (it is host_us).
 /// Throws CudaError.
 Timing time_calls(const std::function<void(int)>& call, int sets, double target_s = 0.08);
+
+/// Times several calls as time_calls does, in turn and three times over, so that a GPU which warms up
+/// or slows down does so for all of them. Returns: for each the middle of its three medians, its
+/// least p10 and its largest p90.
+std::vector<Timing> time_in_turn(const std::vector<std::function<void(int)>>& calls, int sets);
 
 /// Sets of `bytes` each so that together they are three times the L2 cache; at most 16.
 int rotating_sets(const Device& device, double bytes);

@@ -1,16 +1,22 @@
-// Rates of the Hopper forward kernel over lengths, masks and head dimensions.
+// Rates of the Hopper forward kernel over lengths, masks and head dimensions, and of cuDNN's
+// attention on the same inputs in the same run.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/common/bench.h"
 #include "kernels/common/clocks.h"
+#include "kernels/common/comparison.h"
 #include "kernels/common/cuda_error.h"
 #include "kernels/common/device_buffer.h"
 #include "kernels/common/random_inputs.h"
 #include "kernels/flash_attention/launch.h"
+#include "kernels/vendor/cudnn_attention.h"
 
 namespace longhaul::kernels::flash {
 namespace {
@@ -82,7 +88,7 @@ std::string name_of(const Point& point) {
          std::to_string(point.kv_heads) + " " + std::to_string(point.length);
 }
 
-Fields fields_of(const Point& point, const char* dtype) {
+Fields fields_of(const Point& point, const char* dtype, const char* backend = "longhaul") {
   return {{"op", std::string("attention_forward")},
           {"batch", std::int64_t{1}},
           {"heads", std::int64_t{point.heads}},
@@ -92,13 +98,107 @@ Fields fields_of(const Point& point, const char* dtype) {
           {"head_dim", std::int64_t{point.head_dim}},
           {"mask", std::string(point.mask_name)},
           {"dtype", std::string(dtype)},
-          {"backend", std::string("longhaul")},
+          {"backend", std::string(backend)},
           {"state", std::string("as_found")},
           {"joins", point.joins}};
 }
 
-void bench_point(Results& results, const Device& device, const Options& options,
-                 const Point& point) {
+void report_roofline(const Device& device, const Work& work, const Timing& timing) {
+  const double least_s = std::max(work.flops / peak_flops(device), work.bytes / peak_bandwidth());
+  std::printf("%-48s %10.1f %% of the roofline\n", "", 1e8 * least_s / timing.median_us);
+}
+
+// cuDNN's attention of the same inputs, with outputs of its own.
+struct Vendor {
+  struct Outputs {
+    DeviceBuffer<Bfloat16> o;
+    DeviceBuffer<float> lse;
+    vendor::CudnnAttention::Call call;
+  };
+  vendor::CudnnAttention attention;
+  std::vector<Outputs> sets;
+
+  Vendor(const AttentionShape& shape, std::vector<Set>& ours) : attention(shape) {
+    for (Set& set : ours) {
+      DeviceBuffer<Bfloat16> o(set.o.size());
+      DeviceBuffer<float> lse(set.lse.size());
+      auto call = attention.on({.q = set.q.data(),
+                                .k = set.k.data(),
+                                .v = set.v.data(),
+                                .o = o.data(),
+                                .lse = lse.data()});
+      sets.push_back({std::move(o), std::move(lse), std::move(call)});
+    }
+    sets[0].call.launch(nullptr);  // what fails, fails here, where a point can be left out
+    check_cuda(cudaDeviceSynchronize(), "cuDNN's attention");
+  }
+};
+
+// The comparison with cuDNN in one run.
+class Comparison {
+ public:
+  Comparison(Results& results, std::string version)
+      : results_(results), version_(std::move(version)) {}
+
+  // cuDNN made ready for a point; nothing where there is no cuDNN or it does not do this.
+  std::optional<Vendor> vendor(const Point& point, std::vector<Set>& sets) const {
+    if (version_.empty() || point.joins) return std::nullopt;
+    try {
+      return Vendor(shape_of(point), sets);
+    } catch (const vendor::CudnnUnsupported& error) {
+      left_out(point, "unsupported", error.what());
+    } catch (const vendor::CudnnError& error) {
+      left_out(point, "error", error.what());
+    }
+    return std::nullopt;
+  }
+
+  // A rate counts only where both computed the same.
+  void report(const Point& point, const Work& work, const Set& ours, const Vendor& vendor,
+              const Timing& our_time, const Timing& its_time) const {
+    const Difference o = compare(ours.o.download(), vendor.sets[0].o.download());
+    const Difference lse = compare(ours.lse.download(), vendor.sets[0].lse.download());
+    const bool same = o.wrong + lse.wrong == 0 && o.relative <= most && lse.relative <= most_lse;
+    std::printf("%-48s O differs by %.2g, LSE by %.2g\n", "", o.relative, lse.relative);
+    if (!same) return left_out(point, "error", "cuDNN and this kernel do not compute the same");
+    kernels::report(results_, "cuDNN " + name_of(point), fields_of(point, "bf16", "cudnn"), work,
+                    its_time,
+                    {{"cudnn", version_},
+                     {"engine", vendor.attention.engine()},
+                     {"workspace_bytes", vendor.attention.workspace_bytes()},
+                     {"relative_difference", o.relative},
+                     {"longhaul_share", its_time.median_us / our_time.median_us}});
+    std::printf("%-48s %10.1f %% of cuDNN's rate\n", "",
+                100 * its_time.median_us / our_time.median_us);
+  }
+
+ private:
+  // Both round P and O to bf16, 2^-9 at most and of random sign; LSE is fp32 from end to end.
+  static constexpr double most = 1e-2;
+  static constexpr double most_lse = 1e-3;
+
+  template <class T>
+  static Difference compare(const std::vector<T>& ours, const std::vector<T>& its) {
+    std::vector<double> reference;
+    reference.reserve(its.size());
+    for (const T& value : its) reference.push_back(static_cast<double>(to_float(value)));
+    return difference(ours, reference);
+  }
+  static float to_float(float value) { return value; }
+  static float to_float(Bfloat16 value) { return kernels::to_float(value); }
+
+  void left_out(const Point& point, const std::string& status, const std::string& why) const {
+    std::printf("%-48s %s: %s\n", ("cuDNN " + name_of(point)).c_str(), status.c_str(), why.c_str());
+    results_.write(fields_of(point, "bf16", "cudnn"),
+                   {{"status", status}, {"error", why}, {"cudnn", version_}});
+  }
+
+  Results& results_;
+  std::string version_;
+};
+
+void bench_point(Results& results, const Comparison& comparison, const Device& device,
+                 const Options& options, const Point& point) {
   const AttentionShape shape = shape_of(point);
   const Work work{.bytes = attention_bytes(shape, point.joins), .flops = attention_flops(shape)};
   const std::size_t rows = static_cast<std::size_t>(point.length) * point.head_dim;
@@ -108,10 +208,13 @@ void bench_point(Results& results, const Device& device, const Options& options,
   const int count = rotating_sets(device, work.bytes);
   sets.reserve(count);
   for (int i = 0; i < count; ++i) sets.emplace_back(shape, point.joins, queries, keys);
-  const Timing timing = time_calls([&](int i) { sets[i].forward.launch(nullptr); }, count);
-  report(results, name_of(point), fields_of(point, "bf16"), work, timing);
-  const double least_s = std::max(work.flops / peak_flops(device), work.bytes / peak_bandwidth());
-  std::printf("%-48s %10.1f %% of the roofline\n", "", 1e8 * least_s / timing.median_us);
+  const auto vendor = comparison.vendor(point, sets);
+  std::vector<std::function<void(int)>> calls = {[&](int i) { sets[i].forward.launch(nullptr); }};
+  if (vendor) calls.push_back([&](int i) { vendor->sets[i].call.launch(nullptr); });
+  const std::vector<Timing> timings = time_in_turn(calls, count);
+  report(results, name_of(point), fields_of(point, "bf16"), work, timings[0]);
+  report_roofline(device, work, timings[0]);
+  if (vendor) comparison.report(point, work, sets[0], *vendor, timings[0], timings[1]);
 }
 
 // The same with e4m3 operands, without joining; the peak is twice that of bf16.
@@ -181,14 +284,28 @@ std::vector<Point> points(bool quick) {
   return found;
 }
 
+// The version of cuDNN, or "" where there is none, said once.
+std::string find_cudnn() {
+  try {
+    return vendor::cudnn_version();
+  } catch (const vendor::CudnnMissing& error) {
+    std::printf("comparison left out, waived: %s\n", error.what());
+    return "";
+  }
+}
+
 bool bench(const Device& device, const Options& options) {
   if (device.capability.major != 9) {
     std::printf("waived: wgmma needs compute capability 9.0\n");
     return true;
   }
-  Results results(options, "flash_attention", read_provenance());
+  const std::string cudnn = find_cudnn();
+  Fields provenance = read_provenance();
+  provenance.emplace_back("cudnn", cudnn);
+  Results results(options, "flash_attention", provenance);
+  const Comparison comparison(results, cudnn);
   for (const Point& point : points(options.quick)) {
-    bench_point(results, device, options, point);
+    bench_point(results, comparison, device, options, point);
     const bool fp8 = point.head_dim == 128 && point.heads == 16 && !point.joins;
     if (fp8) bench_fp8(results, device, options, point);
   }

@@ -106,6 +106,7 @@ constexpr ThirdParty third_parties[] = {
     {"CLI11", "CLI/", {"sim/cli/", nullptr, nullptr}},
     {"Catch2", "catch2/", {"tests/", nullptr, nullptr}},
     {"CUDA", "cuda", {"kernels/", "calibrate/", "tests/kernels/"}},
+    {"cuDNN", "cudnn", {"kernels/vendor/", nullptr, nullptr}},
     {"NCCL", "nccl", {"calibrate/", nullptr, nullptr}},
 };
 

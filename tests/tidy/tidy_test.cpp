@@ -170,6 +170,7 @@ TEST_CASE("each third-party library is refused outside its home") {
       {"CLI/CLI.hpp", "CLI11", "sim/cli/"},
       {"catch2/catch.hpp", "Catch2", "tests/"},
       {"cuda_runtime.h", "CUDA", "kernels/"},
+      {"cudnn.h", "cuDNN", "kernels/vendor/"},
       {"nccl.h", "NCCL", "calibrate/"},
   }));
   CHECK(tidy(clean_with("sim/cost/kernel.cpp", "#include <" + header + ">\n")) ==

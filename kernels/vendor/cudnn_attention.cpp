@@ -1,0 +1,86 @@
+#include "kernels/vendor/cudnn_attention.h"
+
+#include <utility>
+#include <vector>
+
+#include "kernels/common/device_buffer.h"
+#include "kernels/vendor/attention_plan.h"
+
+namespace longhaul::kernels::vendor {
+
+namespace {
+
+class Handle {
+ public:
+  Handle() { check_cudnn(cudnn().create(&raw_), "opening a handle"); }
+  ~Handle() { cudnn().destroy(raw_); }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  cudnnHandle_t raw() const { return raw_; }
+
+ private:
+  cudnnHandle_t raw_ = nullptr;
+};
+
+}  // namespace
+
+std::string cudnn_version() {
+  const std::size_t version = cudnn().version();  // 91900 is 9.19.0
+  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100);
+}
+
+struct CudnnAttention::State {
+  explicit State(const flash::AttentionShape& shape)
+      : plan(shape, handle.raw()), workspace(static_cast<std::size_t>(plan.workspace_bytes())) {}
+
+  Handle handle;
+  AttentionPlan plan;
+  DeviceBuffer<char> workspace;
+};
+
+struct CudnnAttention::Call::State {
+  const CudnnAttention::State& attention;
+  Descriptor tensors;
+};
+
+CudnnAttention::CudnnAttention(const flash::AttentionShape& shape)
+    : state_(std::make_unique<State>(shape)) {}
+CudnnAttention::~CudnnAttention() = default;
+CudnnAttention::CudnnAttention(CudnnAttention&&) noexcept = default;
+CudnnAttention& CudnnAttention::operator=(CudnnAttention&&) noexcept = default;
+
+CudnnAttention::Call::Call(std::unique_ptr<State> state) : state_(std::move(state)) {}
+CudnnAttention::Call::~Call() = default;
+CudnnAttention::Call::Call(Call&&) noexcept = default;
+CudnnAttention::Call& CudnnAttention::Call::operator=(Call&&) noexcept = default;
+
+CudnnAttention::Call CudnnAttention::on(const flash::ForwardTensors& tensors) const {
+  std::vector<std::int64_t> ids = {q_id, k_id, v_id, o_id, lse_id};
+  // cuDNN takes all pointers as ones that it may write through; it writes only to O and LSE.
+  std::vector<void*> pointers = {const_cast<Bfloat16*>(tensors.q), const_cast<Bfloat16*>(tensors.k),
+                                 const_cast<Bfloat16*>(tensors.v), tensors.o, tensors.lse};
+  for (const Scalar& scalar : state_->plan.scalars()) {
+    ids.push_back(scalar.id);
+    pointers.push_back(const_cast<std::uint32_t*>(&scalar.bits));
+  }
+  Descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "the tensors of a call");
+  pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, ids);
+  pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, pointers);
+  pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, static_cast<void*>(state_->workspace.data()));
+  pack.finalize();
+  return Call(std::make_unique<Call::State>(Call::State{*state_, std::move(pack)}));
+}
+
+void CudnnAttention::Call::launch(cudaStream_t stream) const {
+  const CudnnAttention::State& attention = state_->attention;
+  check_cudnn(cudnn().set_stream(attention.handle.raw(), stream), "setting the stream");
+  check_cudnn(cudnn().execute(attention.handle.raw(), attention.plan.descriptor().raw(),
+                              state_->tensors.raw()),
+              "queueing attention");
+}
+
+std::int64_t CudnnAttention::workspace_bytes() const { return state_->plan.workspace_bytes(); }
+std::int64_t CudnnAttention::engine() const { return state_->plan.engine(); }
+
+}  // namespace longhaul::kernels::vendor

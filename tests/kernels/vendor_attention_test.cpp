@@ -1,0 +1,143 @@
+// cuDNN's attention as far as it can be asked without a GPU. Skipped where there is no cuDNN.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <set>
+#include <string>
+
+#include <dlfcn.h>
+#include <catch2/catch.hpp>
+
+#include "kernels/vendor/attention_plan.h"
+
+namespace longhaul::kernels::vendor {
+
+namespace {
+
+using Catch::Matchers::Contains;
+using flash::AttentionShape;
+using flash::MaskSpec;
+
+// False, and said so that ctest counts the test as skipped, where there is no cuDNN.
+bool opened() {
+  try {
+    cudnn();
+    return true;
+  } catch (const CudnnMissing& error) {
+    std::printf("waived: %s\n", error.what());
+    return false;
+  }
+}
+
+// cuDNN suggests engines only where it finds libcuda.so.1; the toolkit's stub goes by that name.
+bool found_driver() {
+  static const bool found = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) != nullptr ||
+                            dlopen(LONGHAUL_CUDA_STUB, RTLD_NOW | RTLD_GLOBAL) != nullptr;
+  return found;
+}
+
+AttentionShape square(const MaskSpec& mask, int head_dim = 128, int kv_heads = 16,
+                      int length = 16384) {
+  AttentionShape shape;
+  shape.head_dim = head_dim;
+  shape.heads = 16;
+  shape.kv_heads = kv_heads;
+  shape.q_len = length;
+  shape.kv_len = length;
+  shape.scale = 1 / std::sqrt(static_cast<float>(head_dim));
+  shape.mask = mask;
+  return shape;
+}
+
+// Fewer queries than keys.
+AttentionShape rectangle(const MaskSpec& mask) {
+  AttentionShape shape = square(mask);
+  shape.q_len = shape.kv_len / 2;
+  return shape;
+}
+
+// A GPU by the keys that cuDNN 9.19 writes; figures of an H200 (SXM) from NVIDIA's data sheet and
+// cudaGetDeviceProperties. `version`: compute capability, times 100.
+std::string h200_but_for(int version) {
+  return R"({"cudaDeviceId": 0, "deviceVer": )" + std::to_string(version) +
+         R"(, "driverVer": 13000, "maxGridSize": [2147483647, 65535, 65535],
+      "maxBlockSize": [1024, 1024, 64], "regsPerBlock": 65536, "multiProcessorCount": 132,
+      "warpSize": 32, "maxSharedMemoryPerBlock": 49152, "maxSharedMemoryPerBlockOptin": 232448,
+      "reservedSharedMemoryPerBlock": 1024, "maxRegistersPerSM": 65536, "maxCtasPerSM": 32,
+      "maxThreadsPerBlock": 1024, "maxThreadsPerSM": 2048, "pciDeviceId": 9013,
+      "isTccDriver": 0, "supportCoopLaunch": 1, "smClockRateKHz": 1980000,
+      "memClockRateKHz": 3201000, "l2CacheSize": 62914560, "totalGlobalMem": 150754820096,
+      "deviceName": "NVIDIA H200"})";
+}
+
+std::size_t engines_for(const AttentionShape& shape, int version) {
+  const Descriptor device = described_device(h200_but_for(version));
+  return suggested_engines(AttentionGraph(shape, nullptr), &device).size();
+}
+
+}  // namespace
+
+TEST_CASE("cuDNN accepts the graph of every mask that it has, with the operations of the mask") {
+  if (!opened()) return;
+  const auto head_dim = GENERATE(64, 128, 256);
+  const auto kv_heads = GENERATE(16, 4, 1);
+  const auto count = [&](AttentionShape shape) {
+    shape.head_dim = head_dim;
+    shape.kv_heads = kv_heads;
+    return AttentionGraph(shape, nullptr).operations();
+  };
+  CHECK(count(square(flash::full_mask())) == 10);
+  CHECK(count(rectangle(flash::full_mask())) == 10);
+  CHECK(count(square(flash::causal_mask())) == 14);
+  CHECK(count(rectangle(flash::diagonal_mask(0))) == 14);
+  CHECK(count(rectangle(flash::causal_mask())) == 16);
+  CHECK(count(square(flash::window_mask(4095))) == 19);
+  CHECK(count(rectangle(flash::window_mask(4095))) == 21);
+}
+
+TEST_CASE("cuDNN has an engine on an H200 for every call that the bench compares") {
+  if (!opened()) return;
+  REQUIRE(found_driver());
+  for (const int head_dim : {64, 128, 256}) {
+    for (const int length : {512, 16384, 32768}) {
+      INFO("head dimension " << head_dim << ", length " << length);
+      CHECK(engines_for(square(flash::full_mask(), head_dim, 16, length), 900) > 0);
+      CHECK(engines_for(square(flash::causal_mask(), head_dim, 16, length), 900) > 0);
+      CHECK(engines_for(square(flash::causal_mask(), head_dim, 4, length), 900) > 0);
+    }
+  }
+  CHECK(engines_for(square(flash::window_mask(4095), 128, 4), 900) > 0);
+  CHECK(engines_for(rectangle(flash::causal_mask()), 900) > 0);
+}
+
+TEST_CASE("cuDNN has no engine for bf16 attention on a GPU of compute capability 7.0") {
+  if (!opened()) return;
+  REQUIRE(found_driver());
+  CHECK(engines_for(square(flash::causal_mask()), 700) == 0);
+}
+
+TEST_CASE("a call that there is no graph for is refused by name") {
+  if (!opened()) return;
+  const auto refused = [](const AttentionShape& shape, const std::string& why) {
+    CHECK_THROWS_AS(AttentionGraph(shape, nullptr), CudnnUnsupported);
+    CHECK_THROWS_WITH(AttentionGraph(shape, nullptr), Contains(why));
+  };
+  refused(square(flash::zigzag_mask(1, 0)), "halves of a zigzag");
+  refused(square(flash::zigzag_mask(0, 1)), "halves of a zigzag");
+  refused(square(flash::striped_mask(0, 1, 2)), "a diagonal that starts beside a corner");
+  MaskSpec two_sided = flash::window_mask(100);
+  two_sided.above = flash::unlimited;
+  refused(square(two_sided), "a window that is not causal");
+  AttentionShape varying = square(flash::causal_mask());
+  varying.sequences = {{0, varying.q_len, 0, varying.kv_len}};
+  refused(varying, "varying lengths");
+}
+
+TEST_CASE("what cuDNN refuses says what was being done, the status and cuDNN's reason") {
+  if (!opened()) return;
+  CHECK_THROWS_WITH(described_device("{}"), Contains("finalising the properties of a GPU") &&
+                                                Contains("CUDNN_STATUS_BAD_PARAM") &&
+                                                Contains("maxGridSize"));
+}
+
+}  // namespace longhaul::kernels::vendor
