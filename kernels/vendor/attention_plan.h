@@ -5,17 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "kernels/flash_attention/problem.h"
+#include "kernels/vendor/attention_operations.h"
 #include "kernels/vendor/cudnn_library.h"
 
 namespace longhaul::kernels::vendor {
 
-/// How a variant pack names the caller's tensors.
-inline constexpr std::int64_t q_id = 1;
-inline constexpr std::int64_t k_id = 2;
-inline constexpr std::int64_t v_id = 3;
-inline constexpr std::int64_t o_id = 4;
-inline constexpr std::int64_t lse_id = 5;
+/// By which cuDNN knows a tensor of a graph; 0 is none.
+constexpr std::int64_t id_of(std::size_t place) { return static_cast<std::int64_t>(place) + 1; }
 
 /// A number that a graph takes by value: its id and four bytes, float or int32, in host memory.
 struct Scalar {
@@ -23,26 +19,26 @@ struct Scalar {
   std::uint32_t bits = 0;
 };
 
-/// The finalised graph of one call: S = scale Q K^T, mask, softmax with LSE = max + log(sum), O = P
-/// V with P in bf16. cuDNN has no operation for a masked softmax before 9.21, so it is pointwise
-/// operations and reductions, which its engines know as attention by their pattern: the one that
-/// NVIDIA/cudnn-frontend (CompositeSDPANode) builds. Needs no GPU.
+/// The finalised graph of attention_operations(). Needs no GPU.
 class AttentionGraph {
  public:
-  /// `handle`: null for a graph that is planned without a GPU.
-  /// Throws CudnnUnsupported for a shape that this has no pattern for (varying lengths, masks
-  /// other than full, causal from either corner, and a window), CudnnError where cuDNN refuses.
+  /// `handle`: null for a graph that is planned without a GPU. Throws CudnnUnsupported as
+  /// attention_operations(), CudnnError where cuDNN refuses.
   AttentionGraph(const flash::AttentionShape& shape, cudnnHandle_t handle);
 
   const Descriptor& descriptor() const { return graph_; }
   const std::vector<Scalar>& scalars() const { return scalars_; }
-  /// Operations in the graph: 10 without a mask; 4 more for causal, 2 more where its corner is the
-  /// bottom right of a rectangle, 5 more for a window's left end.
-  int operations() const { return static_cast<int>(operations_.size()); }
 
  private:
-  friend class GraphBuilder;
-  std::vector<Descriptor> parts_;  // tensors, and what operations are described by
+  void add_tensor(const OperandTensor& tensor);
+  void add_operation(const Operation& operation, const OperandTensor& result);
+  const Descriptor& tensor(std::size_t place) const { return tensors_[place]; }
+  Descriptor product(const Operation& operation, const std::string& name);
+  Descriptor reduction(const Operation& operation, const std::string& name);
+  Descriptor pointwise(const Operation& operation, const OperandTensor& result);
+
+  std::vector<Descriptor> tensors_;
+  std::vector<Descriptor> details_;  // by which operations are described
   std::vector<Descriptor> operations_;
   std::vector<Scalar> scalars_;
   Descriptor graph_;

@@ -56,7 +56,8 @@ CudnnAttention::Call::Call(Call&&) noexcept = default;
 CudnnAttention::Call& CudnnAttention::Call::operator=(Call&&) noexcept = default;
 
 CudnnAttention::Call CudnnAttention::on(const flash::ForwardTensors& tensors) const {
-  std::vector<std::int64_t> ids = {q_id, k_id, v_id, o_id, lse_id};
+  std::vector<std::int64_t> ids = {id_of(q_place), id_of(k_place), id_of(v_place), id_of(o_place),
+                                   id_of(lse_place)};
   // cuDNN takes all pointers as ones that it may write through; it writes only to O and LSE.
   std::vector<void*> pointers = {const_cast<Bfloat16*>(tensors.q), const_cast<Bfloat16*>(tensors.k),
                                  const_cast<Bfloat16*>(tensors.v), tensors.o, tensors.lse};

@@ -1,9 +1,11 @@
 // cuDNN's attention as far as it can be asked without a GPU. Skipped where there is no cuDNN.
+#include <bit>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
+#include <limits>
 #include <set>
 #include <string>
+#include <vector>
 
 #include <dlfcn.h>
 #include <catch2/catch.hpp>
@@ -77,22 +79,20 @@ std::size_t engines_for(const AttentionShape& shape, int version) {
 
 }  // namespace
 
-TEST_CASE("cuDNN accepts the graph of every mask that it has, with the operations of the mask") {
+TEST_CASE("cuDNN accepts the graph of every mask that it has") {
   if (!opened()) return;
   const auto head_dim = GENERATE(64, 128, 256);
   const auto kv_heads = GENERATE(16, 4, 1);
-  const auto count = [&](AttentionShape shape) {
+  const auto accepted = [&](AttentionShape shape) {
     shape.head_dim = head_dim;
     shape.kv_heads = kv_heads;
-    return AttentionGraph(shape, nullptr).operations();
+    CHECK_NOTHROW(AttentionGraph(shape, nullptr));
   };
-  CHECK(count(square(flash::full_mask())) == 10);
-  CHECK(count(rectangle(flash::full_mask())) == 10);
-  CHECK(count(square(flash::causal_mask())) == 14);
-  CHECK(count(rectangle(flash::diagonal_mask(0))) == 14);
-  CHECK(count(rectangle(flash::causal_mask())) == 16);
-  CHECK(count(square(flash::window_mask(4095))) == 19);
-  CHECK(count(rectangle(flash::window_mask(4095))) == 21);
+  for (const MaskSpec& mask : {flash::full_mask(), flash::causal_mask(), flash::diagonal_mask(0),
+                               flash::window_mask(4095)}) {
+    accepted(square(mask));
+    accepted(rectangle(mask));
+  }
 }
 
 TEST_CASE("cuDNN has an engine on an H200 for every call that the bench compares") {
@@ -116,21 +116,21 @@ TEST_CASE("cuDNN has no engine for bf16 attention on a GPU of compute capability
   CHECK(engines_for(square(flash::causal_mask()), 700) == 0);
 }
 
-TEST_CASE("a call that there is no graph for is refused by name") {
+TEST_CASE("numbers that a graph takes by value have ids of their own and the bits of the call") {
   if (!opened()) return;
-  const auto refused = [](const AttentionShape& shape, const std::string& why) {
-    CHECK_THROWS_AS(AttentionGraph(shape, nullptr), CudnnUnsupported);
-    CHECK_THROWS_WITH(AttentionGraph(shape, nullptr), Contains(why));
-  };
-  refused(square(flash::zigzag_mask(1, 0)), "halves of a zigzag");
-  refused(square(flash::zigzag_mask(0, 1)), "halves of a zigzag");
-  refused(square(flash::striped_mask(0, 1, 2)), "a diagonal that starts beside a corner");
-  MaskSpec two_sided = flash::window_mask(100);
-  two_sided.above = flash::unlimited;
-  refused(square(two_sided), "a window that is not causal");
-  AttentionShape varying = square(flash::causal_mask());
-  varying.sequences = {{0, varying.q_len, 0, varying.kv_len}};
-  refused(varying, "varying lengths");
+  const AttentionGraph graph(rectangle(flash::causal_mask()), nullptr);
+  std::set<std::int64_t> ids;
+  std::vector<std::uint32_t> bits;
+  for (const Scalar& scalar : graph.scalars()) {
+    ids.insert(scalar.id);
+    bits.push_back(scalar.bits);
+  }
+  const float scale = 1 / std::sqrt(128.0f);
+  const float least = std::numeric_limits<float>::lowest();
+  CHECK(ids.size() == 4);
+  CHECK(*ids.begin() > id_of(lse_place));
+  CHECK(bits == std::vector<std::uint32_t>{std::bit_cast<std::uint32_t>(scale), 16384, 8192,
+                                           std::bit_cast<std::uint32_t>(least)});
 }
 
 TEST_CASE("what cuDNN refuses says what was being done, the status and cuDNN's reason") {
