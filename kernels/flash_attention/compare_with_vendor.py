@@ -26,7 +26,9 @@ def ours(bench):
         lines = (pathlib.Path(folder) / "flash_attention.jsonl").read_text().splitlines()
     times = {}
     for point in map(json.loads, lines):
-        if point["dtype"] != "bf16" or point["joins"] or point["mask"] not in ("full", "causal") or point["q_len"] != point["kv_len"]:
+        square = point["mask"] in ("full", "causal") and point["q_len"] == point["kv_len"]
+        plain = point["dtype"] == "bf16" and not point["joins"]
+        if point["backend"] != "longhaul" or not (square and plain):
             continue
         key = (point["head_dim"], point["heads"], point["kv_heads"], point["q_len"], point["mask"])
         times[key] = point["value_us_median"]

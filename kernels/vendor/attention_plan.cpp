@@ -131,6 +131,31 @@ Descriptor AttentionGraph::pointwise(const Operation& operation, const OperandTe
   return described;
 }
 
+Arguments arguments_of(const flash::ForwardTensors& tensors, const std::vector<Scalar>& scalars) {
+  Arguments arguments;
+  // cuDNN takes all addresses as ones that it may write through; it writes only to O and LSE.
+  const auto add = [&](std::int64_t id, const void* address) {
+    arguments.ids.push_back(id);
+    arguments.addresses.push_back(const_cast<void*>(address));
+  };
+  add(id_of(q_place), tensors.q);
+  add(id_of(k_place), tensors.k);
+  add(id_of(v_place), tensors.v);
+  add(id_of(o_place), tensors.o);
+  add(id_of(lse_place), tensors.lse);
+  for (const Scalar& scalar : scalars) add(scalar.id, &scalar.bits);
+  return arguments;
+}
+
+Descriptor packed_arguments(const Arguments& arguments, void* workspace) {
+  Descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "the arguments of a call");
+  pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, arguments.ids);
+  pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, arguments.addresses);
+  pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, workspace);
+  pack.finalize();
+  return pack;
+}
+
 Descriptor described_device(const std::string& json) {
   Descriptor device(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, "the properties of a GPU");
   device.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, json);

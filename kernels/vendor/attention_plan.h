@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/flash_attention/tensors.h"
 #include "kernels/vendor/attention_operations.h"
 #include "kernels/vendor/cudnn_library.h"
 
@@ -43,6 +44,16 @@ class AttentionGraph {
   std::vector<Scalar> scalars_;
   Descriptor graph_;
 };
+
+/// The tensors of a call and the numbers of its graph: ids, and where each is.
+struct Arguments {
+  std::vector<std::int64_t> ids;
+  std::vector<void*> addresses;
+};
+Arguments arguments_of(const flash::ForwardTensors& tensors, const std::vector<Scalar>& scalars);
+
+/// The same with a workspace, as cuDNN takes them; all must outlive it.
+Descriptor packed_arguments(const Arguments& arguments, void* workspace);
 
 /// An engine of cuDNN and how it would be set up for a graph.
 struct Engine {

@@ -1,7 +1,6 @@
 #include "kernels/vendor/cudnn_attention.h"
 
 #include <utility>
-#include <vector>
 
 #include "kernels/common/device_buffer.h"
 #include "kernels/vendor/attention_plan.h"
@@ -41,7 +40,7 @@ struct CudnnAttention::State {
 
 struct CudnnAttention::Call::State {
   const CudnnAttention::State& attention;
-  Descriptor tensors;
+  Descriptor arguments;
 };
 
 CudnnAttention::CudnnAttention(const flash::AttentionShape& shape)
@@ -56,28 +55,16 @@ CudnnAttention::Call::Call(Call&&) noexcept = default;
 CudnnAttention::Call& CudnnAttention::Call::operator=(Call&&) noexcept = default;
 
 CudnnAttention::Call CudnnAttention::on(const flash::ForwardTensors& tensors) const {
-  std::vector<std::int64_t> ids = {id_of(q_place), id_of(k_place), id_of(v_place), id_of(o_place),
-                                   id_of(lse_place)};
-  // cuDNN takes all pointers as ones that it may write through; it writes only to O and LSE.
-  std::vector<void*> pointers = {const_cast<Bfloat16*>(tensors.q), const_cast<Bfloat16*>(tensors.k),
-                                 const_cast<Bfloat16*>(tensors.v), tensors.o, tensors.lse};
-  for (const Scalar& scalar : state_->plan.scalars()) {
-    ids.push_back(scalar.id);
-    pointers.push_back(const_cast<std::uint32_t*>(&scalar.bits));
-  }
-  Descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "the tensors of a call");
-  pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, ids);
-  pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, pointers);
-  pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, static_cast<void*>(state_->workspace.data()));
-  pack.finalize();
-  return Call(std::make_unique<Call::State>(Call::State{*state_, std::move(pack)}));
+  Descriptor arguments =
+      packed_arguments(arguments_of(tensors, state_->plan.scalars()), state_->workspace.data());
+  return Call(std::make_unique<Call::State>(Call::State{*state_, std::move(arguments)}));
 }
 
 void CudnnAttention::Call::launch(cudaStream_t stream) const {
   const CudnnAttention::State& attention = state_->attention;
   check_cudnn(cudnn().set_stream(attention.handle.raw(), stream), "setting the stream");
   check_cudnn(cudnn().execute(attention.handle.raw(), attention.plan.descriptor().raw(),
-                              state_->tensors.raw()),
+                              state_->arguments.raw()),
               "queueing attention");
 }
 

@@ -133,6 +133,21 @@ TEST_CASE("numbers that a graph takes by value have ids of their own and the bit
                                            std::bit_cast<std::uint32_t>(least)});
 }
 
+TEST_CASE("a call gives cuDNN an id and an address for each tensor in memory and each number") {
+  if (!opened()) return;
+  std::vector<Bfloat16> memory(4);  // addresses alone matter: nothing is carried out
+  float lse = 0;
+  char workspace = 0;
+  const std::vector<Scalar> scalars = {{6, 1}, {9, 2}};
+  const Arguments arguments = arguments_of(
+      {.q = &memory[0], .k = &memory[1], .v = &memory[2], .o = &memory[3], .lse = &lse}, scalars);
+  const std::vector<const void*> addresses(arguments.addresses.begin(), arguments.addresses.end());
+  CHECK(arguments.ids == std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 9});
+  CHECK(addresses == std::vector<const void*>{&memory[0], &memory[1], &memory[2], &memory[3], &lse,
+                                              &scalars[0].bits, &scalars[1].bits});
+  CHECK_NOTHROW(packed_arguments(arguments, &workspace));
+}
+
 TEST_CASE("what cuDNN refuses says what was being done, the status and cuDNN's reason") {
   if (!opened()) return;
   CHECK_THROWS_WITH(described_device("{}"), Contains("finalising the properties of a GPU") &&
