@@ -111,34 +111,38 @@ inline std::uint32_t pack_fp8(float a, float b, float c, float d) {
 }
 inline void publish_to_products() {}
 
+/// The thread's part of D (+)= A B over `depth` summed columns; `a(row, k)`, `b(column, k)` give the
+/// elements. `thread` of a warpgroup (64 rows) or of a warp (16 rows, as if it were the first).
+template <int depth, int count, class A, class B>
+inline void add_products(float (&d)[count], bool add, int thread, const A& a, const B& b) {
+  for (int i = 0; i < count; ++i) {
+    const int row = accumulator_row(thread / 32, thread % 32, i);
+    const int column = accumulator_column(thread % 32, i);
+    float sum = add ? d[i] : 0.0f;
+    for (int k = 0; k < depth; ++k) sum += a(row, k) * b(column, k);
+    d[i] = sum;
+  }
+}
+
 template <int n>
 struct Wgmma {
-  // The thread's part of D (+)= A B: 64 rows a warpgroup, 16 a warp.
   static void scores(float (&d)[n / 2], std::uint64_t a, std::uint64_t b, int add) {
-    const int thread = static_cast<int>(threadIdx.x % 128);
-    for (int i = 0; i < n / 2; ++i) {
-      const int row = accumulator_row(thread / 32, thread % 32, i);
-      float sum = add != 0 ? d[i] : 0.0f;
-      for (int k = 0; k < 16; ++k) {
-        sum += sm().memory.k_major(a, row, k) *
-               sm().memory.k_major(b, accumulator_column(thread % 32, i), k);
-      }
-      d[i] = sum;
-    }
+    add_products<16>(
+        d, add != 0, static_cast<int>(threadIdx.x % 128),
+        [&](int row, int k) { return sm().memory.k_major(a, row, k); },
+        [&](int column, int k) { return sm().memory.k_major(b, column, k); });
   }
   static void values(float (&d)[n / 2], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
                      std::uint32_t a3, std::uint64_t b) {
     const auto a = emulated::gather(std::array<std::uint32_t, 4>{a0, a1, a2, a3});
-    const int lane = static_cast<int>(threadIdx.x % 32);
-    for (int i = 0; i < n / 2; ++i) {
-      const int low = accumulator_row(0, lane, i) >= 8 ? 1 : 0;
-      for (int k = 0; k < 16; ++k) {
-        // Registers 0 and 2 hold the upper eight rows, 0 and 1 the first eight columns.
-        const std::uint32_t pair = a[lane / 4 * 4 + k % 8 / 2][k / 8 * 2 + low];
-        const Bfloat16 value{static_cast<std::uint16_t>(k % 2 == 0 ? pair : pair >> 16)};
-        d[i] += to_float(value) * sm().memory.n_major(b, k, accumulator_column(lane, i));
-      }
-    }
+    add_products<16>(
+        d, true, static_cast<int>(threadIdx.x % 32),
+        [&](int row, int k) {
+          // Registers 0 and 2 hold the upper eight rows, 0 and 1 the first eight columns.
+          const std::uint32_t pair = a[row % 8 * 4 + k % 8 / 2][k / 8 * 2 + row / 8];
+          return to_float(Bfloat16{static_cast<std::uint16_t>(k % 2 == 0 ? pair : pair >> 16)});
+        },
+        [&](int column, int k) { return sm().memory.n_major(b, k, column); });
   }
 };
 
@@ -146,31 +150,23 @@ struct Wgmma {
 template <int n>
 struct WgmmaFp8 {
   static void scores(float (&d)[n / 2], std::uint64_t a, std::uint64_t b, int add) {
-    const int thread = static_cast<int>(threadIdx.x % 128);
-    for (int i = 0; i < n / 2; ++i) {
-      const int row = accumulator_row(thread / 32, thread % 32, i);
-      float sum = add != 0 ? d[i] : 0.0f;
-      for (int k = 0; k < 32; ++k) {
-        sum += sm().memory.k_major_float8(a, row, k) *
-               sm().memory.k_major_float8(b, accumulator_column(thread % 32, i), k);
-      }
-      d[i] = sum;
-    }
+    add_products<32>(
+        d, add != 0, static_cast<int>(threadIdx.x % 128),
+        [&](int row, int k) { return sm().memory.k_major_float8(a, row, k); },
+        [&](int column, int k) { return sm().memory.k_major_float8(b, column, k); });
   }
   static void values(float (&d)[n / 2], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
                      std::uint32_t a3, std::uint64_t b) {
     const auto a = emulated::gather(std::array<std::uint32_t, 4>{a0, a1, a2, a3});
-    const int lane = static_cast<int>(threadIdx.x % 32);
-    for (int i = 0; i < n / 2; ++i) {
-      const int low = accumulator_row(0, lane, i) >= 8 ? 1 : 0;
-      for (int k = 0; k < 32; ++k) {
-        // Thread t of a quad holds columns 4t ... 4t + 3 of the first 16, then of the others (PTX
-        // ISA, "Matrix Fragments for wgmma.mma_async.m64nNk32").
-        const std::uint32_t four = a[lane / 4 * 4 + k % 16 / 4][k / 16 * 2 + low];
-        const Float8 value{static_cast<std::uint8_t>(four >> (k % 4 * 8))};
-        d[i] += to_float(value) * sm().memory.k_major_float8(b, accumulator_column(lane, i), k);
-      }
-    }
+    add_products<32>(
+        d, true, static_cast<int>(threadIdx.x % 32),
+        [&](int row, int k) {
+          // Thread t of a quad holds columns 4t ... 4t + 3 of the first 16, then of the others (PTX
+          // ISA, "Matrix Fragments for wgmma.mma_async.m64nNk32").
+          const std::uint32_t four = a[row % 8 * 4 + k % 16 / 4][k / 16 * 2 + row / 8];
+          return to_float(Float8{static_cast<std::uint8_t>(four >> (k % 4 * 8))});
+        },
+        [&](int column, int k) { return sm().memory.k_major_float8(b, column, k); });
   }
 };
 
