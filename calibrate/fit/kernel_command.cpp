@@ -261,7 +261,12 @@ std::vector<AttentionRow> attention_rows(Session& session, const SourcePtr& sour
 AttentionGroups attention_groups(Session& session, const std::string& kind,
                                  const std::string& rows_of, Diagnostics& diagnostics) {
   AttentionGroups groups;
-  for (const SourcePtr& source : files_named(session, "attention", diagnostics)) {
+  std::vector<SourcePtr> sources = files_named(session, "attention", diagnostics);
+  // scripts/measure_kernels.sh writes the points of all our kernels into one file.
+  for (const SourcePtr& ours : files_named(session, "kernels", diagnostics)) {
+    sources.push_back(ours);
+  }
+  for (const SourcePtr& source : sources) {
     if (file_part(source->name).starts_with("attention_decode")) {
       continue;  // one query a sequence: other kernels
     }

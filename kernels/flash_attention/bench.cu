@@ -51,15 +51,8 @@ struct Set {
 };
 
 AttentionShape shape_of(const Point& point) {
-  AttentionShape shape;
-  shape.head_dim = point.head_dim;
-  shape.heads = point.heads;
-  shape.kv_heads = point.kv_heads;
-  shape.q_len = point.length;
-  shape.kv_len = point.length;
-  shape.scale = 1.0f / std::sqrt(static_cast<float>(point.head_dim));
-  shape.mask = point.mask;
-  return shape;
+  return attention_shape(point.head_dim, 1, point.heads, point.kv_heads, point.length, point.length,
+                         point.mask);
 }
 
 double attribute(cudaDeviceAttr which) {

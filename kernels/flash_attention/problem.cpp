@@ -1,6 +1,7 @@
 #include "kernels/flash_attention/problem.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -46,6 +47,20 @@ std::vector<RowBlock> longest_blocks(const AttentionShape& shape, int rows, int 
 }
 
 }  // namespace
+
+AttentionShape attention_shape(int head_dim, int batch, int heads, int kv_heads, int q_len,
+                               int kv_len, const MaskSpec& mask) {
+  AttentionShape shape;
+  shape.head_dim = head_dim;
+  shape.batch = batch;
+  shape.heads = heads;
+  shape.kv_heads = kv_heads;
+  shape.q_len = q_len;
+  shape.kv_len = kv_len;
+  shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  shape.mask = mask;
+  return shape;
+}
 
 void check_shape(const AttentionShape& shape) {
   require(shape.head_dim == 64 || shape.head_dim == 128 || shape.head_dim == 256,

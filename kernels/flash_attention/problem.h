@@ -22,6 +22,10 @@ struct AttentionShape {
   std::vector<Sequence> sequences;
 };
 
+/// A call of `batch` sequences of one length, with the usual scale 1 / sqrt(head_dim).
+AttentionShape attention_shape(int head_dim, int batch, int heads, int kv_heads, int q_len,
+                               int kv_len, const MaskSpec& mask);
+
 /// Throws std::invalid_argument, with what is wrong, for a shape that no kernel here computes.
 void check_shape(const AttentionShape& shape);
 

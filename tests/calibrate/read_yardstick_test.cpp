@@ -122,6 +122,26 @@ TEST_CASE("attention keeps its mask, its pass, and the kv heads that the kernel 
   CHECK(left_out == LeftOut{{"power_trace", 1}});
 }
 
+TEST_CASE("of our own kernels' points, those are read that the fit has a form for") {
+  LeftOut left_out;
+  Diagnostics diagnostics;
+  const auto joining = ok(900.0, ", \"joins\": true");
+  std::string fp8 = attention("attention_forward", "full", 4096, 4096);
+  fp8.replace(fp8.find("bf16"), 4, "e4m3");
+  const auto rows = read_yardstick_attention(
+      file_of(line(attention("attention_forward", "full", 4096, 4096),
+                   ok(500.0, ", \"joins\": false")) +
+              line(attention("attention_forward", "full", 4096, 4096), joining) +
+              line(attention("attention_forward", "zigzag, earlier rank", 4096, 4096), ok(500.0)) +
+              line(fp8, ok(300.0))),
+      {"cudnn", "as_found", Bytes()}, left_out, diagnostics);
+  CHECK_FALSE(diagnostics.has_errors());
+  CHECK(rows.size() == 1);
+  CHECK(left_out == LeftOut{{"attention_forward of e4m3", 1},
+                            {"joined with a running result", 1},
+                            {"mask zigzag, earlier rank", 1}});
+}
+
 TEST_CASE("operators bound by memory are streams of their bytes, forward only") {
   const auto fields = [](const std::string& op, const std::string& way) {
     return "\"op\": \"" + op + "\", \"way\": \"" + way +

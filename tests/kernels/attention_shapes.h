@@ -1,7 +1,6 @@
 #pragma once
 // Calls of attention that tests and checks make.
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -11,21 +10,6 @@
 #include "kernels/flash_attention/reference.h"
 
 namespace longhaul::kernels::flash {
-
-/// A call of `batch` sequences of one length, scaled as usual.
-inline AttentionShape attention_shape(int head_dim, int batch, int heads, int kv_heads, int q_len,
-                                      int kv_len, const MaskSpec& mask) {
-  AttentionShape shape;
-  shape.head_dim = head_dim;
-  shape.batch = batch;
-  shape.heads = heads;
-  shape.kv_heads = kv_heads;
-  shape.q_len = q_len;
-  shape.kv_len = kv_len;
-  shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  shape.mask = mask;
-  return shape;
-}
 
 /// Several sequences in one call; lengths of queries and keys.
 inline AttentionShape packed_shape(int head_dim, int heads, int kv_heads, const MaskSpec& mask,

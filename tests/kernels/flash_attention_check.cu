@@ -140,14 +140,8 @@ bool check_fp8(const Case& one, std::uint64_t seed) {
 
 // A contiguous ring of `ranks`, as its last rank sees it: one joining call per block of keys.
 bool check_ring(int head_dim, int length, int ranks, std::uint64_t seed) {
-  AttentionShape shape;
-  shape.head_dim = head_dim;
-  shape.heads = 3;
-  shape.q_len = length;
-  shape.kv_len = ranks * length;
-  shape.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  shape.mask = diagonal_mask((ranks - 1) * length);
-  shape.kv_heads = 1;
+  const AttentionShape shape = attention_shape(head_dim, 1, 3, 1, length, ranks * length,
+                                               diagonal_mask((ranks - 1) * length));
   const AttentionInputs inputs = attention_inputs(shape, seed);
   DeviceBuffer<Bfloat16> q(inputs.q), k(inputs.k), v(inputs.v);
   DeviceBuffer<float> running(inputs.q.size()), lse(inputs.q.size() / head_dim);
