@@ -30,14 +30,16 @@ std::vector<Bfloat16> bench_inputs(std::size_t count, std::uint64_t seed, float 
 std::vector<std::uint32_t> token_counts(const Options& options);
 
 /// One point: `make(i)` gives input set i, in DeviceBuffers; `call(set)` queues the work on it.
-/// Makes as many sets as the cache asks for, times the calls and reports.
+/// Makes as many sets as the cache asks for, times the calls and reports. Returns the times.
 template <class Make, class Call>
-void bench_point(Results& results, const Device& device, const std::string& what,
-                 const Fields& shape, const Work& work, const Make& make, const Call& call) {
+Timing bench_point(Results& results, const Device& device, const std::string& what,
+                   const Fields& shape, const Work& work, const Make& make, const Call& call) {
   const int count = rotating_sets(device, work.bytes);
   std::vector<decltype(make(0))> sets;
   for (int i = 0; i < count; ++i) sets.push_back(make(i));
-  report(results, what, shape, work, time_calls([&](int i) { call(sets[i]); }, count));
+  const Timing timing = time_calls([&](int i) { call(sets[i]); }, count);
+  report(results, what, shape, work, timing);
+  return timing;
 }
 
 }  // namespace longhaul::kernels

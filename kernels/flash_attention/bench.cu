@@ -1,7 +1,5 @@
 // Rates of the Hopper forward kernel over lengths, masks and head dimensions, and of cuDNN's
 // attention on the same inputs in the same run.
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <functional>
 #include <optional>
@@ -15,6 +13,7 @@
 #include "kernels/common/cuda_error.h"
 #include "kernels/common/device_buffer.h"
 #include "kernels/common/random_inputs.h"
+#include "kernels/common/roofline.h"
 #include "kernels/flash_attention/launch.h"
 #include "kernels/vendor/cudnn_attention.h"
 
@@ -55,26 +54,6 @@ AttentionShape shape_of(const Point& point) {
                          point.mask);
 }
 
-double attribute(cudaDeviceAttr which) {
-  int index = 0;
-  int value = 0;
-  check_cuda(cudaGetDevice(&index), "cudaGetDevice");
-  check_cuda(cudaDeviceGetAttribute(&value, which, index), "cudaDeviceGetAttribute");
-  return value;
-}
-
-// Dense bf16 peak of this GPU at its highest clock, FLOP/s: 4096 a clock and SM (NVIDIA H100 white
-// paper: 989.4 TFLOP/s of 132 SMs at 1830 MHz).
-double peak_flops(const Device& device) {
-  return 4096.0 * device.sms * 1e3 * attribute(cudaDevAttrClockRate);
-}
-
-// Bytes per second of the memory interface: two transfers a clock on all its wires.
-double peak_bandwidth() {
-  return 2e3 * attribute(cudaDevAttrMemoryClockRate) * attribute(cudaDevAttrGlobalMemoryBusWidth) /
-         8;
-}
-
 std::string name_of(const Point& point) {
   return std::string(point.joins ? "joining " : "") + point.mask_name + " d" +
          std::to_string(point.head_dim) + " h" + std::to_string(point.heads) + "/" +
@@ -94,11 +73,6 @@ Fields fields_of(const Point& point, const char* dtype, const char* backend = "l
           {"backend", std::string(backend)},
           {"state", std::string("as_found")},
           {"joins", point.joins}};
-}
-
-void report_roofline(const Device& device, const Work& work, const Timing& timing) {
-  const double least_s = std::max(work.flops / peak_flops(device), work.bytes / peak_bandwidth());
-  std::printf("%-48s %10.1f %% of the roofline\n", "", 1e8 * least_s / timing.median_us);
 }
 
 // cuDNN's attention of the same inputs, with outputs of its own.
@@ -250,9 +224,7 @@ void bench_fp8(Results& results, const Device& device, const Options& options, c
   for (int i = 0; i < count; ++i) sets.emplace_back(shape, queries, keys);
   const Timing timing = time_calls([&](int i) { sets[i].forward.launch(nullptr); }, count);
   report(results, "fp8 " + name_of(point), fields_of(point, "fp8_e4m3"), work, timing);
-  const double least_s =
-      std::max(work.flops / (2 * peak_flops(device)), work.bytes / peak_bandwidth());
-  std::printf("%-48s %10.1f %% of the roofline\n", "", 1e8 * least_s / timing.median_us);
+  report_roofline(device, work, timing, 2.0);
 }
 
 std::vector<Point> points(bool quick) {

@@ -1,11 +1,11 @@
 // Rates of the portable forward, by head dimension, mask and length.
-#include <cmath>
 #include <string>
 #include <vector>
 
 #include "kernels/common/bench.h"
 #include "kernels/common/clocks.h"
 #include "kernels/common/device_buffer.h"
+#include "kernels/common/roofline.h"
 #include "kernels/flash_attention/portable.h"
 
 namespace longhaul::kernels::flash {
@@ -45,21 +45,25 @@ void bench_mask(Results& results, const Device& device, const Options& options,
   const auto queries = bench_inputs(rows * point.heads, options.seed);
   const auto keys = bench_inputs(rows * point.kv_heads, options.seed + 1);
   const Fields fields = {{"op", std::string("attention_forward")},
-                         {"backend", std::string("longhaul_portable")},
-                         {"dtype", std::string("bf16")},
-                         {"mask", std::string(point.mask_name)},
-                         {"head_dim", std::int64_t{point.head_dim}},
+                         {"batch", std::int64_t{1}},
                          {"heads", std::int64_t{point.heads}},
                          {"kv_heads", std::int64_t{point.kv_heads}},
-                         {"length", std::int64_t{point.length}},
+                         {"q_len", std::int64_t{point.length}},
+                         {"kv_len", std::int64_t{point.length}},
+                         {"head_dim", std::int64_t{point.head_dim}},
+                         {"mask", std::string(point.mask_name)},
+                         {"dtype", std::string("bf16")},
+                         {"backend", std::string("longhaul_portable")},
+                         {"state", std::string("as_found")},
                          {"joins", false}};
   const std::string what = std::string(point.mask_name) + " d" + std::to_string(point.head_dim) +
                            " h" + std::to_string(point.heads) + "/" +
                            std::to_string(point.kv_heads) + " " + std::to_string(point.length);
-  bench_point(
-      results, device, what, fields,
-      {.bytes = attention_bytes(shape, false), .flops = attention_flops(shape)},
-      [&](int) { return Set(shape, queries, keys); }, [](Set& set) { set.call.launch(nullptr); });
+  const Work work{.bytes = attention_bytes(shape, false), .flops = attention_flops(shape)};
+  const Timing timing = bench_point(
+      results, device, what, fields, work, [&](int) { return Set(shape, queries, keys); },
+      [](Set& set) { set.call.launch(nullptr); });
+  report_roofline(device, work, timing);
 }
 
 bool bench(const Device& device, const Options& options) {
