@@ -137,15 +137,21 @@ void add_other_degrees(const MeasuredRun& run, const ValidationOptions& options,
   }
 }
 
-// Memory of attention that the stack may have run as separate operators, if that fits, too.
-std::optional<Result> predict_unfused(const MeasuredRun& run, const ValidationOptions& options) {
-  const bool holds_memory = std::any_of(
+bool measures_memory(const MeasuredRun& run) {
+  return std::any_of(
       run.measurements.begin(), run.measurements.end(), [](const Measurement& measurement) {
         return measurement.quantity != MeasuredQuantity::time &&
                measurement.quantity != MeasuredQuantity::out_of_memory &&
                measurement.quantity != MeasuredQuantity::longest_sequence;
       });
-  if (!run.attention_open || options.times_only || !holds_memory) {
+}
+
+// Whether the run's attention may have been separate operators, and that matters to its figures.
+bool may_be_unfused(const MeasuredRun& run) { return run.attention_open && measures_memory(run); }
+
+// Memory of attention that the stack may have run as separate operators, if that fits, too.
+std::optional<Result> predict_unfused(const MeasuredRun& run, const ValidationOptions& options) {
+  if (!may_be_unfused(run) || options.times_only) {
     return std::nullopt;
   }
   ScenarioDraft draft = *run.draft;
@@ -300,7 +306,7 @@ bool measures_length(const MeasuredRun& run) {
 
 bool same_prediction(const MeasuredRun& a, const MeasuredRun& b) {
   return a.draft && b.draft && a.machine == b.machine && same_draft(*a.draft, *b.draft) &&
-         a.recompute_unknown == b.recompute_unknown && a.attention_open == b.attention_open &&
+         a.recompute_unknown == b.recompute_unknown && may_be_unfused(a) == may_be_unfused(b) &&
          degrees_unknown(a) == degrees_unknown(b) &&
          ran_out_of_memory(a) == ran_out_of_memory(b) && measures_length(a) == measures_length(b);
 }

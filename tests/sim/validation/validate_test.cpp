@@ -387,6 +387,12 @@ TEST_CASE("what changes a prediction tells runs apart: machine, memory outcome, 
   other = run;
   other.draft->software = "megatron";
   CHECK_FALSE(same_prediction(run, other));
+  // Of attention left open, memory is predicted both ways, but only where memory was measured.
+  MeasuredRun timed = run;
+  timed.attention_open = true;
+  other = timed;
+  other.measurements.push_back({MeasuredQuantity::reserved, "peak_reserved", 1e10});
+  CHECK_FALSE(same_prediction(timed, other));
   // Where it stands in its file changes nothing.
   other = run;
   other.id = "elsewhere";
