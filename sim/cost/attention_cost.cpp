@@ -6,6 +6,7 @@
 #include "sim/cost/kernel.h"
 #include "sim/cost/profile.h"
 #include "sim/units/check.h"
+#include "sim/units/divide.h"
 
 namespace longhaul {
 
@@ -13,7 +14,6 @@ namespace {
 
 constexpr std::int64_t exact_jobs = 4096;
 
-std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sim/units/check.h"
+#include "sim/units/divide.h"
 
 namespace longhaul {
 
@@ -16,13 +17,14 @@ constexpr std::int64_t depth = 128;               // of k that one step of the m
 constexpr std::int64_t shared_memory = 232'448;   // bytes that a thread block may have
 constexpr std::int64_t output_bytes = 2;          // bf16
 
-std::int64_t parts(std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; }
-
-std::int64_t rounded(std::int64_t value, std::int64_t unit) { return parts(value, unit) * unit; }
+std::int64_t rounded(std::int64_t value, std::int64_t unit) {
+  return ceil_divide(value, unit) * unit;
+}
 
 BlockChoice counted(BlockChoice choice, const GemmShape& shape, int sms) {
-  choice.tiles = parts(shape.m, choice.rows) * parts(shape.n, choice.columns) * shape.count;
-  choice.waves = parts(choice.tiles, sms);
+  choice.tiles =
+      ceil_divide(shape.m, choice.rows) * ceil_divide(shape.n, choice.columns) * shape.count;
+  choice.waves = ceil_divide(choice.tiles, sms);
   return choice;
 }
 
@@ -33,7 +35,8 @@ constexpr std::array<std::array<std::int64_t, 2>, 3> clusters = {{{1, 1}, {1, 2}
 std::int64_t hopper_stages(std::int64_t rows, std::int64_t columns, std::int64_t k) {
   constexpr std::int64_t barriers = 256;
   constexpr std::int64_t most = 16;
-  const std::int64_t scales_of_b = rounded(parts(k, depth) * 4 * (depth % columns == 0 ? 1 : 2), 8);
+  const std::int64_t scales_of_b =
+      rounded(ceil_divide(k, depth) * 4 * (depth % columns == 0 ? 1 : 2), 8);
   const std::int64_t besides =
       rounded(rows * columns * output_bytes, 1024) + barriers + scales_of_b;
   const std::int64_t stage = (rows + columns) * depth + rounded(rows * 4, 128);
@@ -115,14 +118,14 @@ std::vector<BlockChoice> blackwell_blocks(const GemmShape& shape) {
   const std::int64_t widest = shape.k <= 256 ? 128 : 224;  // two outputs fit the tensor memory
   for (const std::int64_t pair : {1, 2}) {
     for (std::int64_t columns = 16; columns <= widest; columns += columns < 32 ? 16 : 32) {
-      if (parts(shape.m, rows) % pair == 0) {
+      if (ceil_divide(shape.m, rows) % pair == 0) {
         blocks.push_back({rows, columns, pair, 1});
       }
     }
   }
   for (const std::int64_t pair : {1, 2}) {
     for (std::int64_t swapped = 16; swapped <= 240; swapped += 16) {
-      if (parts(shape.n, 128) % pair == 0) {
+      if (ceil_divide(shape.n, 128) % pair == 0) {
         blocks.push_back({swapped, 128, 1, pair});
       }
     }

@@ -7,12 +7,13 @@
 #include "sim/cost/kernel.h"
 #include "sim/cost/profile.h"
 #include "sim/units/check.h"
+#include "sim/units/divide.h"
 
 namespace longhaul {
 
 namespace {
 
-double ceil_ratio(std::int64_t a, std::int64_t b) { return static_cast<double>((a + b - 1) / b); }
+double ceil_ratio(std::int64_t a, std::int64_t b) { return static_cast<double>(ceil_divide(a, b)); }
 
 double peak_of(const Device& device, KernelType type) {
   if ((type == KernelType::fp8 || type == KernelType::fp8_block) &&
