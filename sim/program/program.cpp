@@ -15,7 +15,8 @@ std::int64_t floor_mod(std::int64_t value, std::int64_t modulus) {
 }
 
 bool of_experts(Axis axis) {
-  return axis == Axis::expert_tensor || axis == Axis::expert || axis == Axis::expert_data;
+  return axis == Axis::expert_tensor || axis == Axis::expert || axis == Axis::expert_data ||
+         axis == Axis::expert_data_inner || axis == Axis::expert_data_outer;
 }
 
 bool in_expert_count(Axis axis) { return axis != Axis::pipeline; }
@@ -25,7 +26,10 @@ std::int64_t stride_of(const Mesh& mesh, Axis axis) {
   switch (axis) {
     case Axis::expert_tensor: return 1;
     case Axis::expert: return mesh.expert_tensor;
-    case Axis::expert_data: return mesh.expert_tensor * mesh.experts;
+    case Axis::expert_data:
+    case Axis::expert_data_inner: return mesh.expert_tensor * mesh.experts;
+    case Axis::expert_data_outer:
+      return stride_of(mesh, Axis::expert_data) * mesh.expert_data_part;
     case Axis::ring_inner: return stride_of(mesh, Axis::ring);
     case Axis::ring_outer: return stride_of(mesh, Axis::ring) * mesh.ring_part;
     case Axis::data_inner: return stride_of(mesh, Axis::data);
@@ -88,6 +92,8 @@ std::int64_t Mesh::size(Axis axis) const {
     case Axis::expert_tensor: return expert_tensor;
     case Axis::expert: return experts;
     case Axis::expert_data: return ranks() / size(Axis::pipeline) / (expert_tensor * experts);
+    case Axis::expert_data_inner: return expert_data_part;
+    case Axis::expert_data_outer: return size(Axis::expert_data) / expert_data_part;
     default: return sizes[static_cast<int>(axis)];
   }
 }

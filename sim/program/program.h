@@ -28,15 +28,15 @@ namespace longhaul {
 // ---- The mesh of ranks -------------------------------------------------------------------
 
 /// Directions in which ranks differ. The second line are parts of an axis, not further axes: its
-/// `inner` part is Mesh::ring_part or data_part consecutive coordinates, its `outer` part counts
-/// those. The third line deals the ranks of a stage anew, as experts see them: counted through
+/// `inner` part is Mesh::ring_part, data_part or expert_data_part consecutive coordinates, its `outer`
+/// part counts those. The third line deals the ranks of a stage anew, as experts see them: counted through
 /// tensor, context and data in mesh order, expert_tensor fastest, then expert, then expert_data.
 /// Neither stands in Mesh::order; both stand in groups (the third not beside others), shards and
 /// indices.
 enum class Axis {
   tensor, ulysses, ring, data, pipeline,
   ring_inner, ring_outer, data_inner, data_outer,
-  expert_tensor, expert, expert_data
+  expert_tensor, expert, expert_data, expert_data_inner, expert_data_outer
 };
 constexpr int axis_count = 5;
 
@@ -49,6 +49,7 @@ struct Mesh {
   std::int64_t data_part = 1;  ///< replicas that share their states; divides data
   std::int64_t expert_tensor = 1;  ///< ranks that cut each expert; with `experts` divides a stage
   std::int64_t experts = 1;        ///< ranks that the experts are dealt to
+  std::int64_t expert_data_part = 1;  ///< ranks that share experts' states; divides expert_data
 
   [[nodiscard]] std::int64_t size(Axis axis) const;
   [[nodiscard]] std::int64_t ranks() const;
@@ -232,7 +233,7 @@ enum class Op {
                      ///< another on one stream arrive in the order they are sent
   all_gather,        ///< x_i -> y_i along `dim`
   reduce_scatter,    ///< x_i -> y_i (+) along `dim`, summed
-  all_reduce,        ///< x_i -> x_i, summed
+  all_reduce,        ///< x_i -> x_i, summed; or x_i -> y_i (+)
   all_to_all,        ///< x_i -> y_i: cut along `dim`, joined along `join_dim`
   broadcast,         ///< x_i -> y_i: what member `root` reads, to all
   send_receive,      ///< x_i -> y_i: x_i to member (me + shift), y_i from member (me - shift)

@@ -18,6 +18,7 @@ Accumulation accumulation(const Instruction& instruction, std::size_t write) {
     case Op::grouped_gemm:
     case Op::weigh:
     case Op::to_host:
+    case Op::all_reduce:
     case Op::reduce_scatter: return flag ? Accumulation::sum : Accumulation::none;
     case Op::norm_backward: return flag || write == 1 ? Accumulation::sum : Accumulation::none;
     case Op::attend_backward: return flag && write == 0 ? Accumulation::sum : Accumulation::none;

@@ -78,6 +78,7 @@ class Checker {
   void choose_expert_tensor();
   void check_experts();
   void check_expert_degrees();
+  void check_experts_of_zero_groups();
   void check_expert_workload();
   void check_recompute();
   void check_half_recompute();
@@ -819,8 +820,30 @@ void Checker::check_expert_degrees() {
           "write 'sequence_parallel: true', as Megatron-LM demands");
   }
   if (plan_.zero_group > 0) {
-    error("plan.zero_group", "no-schedule", "hybrid sharding of experts has no schedule yet",
-          "leave out 'zero_group'");
+    check_experts_of_zero_groups();
+  }
+}
+
+// A ZeRO group's ranks, with their tensor and context ranks, hold every expert as often as another's.
+void Checker::check_experts_of_zero_groups() {
+  const std::int64_t ranks = product({plan_.tensor, plan_.context.degree(),
+                                      plan_.sharing_replicas()});
+  const std::int64_t of_experts = product({plan_.expert, plan_.expert_tensor});
+  if (ranks % of_experts != 0) {
+    error("plan.zero_group", "not-divisible",
+          fmt::format("expert {} x expert_tensor {} does not divide the {} ranks of a zero group: "
+                      "it would not hold every expert",
+                      plan_.expert, plan_.expert_tensor, ranks),
+          "choose a larger zero_group, or fewer ranks for the experts");
+  }
+  for (const PlanAxis axis : {PlanAxis::tensor, PlanAxis::ulysses, PlanAxis::ring}) {
+    if (degree_of(plan_, axis) > 1 && stride_of(plan_, axis) > stride_of(plan_, PlanAxis::data)) {
+      error("plan.rank_order", "no-schedule",
+            "hybrid sharding of experts needs each zero group on neighbouring ranks: data behind "
+            "tensor and context",
+            "write rank_order: tp-cp-ep-dp-pp, or leave out 'zero_group'");
+      return;
+    }
   }
 }
 

@@ -123,6 +123,10 @@ struct Plan {
   [[nodiscard]] std::int64_t sharing_replicas() const {
     return zero_group == 0 ? data : zero_group / (shard_over_context ? context.degree() : 1);
   }
+  /// Ranks that hold the same experts in a ZeRO group with all its tensor and context ranks.
+  [[nodiscard]] std::int64_t sharing_expert_replicas() const {
+    return sharing_replicas() * context.degree() * tensor / (expert_tensor * expert);
+  }
   bool operator==(const Plan&) const = default;
 };
 

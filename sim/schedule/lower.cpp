@@ -41,6 +41,7 @@ Mesh mesh_of(const Scenario& scenario) {
   mesh.data_part = plan.sharing_replicas();
   mesh.experts = plan.expert;
   mesh.expert_tensor = plan.expert_tensor;
+  mesh.expert_data_part = plan.sharing_expert_replicas();
   return mesh;
 }
 

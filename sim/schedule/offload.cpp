@@ -44,9 +44,8 @@ void Parameters::sum_and_send(const Some& stored, const std::vector<TensorRef>& 
                     local, sums)
         .dim = cut_;
     if (hybrid_) {
-      const GroupId groups = *build_.group("zero replicas", {Axis::data_outer});
-      build_.collective(Op::all_reduce, Stream::outer, groups, "sum gradients over zero groups",
-                        sums, sums);
+      build_.collective(Op::all_reduce, Stream::outer, groups_of_shards(),
+                        "sum gradients over zero groups", sums, sums);
     }
   }
   build_

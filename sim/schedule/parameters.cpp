@@ -117,13 +117,12 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
 void Parameters::choose_shards() {
   const bool over_context = stage_ == 0 || scenario_.plan.shard_over_context;
   const Mesh& mesh = build_.program().mesh;
+  hybrid_ = stage_ > 0 && mesh.data_part < mesh.size(Axis::data);
   if (routed_) {
-    shard_axes_ = {Axis::expert_data};
-    shards_ = stage_ > 0 ? group_size(mesh, {"", shard_axes_}) : 1;
+    choose_expert_shards();
     return;
   }
   shard_axes_ = token_axes(mesh, over_context, true);
-  hybrid_ = stage_ > 0 && mesh.data_part < mesh.size(Axis::data);
   if (hybrid_) {
     std::replace(shard_axes_.begin(), shard_axes_.end(), Axis::data, Axis::data_inner);
   }
@@ -136,6 +135,15 @@ void Parameters::choose_shards() {
   }
   other_axes_ = token_axes(mesh, !over_context && !owners_, false);
   shards_ = stage_ > 0 ? group_size(mesh, {"", shard_axes_}) : 1;
+}
+
+// Where a ZeRO group holds each expert once, its states are whole and are summed as without ZeRO.
+void Parameters::choose_expert_shards() {
+  const Mesh& mesh = build_.program().mesh;
+  const std::int64_t sharing = mesh.size(hybrid_ ? Axis::expert_data_inner : Axis::expert_data);
+  hybrid_ = hybrid_ && sharing > 1;
+  shards_ = stage_ > 0 ? sharing : 1;
+  shard_axes_ = {hybrid_ ? Axis::expert_data_inner : Axis::expert_data};
 }
 
 // Biases and small norms of a kind of layers stand together.
@@ -282,9 +290,8 @@ TensorSpec Parameters::gathered_spec(const Stored& stored) const {
 
 // Of two kinds of layers, that whose gathered weights are fewer.
 bool Parameters::is_smaller_kind(LayerKind kind) const {
-  const Group expert_data{"", {Axis::expert_data}};
   const bool gathers_experts =
-      host_parameters_ || group_size(build_.program().mesh, expert_data) > 1;
+      host_parameters_ || build_.program().mesh.size(Axis::expert_data_inner) > 1;
   std::int64_t elements[3] = {0, 0, 0};
   for (const WeightShape& shape : layer_weight_shapes(scenario_, shapes_)) {
     const bool gathered = !shape.of_experts || gathers_experts;
@@ -411,9 +418,15 @@ std::vector<TensorRef> Parameters::refs_of_layer(const Some& stored, TensorRef S
   return found;
 }
 
+// Ranks of different ZeRO groups that hold the same shards.
+GroupId Parameters::groups_of_shards() const {
+  return routed_ ? *build_.group("expert zero replicas", {Axis::expert_data_outer})
+                 : *build_.group("zero replicas", {Axis::data_outer});
+}
+
 std::optional<GroupId> Parameters::shard_group() const {
   if (routed_) {
-    return build_.group("expert data", shard_axes_);
+    return build_.group(hybrid_ ? "expert zero group" : "expert data", shard_axes_);
   }
   const char* whole = other_axes_.empty() ? "data x context" : "data";
   return build_.group(hybrid_ ? "zero group" : whole, shard_axes_);
@@ -950,9 +963,10 @@ void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index l
       pass_over("put gradients in order", local, scenario_.stack().gradient_copies);
     }
     build_.collective(Op::all_reduce, Stream::data, *group, "sum gradients", local, local);
-  } else if (host_gradients()) {
+  }
+  if (host_gradients()) {
     sum_and_send(stored, local, local_slot, layer);
-  } else if (group) {
+  } else if (group && shards_ > 1) {
     const std::vector<TensorRef> packed = two_turns() ? pack_gradients(stored, local) : local;
     scatter_sums(*group, stored, packed, sums);
     for (std::size_t i = 0; i < packed.size(); ++i) {
@@ -999,10 +1013,11 @@ void Parameters::scatter_sums(GroupId group, const Some& stored,
 }
 
 // Within the group that shares the states, then over the groups: every group holds the same sum.
-// Stages 2 and 3 sum a micro-batch's shard apart before they add it to what they have.
+// Stages 2 and 3 sum a micro-batch's shard apart and add it to what they have behind the second sum,
+// on its stream (FSDP2's foreach_reduce): layers whose backward pass goes on do not wait for it.
 void Parameters::sum_hybrid(GroupId group, const Some& stored, const std::vector<TensorRef>& local,
                             const std::vector<TensorRef>& gradients) const {
-  const GroupId groups = *build_.group("zero replicas", {Axis::data_outer});
+  const GroupId groups = groups_of_shards();
   std::vector<TensorRef> sums = gradients;
   if (sums_every_time()) {
     for (std::size_t i = 0; i < stored.size(); ++i) {
@@ -1014,15 +1029,17 @@ void Parameters::sum_hybrid(GroupId group, const Some& stored, const std::vector
       sums[i] = build_.fresh("scattered_grad." + stored[i]->shape.name, spec);
     }
   }
-  build_.collective(Op::reduce_scatter, Stream::data, group, "sum and scatter gradients", local,
-                    sums);
+  build_
+      .collective(Op::reduce_scatter, Stream::data, group, "sum and scatter gradients", local, sums)
+      .dim = cut_;
   // FSDP2 gives this sum a stream of its own, so that the next layer's scatter may run beside it.
-  build_.collective(Op::all_reduce, Stream::outer, groups, "sum gradients over zero groups", sums,
-                    sums);
+  build_
+      .collective(Op::all_reduce, Stream::outer, groups, "sum gradients over zero groups", sums,
+                  gradients)
+      .accumulate = sums_every_time();
   if (sums_every_time()) {
-    for (std::size_t i = 0; i < stored.size(); ++i) {
-      build_.compute(Op::add, "add gradients", {gradients[i], sums[i]}, {gradients[i]});
-      build_.release({sums[i]});
+    for (const TensorRef& sum : sums) {
+      build_.release({sum});
     }
   }
 }

@@ -142,6 +142,7 @@ class Parameters {
   /// Several weights, of the layers or outside them.
   using Some = std::vector<const Stored*>;
   void choose_shards();
+  void choose_expert_shards();
   void store_all();
   void store_layers();
   void store(const WeightShape& shape, Section section);
@@ -222,6 +223,7 @@ class Parameters {
                                                      TensorRef Stored::*which, Index layer) const;
   [[nodiscard]] Index place_of_layer(const Stored& stored, Index layer) const;
   [[nodiscard]] std::optional<GroupId> shard_group() const;
+  [[nodiscard]] GroupId groups_of_shards() const;
   /// True if full gradients are held for two layers in turn (ZeRO 2, 3).
   [[nodiscard]] bool two_turns() const {
     return stage_ >= 2 && ((shards_ > 1 && !stays_whole()) || host_gradients());

@@ -103,7 +103,7 @@ void draw_states(Draw& draw, const Model& model, Plan& plan) {
     plan.reshard_after_forward = draw.once_in(2);
     plan.prefetch = draw.below(3);
   }
-  if (plan.zero > 0 && draw.once_in(5)) {
+  if (plan.zero > 0 && draw.once_in(has_experts(model) ? 2 : 5)) {
     plan.zero_group = 2 * (plan.shard_over_context ? plan.context.degree() : 1);
   }
   if (draw.once_in(5)) {

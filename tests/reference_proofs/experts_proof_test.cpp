@@ -61,6 +61,29 @@ TEST_CASE("experts dealt to replicas train the same model, under every ZeRO stag
   }
 }
 
+TEST_CASE("experts are shared within each zero group and summed over the groups") {
+  for (const int zero : {1, 2, 3}) {
+    for (const std::int64_t expert : {1, 2}) {  // two ranks a group: of an expert both or one
+      Plan plan = dealt(Plan(), expert, 4);
+      plan.zero = zero;
+      plan.zero_group = 2;
+      require_proven(training(mixture(8), plan, 2));
+      require_proven(training(mixture(), plan, 1), ExecutionOrder::any_legal, 17);
+    }
+    Plan ring = dealt(plan_of(M::ring, 2, 1), 2, 4);  // groups of both ranks of two rings
+    ring.zero = zero;
+    ring.zero_group = 4;
+    require_proven(training(mixture(), ring, 2));
+    ring.shard_over_context = false;  // of the rest each rank of the rings is apart
+    ring.zero_group = 2;
+    require_proven(training(mixture(), cut(ring, 2, 1), 2));
+    ring.expert = 8;  // across the tensor ranks: every group holds each expert once
+    Model eight = mixture();
+    eight.experts.count = 8;
+    require_proven(training(eight, cut(ring, 2, 1), 2));
+  }
+}
+
 TEST_CASE("experts dealt to context ranks, to a part of them or across replicas, too") {
   for (const Plan& context :
        {plan_of(M::ring, 4, 1), plan_of(M::ring, 4, 1, SequenceOrder::striped),

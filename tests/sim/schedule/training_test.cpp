@@ -133,6 +133,34 @@ TEST_CASE("experts are stored once per expert rank, their optimizer states share
   }
 }
 
+TEST_CASE("a zero group holds all experts, its ranks share their states, and groups sum them") {
+  Model model = small_llama();
+  model.experts.count = 4;
+  model.experts.per_token = 2;
+  model.experts.ffn = 12;
+  const ParameterCounts counts = count_parameters(model);
+  const std::int64_t routed = model.layers * 4 * counts.expert;
+  const std::int64_t rest = counts.total - routed;
+  for (const std::int64_t expert : {1, 2, 4}) {
+    Plan plan = plain(8, 1);
+    plan.expert = expert;
+    plan.zero_group = 4;
+    const Scenario scenario = scenario_of(model, Phase::train, plan);
+    // 4 ranks hold every expert's states once, however the experts are dealt among them.
+    CHECK(states_of(scenario).optimizer == 12 * (rest + routed) / 4);
+    const Walk walk(lower(scenario));
+    // In fp32: experts held twice or four times are scattered over that many ranks, ...
+    const std::int64_t held = 4 / expert;
+    CHECK(walk.sent(Op::reduce_scatter, Stream::data) ==
+          4 * (rest * 3 / 4 + routed / expert * (held - 1) / held));
+    // ... and with the other group each rank sums its quarter: 2 x 1/2 of it. Experts that a group
+    // holds once are summed as without ZeRO.
+    const bool once = expert == 4;
+    CHECK(walk.sent(Op::all_reduce, Stream::outer) == rest + (once ? 0 : routed));
+    CHECK(walk.sent(Op::all_reduce, Stream::data) == (once ? routed : 0));
+  }
+}
+
 TEST_CASE("a layer sends each token to its experts and back, forward and backward") {
   // 2 x 64 tokens of 32 bf16 channels, two experts each, of which 3/4 are on another rank; with
   // every row on its way there its weight (fp32), forward, or the weight's gradient, backward.
