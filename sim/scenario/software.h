@@ -78,6 +78,17 @@ enum class MemoryReading {
   device      ///< of the whole device, as nvidia-smi reads it
 };
 
+/// What the public configuration of measured runs says and their records leave open (`validate` only).
+struct RunFact {
+  std::string runs;                     ///< ids of the runs; * stands for any text
+  std::string attention;                ///< kernel of runs whose stack chose one; empty: not told
+  std::string deterministic_attention;  ///< the same, of those that had to be deterministic
+  std::int64_t optimizer_groups = 1;    ///< ZeRO: groups of replicas, each with all the states
+};
+
+/// Whether an id is one of a fact's runs.
+bool is_among(const std::string& id, const std::string& runs);
+
 struct SoftwareProfile {
   std::string name;
   std::vector<std::string> frameworks;  ///< words of `software.framework` in measured runs
@@ -131,6 +142,7 @@ struct SoftwareProfile {
   Seconds grouped_product;                  ///< what each member adds to a grouped product
   Bytes context;                            ///< taken from the driver: CUDA context and kernels
   std::vector<LibraryWorkspace> workspaces;
+  std::vector<RunFact> run_facts;
   std::string source_name;                  ///< where it was read, for `inputs`
   std::string hash;                         ///< of that text
   std::string fit_name;                     ///< the file of its fitted numbers; empty: none

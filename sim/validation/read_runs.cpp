@@ -219,6 +219,27 @@ void read_loss(const std::string& loss, MeasuredRun& run) {
   }
 }
 
+// What the stack's profile knows of the run from its public configuration.
+void take_facts(MeasuredRun& run) {
+  Plan& plan = run.draft->plan;
+  for (const RunFact& fact : find_software(run.draft->software)->run_facts) {
+    if (!is_among(run.id, fact.runs)) {
+      continue;
+    }
+    const std::string& kernel = run.draft->deterministic && fact.attention.empty()
+                                    ? fact.deterministic_attention
+                                    : fact.attention;
+    if (run.attention_open && !kernel.empty()) {
+      run.draft->attention_kernel = kernel;
+      run.attention_open = false;
+    }
+    const std::int64_t replicas = plan.data * plan.context.degree();
+    if (plan.zero > 0 && replicas % fact.optimizer_groups == 0 && fact.optimizer_groups > 1) {
+      plan.zero_group = replicas / fact.optimizer_groups;
+    }
+  }
+}
+
 // `before`: the framework of the run before, which "same stack" refers to.
 void read_software(const Look& look, const std::string& before, MeasuredRun& run) {
   const std::string attention = look.text("attention");
@@ -241,7 +262,9 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
     run.draft->attention_kernel = "fa2";
   }
   run.attention_open = contains(attention, "auto") || attention == "unknown";
-  run.draft->deterministic = contains(attention, "deterministic");
+  // Megatron-LM's deterministic mode, which pins cuBLAS' workspaces as well, refuses FlashAttention
+  // (arguments.py): deterministic flash is a choice of that kernel alone.
+  run.draft->deterministic = contains(attention, "deterministic") && !contains(attention, "flash");
   const std::string said = look.text("framework");
   run.framework = said == "same stack" ? before : said;
   // A benchmark's own name says less than the method if that names whose code was run.
@@ -369,6 +392,7 @@ MeasuredRun read_run(const YamlValue& value, const std::string& source, const st
   read_workload(Look(look.find("workload"), diagnostics), run);
   read_plan(Look(look.find("plan"), diagnostics), diagnostics, run);
   read_software(Look(look.find("software"), diagnostics), before, run);
+  take_facts(run);
   read_measured(Look(look.find("measured"), diagnostics), run);
   return run;
 }

@@ -304,6 +304,63 @@ TEST_CASE("memory of attention that a stack chose lies between flash kernels and
   CHECK(open.at(0).high == flash.at(0).high);  // of its time nothing is said
 }
 
+namespace {
+
+// A run of Megatron-LM's functional tests.
+MeasuredRun test_run(const std::string& id, const std::string& attention, int zero = 0) {
+  std::string run = run_text(plain_plan, "{step_time: 2 s}");
+  const auto put = [&](const std::string& old, const std::string& text) {
+    run.replace(run.find(old), old.size(), text);
+  };
+  put("id: one", "id: " + id);
+  put("framework: test, attention: FA3", "framework: Megatron-LM CI, attention: " + attention);
+  put("zero: 3", "zero: " + std::to_string(zero));
+  return only_run(run);
+}
+
+}  // namespace
+
+TEST_CASE("a star in the ids of a fact stands for any text, everything else for itself") {
+  CHECK(is_among("a_b_c", "a_b_c"));
+  CHECK(is_among("a_b_c", "a*c"));
+  CHECK(is_among("a_b_c", "*b*"));
+  CHECK(is_among("abab", "*ab"));
+  CHECK(is_among("a", "a*"));
+  CHECK_FALSE(is_among("a_b_c", "a_b"));
+  CHECK_FALSE(is_among("a_b_c", "b*"));
+  CHECK_FALSE(is_among("a_b_c", "a*b"));
+}
+
+TEST_CASE("the public configuration of a run tells the attention that its record leaves open") {
+  // gpt3_mcore_tp* are tests of Megatron-LM's own layers, whose attention is separate operators.
+  const MeasuredRun local = test_run("mlmci_gpt3_mcore_tp1_pp4__dev", "TE auto (deterministic)");
+  CHECK(local.draft->attention_kernel == "unfused");
+  CHECK_FALSE(local.attention_open);
+  const MeasuredRun engine = test_run("mlmci_gpt3_mcore_te_tp1__dev", "TE auto (deterministic)");
+  CHECK(engine.draft->attention_kernel == "cudnn");
+  CHECK(engine.attention_open);
+  // What a record says goes before.
+  CHECK(test_run("mlmci_gpt3_mcore_tp1_pp4__dev", "FA3").draft->attention_kernel == "fa3");
+  // The old image has no deterministic flash kernel; others are not concerned.
+  const auto old = [](const std::string& attention) {
+    return test_run("mlmci_any__lts_dgxa100_x", attention).draft->attention_kernel;
+  };
+  CHECK(old("TE auto (deterministic)") == "unfused");
+  CHECK(old("TE auto") == "cudnn");
+}
+
+TEST_CASE("groups of replicas that each hold the optimizer's states narrow its sharding") {
+  const std::string several = "mlmci_a_multi_dist_optimizer_instances__dev";
+  CHECK(test_run(several, "unfused", 1).draft->plan.zero_group == 4);
+  CHECK(test_run("mlmci_a__dev", "unfused", 1).draft->plan.zero_group == 0);
+}
+
+TEST_CASE("deterministic operators pin the workspaces of products, a deterministic flash does not") {
+  CHECK(test_run("x", "unfused (deterministic)").draft->deterministic);
+  CHECK_FALSE(test_run("x", "flash (deterministic)").draft->deterministic);
+  CHECK_FALSE(test_run("x", "unfused").draft->deterministic);
+}
+
 TEST_CASE("Megatron's gradients are fp32 of bf16 runs, fp16 of fp16 runs, unless the run says more") {
   const auto gradients = [](const std::string& dtype, const std::string& mode) {
     std::string run = run_text(plain_plan, "{step_time: 1 s}");
