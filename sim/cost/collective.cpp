@@ -23,6 +23,7 @@ struct Course {
   TransferKind kind = TransferKind::ring_simple;
   double against_simple = 1.0;  ///< bandwidth of the protocol over Simple's, by NCCL's model
   int channels = 1;             ///< of which each holds an SM
+  double moving = 0.0;          ///< seconds that its channels need, whatever the links
   TuningTopology topology;
 };
 
@@ -225,7 +226,7 @@ Duration duration_of(const TransportProfile& profile, const Cluster& cluster,
     blend = between.blend;
     duration.assumed = duration.assumed || fabric.assumed;
   }
-  const double moving = std::max(loads.inside, loads.network);
+  const double moving = std::max({loads.inside, loads.network, course.moving});
   duration.waiting = profile.launch.value() + latency;
   duration.whole = std::max(profile.launch.value() + blended(latency, moving, blend), loads.least);
   return duration;
@@ -241,6 +242,31 @@ void pace(CollectivePlan& plan, double waiting, double whole, double least) {
   for (PlannedFlow& flow : plan.flows) {
     flow.rate_cap = BytesPerSecond::of(flow.bytes.value() / moving);
   }
+}
+
+// Messages by NVLink: NCCL gives each some channels, an SM each, which move only so much.
+struct Lanes {
+  int channels = 0;     ///< zero: not by NVLink
+  double moving = 0.0;  ///< seconds that all messages of the request take at least
+};
+
+Lanes lanes_of(const TransportProfile& profile, const Cluster& cluster,
+               const CollectiveRequest& request) {
+  Lanes lanes;
+  if (request.communicator.empty() ||
+      cluster.route(request.gpus[0], request.gpus[1]).path_class != PathClass::nvlink) {
+    return lanes;
+  }
+  const Placement all = place(cluster, request.communicator);
+  const Bytes largest = request.largest > Bytes() ? request.largest : request.bytes;
+  lanes.channels =
+      std::min(profile.channel_limit,
+               message_channels(cluster, all, profile.tuning, largest, profile.peer_chunk));
+  const Medium& medium = medium_within(profile, cluster, Inside::nvlink);
+  if (medium.message_channel > BytesPerSecond()) {
+    lanes.moving = (request.bytes / (medium.message_channel * lanes.channels)).value();
+  }
+  return lanes;
 }
 
 double spread_of(const TransportProfile& profile, const Placement& placement, Bytes bytes) {
@@ -282,6 +308,11 @@ CollectivePlan TransportCosts::plan(const CollectiveRequest& request) const {
         : placement.over_network && !pairs ? profile_->sms_send_many_nodes
         : pairs ? 2 * static_cast<int>(network_members(cluster_, placement.nodes.front()).size())
                 : profile_->sms_send_one_node;
+    if (!pairs) {
+      const Lanes lanes = lanes_of(*profile_, cluster_, request);
+      course.moving = lanes.moving;
+      plan.sms_held = lanes.channels > 0 ? lanes.channels : plan.sms_held;
+    }
   } else {
     course = choose(request, placement);
     plan.algorithm = name_of(course.algorithm);

@@ -40,6 +40,12 @@ struct CollectiveRequest {
   /// all_to_all with pieces of different sizes (all-to-all-v): what member i sends to member j is
   /// pieces[i n + j]; `bytes` is then the most that any member sends. Empty: all equal.
   std::span<const Bytes> pieces = {};
+  /// send: all members of the communicator, by which NCCL divides its channels. Empty: copies
+  /// without NCCL, which the links alone limit.
+  std::span<const GpuId> communicator = {};
+  /// send: the largest of the messages, of together `bytes`, that one call sends to that peer one
+  /// after the other. Zero: one message.
+  Bytes largest = {};
 };
 
 /// One transfer of a lowered collective.

@@ -233,4 +233,25 @@ int peer_channels(const Cluster& cluster, const Placement& placement) {
   return static_cast<int>(std::min(32U, std::bit_ceil(wanted)));
 }
 
+int message_channels(const Cluster& cluster, const Placement& communicator,
+                     const TuningConstants& constants, Bytes message, Bytes chunk) {
+  int most = peer_channels(cluster, communicator);
+  if (communicator.over_network) {
+    return most;
+  }
+  const TuningTopology topology = tuning_topology(cluster, communicator, constants);
+  const auto rings = static_cast<unsigned>(2 * topology.ring.channels);
+  const int all = static_cast<int>(std::min(32U, std::bit_ceil(rings)));
+  most = std::min(most, all);
+  int channels = most;
+  while (channels > 1 && channels * communicator.gpus > all) {
+    channels /= 2;
+  }
+  constexpr double chunks = 32.0;
+  while (channels <= most / 2 && message.value() > chunks * chunk.value() * channels) {
+    channels *= 2;
+  }
+  return channels;
+}
+
 }  // namespace longhaul

@@ -36,4 +36,10 @@ TuningTopology tuning_topology(const Cluster& cluster, const Placement& placemen
 /// Channels per peer of send/receive and all-to-all.
 int peer_channels(const Cluster& cluster, const Placement& placement);
 
+/// Channels that one message of that size takes within a node, in a communicator placed so
+/// (NCCL, src/enqueue.cc, scheduleP2pTasksToPlan): a communicator of one node reserves channels for
+/// all its peers, and a message gets more than its part only beyond 32 `chunk`s per channel.
+int message_channels(const Cluster& cluster, const Placement& communicator,
+                     const TuningConstants& constants, Bytes message, Bytes chunk);
+
 }  // namespace longhaul

@@ -95,6 +95,7 @@ void read_media(MapReader& root, TransportProfile& profile, Diagnostics& diagnos
     Medium medium;
     medium.name = reader.text("name");
     medium.assumed = reader.boolean("assumed", false);
+    medium.message_channel = reader.bytes_per_second("message_channel", BytesPerSecond());
     if (const auto behaviours = reader.require("behaviours")) {
       read_behaviours(*behaviours, medium, diagnostics);
     }

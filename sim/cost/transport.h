@@ -42,6 +42,7 @@ inline constexpr std::size_t transfer_kinds = 10;
 struct Medium {
   std::string name;
   bool assumed = false;  ///< not measured: results are marked extrapolated
+  BytesPerSecond message_channel;  ///< what one channel of a message moves; zero: no limit
   std::array<Behaviour, transfer_kinds> behaviours{};
   [[nodiscard]] const Behaviour& of(TransferKind kind) const {
     return behaviours[static_cast<std::size_t>(kind)];
@@ -95,7 +96,7 @@ struct TransportProfile {
   std::vector<Medium> media;
   HostBehaviour host;
   Seconds launch;  ///< of a collective's kernel, and its synchronisation
-  int sms_send_one_node = 16;
+  int sms_send_one_node = 16;  ///< where messages do not go by NVLink
   int sms_send_many_nodes = 4;
   int channel_limit = 32;
   Bytes connection_memory;           ///< per channel and peer that a GPU receives from

@@ -1,6 +1,7 @@
 #include "sim/engine/traffic.h"
 
 #include <algorithm>
+#include <span>
 
 #include "sim/engine/price.h"
 #include "sim/units/check.h"
@@ -89,6 +90,9 @@ class Lowering {
         wanted.bytes = wanted.host ? host_bytes(program_, instruction).value()
                                    : collective_bytes(program_, instruction).value();
         wanted.shift = wanted.pairwise() ? instruction.shift : 0;
+        wanted.largest = wanted.pairwise() ? largest_message(instruction) : 0.0;
+        // Pieces of products (sim/schedule/tensor_overlap.cpp) go by buffers that peers share.
+        wanted.copied = wanted.pairwise() && instruction.stream == Stream::tensor;
         mine.push_back(find_or_add(wanted));
         continue;
       }
@@ -105,11 +109,23 @@ class Lowering {
     }
   }
 
+  double largest_message(const Instruction& instruction) const {
+    double largest = 0.0;
+    for (const auto* refs : {&instruction.reads, &instruction.writes}) {
+      for (const TensorRef& ref : *refs) {
+        largest = std::max(largest, bytes_of(program_, ref).value());
+      }
+    }
+    return largest;
+  }
+
   std::uint32_t find_or_add(const Exchange& wanted) {
     auto& all = traffic_.exchanges;
     const auto found = std::find_if(all.begin(), all.end(), [&](const Exchange& known) {
       return known.group == wanted.group && known.kind == wanted.kind &&
-             known.host == wanted.host && known.bytes == wanted.bytes && known.shift == wanted.shift;
+             known.host == wanted.host && known.bytes == wanted.bytes &&
+             known.shift == wanted.shift && known.largest == wanted.largest &&
+             known.copied == wanted.copied;
     });
     if (found == all.end()) {
       all.push_back(wanted);
@@ -133,20 +149,20 @@ class Lowering {
     for (std::uint32_t c = exchange.first_communicator; c < first_[exchange.group.index + 1]; ++c) {
       const std::vector<GpuId> gpus = gpus_of(c);
       if (!exchange.pairwise()) {
-        add(index, c, 0, gpus);
+        add(index, c, 0, gpus, gpus);
         continue;
       }
       for (std::uint32_t member = 0; member < gpus.size(); ++member) {
         const std::uint32_t to = traffic_.neighbour(c, member, exchange.shift);
-        add(index, c, member, {gpus[member], gpus[to]});
+        add(index, c, member, {gpus[member], gpus[to]}, gpus);
       }
     }
   }
 
   void add(std::uint32_t index, std::uint32_t communicator, std::uint32_t member,
-           const std::vector<GpuId>& gpus) {
+           const std::vector<GpuId>& gpus, std::span<const GpuId> all) {
     const Exchange& exchange = traffic_.exchanges[index];
-    const CollectivePlan plan = plan_of(exchange, gpus);
+    const CollectivePlan plan = plan_of(exchange, gpus, all);
     Transfer transfer;
     transfer.exchange = index;
     transfer.communicator = communicator;
@@ -163,7 +179,8 @@ class Lowering {
     }
   }
 
-  CollectivePlan plan_of(const Exchange& exchange, const std::vector<GpuId>& gpus) const {
+  CollectivePlan plan_of(const Exchange& exchange, const std::vector<GpuId>& gpus,
+                         std::span<const GpuId> all) const {
     const Bytes bytes = Bytes::of(exchange.bytes);
     if (exchange.host) {
       check(gpus.size() == 1, "work of the host is of one rank");
@@ -173,6 +190,10 @@ class Lowering {
     request.kind = exchange.kind;
     request.bytes = bytes;
     request.gpus = gpus;
+    if (!exchange.copied) {
+      request.communicator = all;
+      request.largest = Bytes::of(exchange.largest);
+    }
     return transport_.lower(request);
   }
 

@@ -26,6 +26,8 @@ struct Exchange {
   std::optional<HostWork> host = std::nullopt;  ///< of each member by itself; then no kind
   double bytes = 0.0;
   int shift = 0;  ///< send: to the member that many further; otherwise 0
+  double largest = 0.0;  ///< send: bytes of the largest message; `bytes` are those of all
+  bool copied = false;   ///< send: the stack copies by itself, without a call of NCCL
   [[nodiscard]] bool pairwise() const { return !host && kind == CollectiveKind::send; }
   std::uint32_t first_transfer = 0;      ///< of its first communicator
   std::uint32_t first_communicator = 0;  ///< the communicators of its group are contiguous

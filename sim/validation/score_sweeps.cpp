@@ -58,6 +58,9 @@ CollectiveRequest request_of(const Sweep& sweep, const SweepMachine& machine, do
   CollectiveRequest request;
   request.kind = *sweep.kind;
   request.gpus = members_of(sweep, machine);
+  if (sweep.kind == CollectiveKind::send) {
+    request.communicator = machine.gpus;
+  }
   request.bytes = Bytes::of(bytes);
   request.algorithm = sweep.algorithm;
   request.protocol = sweep.protocol;

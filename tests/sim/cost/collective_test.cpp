@@ -415,6 +415,46 @@ TEST_CASE("a message takes its latency and its bytes at the share of the link it
   CHECK(time(8, 1.0) > time(1, 1.0));
 }
 
+TEST_CASE("a message gets the channels of its communicator that no other peer could claim") {
+  // NCCL deals 32 channels of 8 A100 to 8 peers, 4 each, and doubles them while a channel would
+  // carry more than 16 MiB: 8 at 128 MiB, 16 at 256 MiB. nccl-tests there: 110.8 and 188.6 GB/s.
+  const Fabric fabric("dgx-a100", 16);
+  constexpr double mebi = 1048576.0;
+  const auto plan = [&](std::size_t members, double bytes, double largest = 0.0) {
+    const std::vector<GpuId> pair{GpuId(0), GpuId(1)};
+    const auto all = fabric.first(members);
+    CollectiveRequest request{CollectiveKind::send, pair, Bytes::of(bytes)};
+    request.communicator = all;
+    request.largest = Bytes::of(largest);
+    return std::pair(fabric.transport.lower(request).sms_held,
+                     bytes / fabric.transport.alone(request).value() / 1e9);
+  };
+  CHECK_THAT(plan(8, 128 * mebi).second, Catch::Matchers::WithinRel(110.8, 0.02));
+  CHECK_THAT(plan(8, 256 * mebi).second, Catch::Matchers::WithinRel(188.6, 0.1));
+  CHECK(plan(8, 64 * mebi).first == 4);
+  CHECK(plan(8, 128 * mebi).first == 8);
+  CHECK(plan(8, 256 * mebi).first == 16);
+  // Fewer peers leave more channels to each; two messages take turns on those of one.
+  CHECK(plan(4, 64 * mebi).first == 8);
+  CHECK(plan(2, 64 * mebi).first == 16);
+  CHECK(plan(8, 64 * mebi).second < plan(4, 64 * mebi).second);
+  CHECK(plan(4, 64 * mebi).second < plan(2, 64 * mebi).second);
+  CHECK(plan(8, 128 * mebi, 64 * mebi).first == 4);
+  CHECK(plan(8, 128 * mebi, 64 * mebi).second < 0.6 * plan(8, 128 * mebi).second);
+  // Two per peer is what NCCL printed wherever a communicator spans nodes.
+  CHECK(plan(16, 64 * mebi).first == 2);
+}
+
+TEST_CASE("copies that call no NCCL are limited by links, not by channels") {
+  const Fabric fabric("dgx-a100", 8);
+  const std::vector<GpuId> pair{GpuId(0), GpuId(1)};
+  CollectiveRequest own{CollectiveKind::send, pair, Bytes::of(67108864.0)};
+  CollectiveRequest called = own;
+  const auto all = fabric.first(8);
+  called.communicator = all;
+  CHECK(fabric.transport.alone(called) > 2.0 * fabric.transport.alone(own));
+}
+
 TEST_CASE("a communicator of one GPU holds no buffers, others by channels and peers") {
   const Fabric fabric("dgx-h100", 16);
   const auto memory = [&](CollectiveKind kind, std::size_t count) {
