@@ -137,6 +137,7 @@ constexpr HabitKey habit_keys[] = {
     {"fp16_gradients", &SoftwareProfile::fp16_gradients},
     {"leaf_gradients", &SoftwareProfile::leaf_gradients},
     {"gradient_buckets", &SoftwareProfile::gradient_buckets},
+    {"dummy_gradients", &SoftwareProfile::dummy_gradients},
     {"stages_by_cost", &SoftwareProfile::stages_by_cost},
     {"record_streams", &SoftwareProfile::record_streams},
     {"gather_buffer", &SoftwareProfile::gather_buffer},

@@ -134,6 +134,7 @@ struct SoftwareProfile {
   bool compute_gradients = false;           ///< gradients are of the compute type, in measured runs
   bool fp16_gradients = false;              ///< and fp16 runs', where nothing is said of them
   bool gradient_buckets = false;            ///< ZeRO 0: gradients travel in buckets of their own
+  bool dummy_gradients = false;             ///< a tensor per shape of weight stands in for gradients
   bool stages_by_cost = false;              ///< pipeline stages of equal FLOPs, not equal layers
   bool record_streams = false;              ///< what a collective used is reused late
   bool gather_buffer = false;               ///< gathered tokens stand in a buffer of the stack

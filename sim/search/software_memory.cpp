@@ -1,5 +1,9 @@
 #include "sim/search/software_memory.h"
 
+#include <array>
+#include <optional>
+#include <set>
+
 namespace longhaul {
 
 namespace {
@@ -46,6 +50,50 @@ void add_buckets(const Scenario& scenario, Program& program) {
   }
 }
 
+// A layer's weight as its library sees it: rows and columns of a matrix; nothing for what is not a
+// Linear of it (embedding, head, norms, the router). Of experts each has a matrix of its own.
+std::optional<std::array<std::int64_t, 2>> matrix_of(const Tensor& weight) {
+  if (weight.role != Role::parameter || !weight.name.starts_with("w_") ||
+      weight.name == "w_router" || weight.elements() == 0) {
+    return std::nullopt;
+  }
+  const bool experts = weight.name.starts_with("w_expert");
+  const std::int64_t elements = weight.elements() / (experts ? weight.shape.front() : 1);
+  // Products that end in the hidden state have it as their last dimension, the others as their first.
+  const bool to_hidden =
+      weight.name == "w_o" || weight.name == "w_down" || weight.name == "w_expert_down";
+  if (to_hidden) {
+    return std::array{weight.shape.back(), elements / weight.shape.back()};
+  }
+  const std::int64_t input = weight.shape[experts ? 1 : 0];
+  return std::array{elements / input, input};
+}
+
+// Where products add to the gradients' sums themselves, autograd is handed a tensor of the weight's
+// type and shape that nobody reads. It is made once for every shape, and kept. (ZeRO 3 is another
+// library's, whose gradients are shards.)
+void add_dummy_gradients(const Scenario& scenario, Program& program) {
+  if (!scenario.stack().dummy_gradients || scenario.plan.zero == 3) {
+    return;
+  }
+  std::set<std::array<std::int64_t, 2>> seen;
+  const std::size_t count = program.tensors.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto matrix = matrix_of(program.tensors[i]);
+    if (!matrix || !seen.insert(*matrix).second) {
+      continue;
+    }
+    Tensor dummy;
+    dummy.name = "dummy gradient of " + program.tensors[i].name;
+    dummy.shape = {(*matrix)[0], (*matrix)[1]};
+    dummy.shards = {{}, {}};
+    dummy.type = program.tensors[i].type;
+    dummy.category = MemoryCategory::workspace;
+    dummy.persistent = true;
+    program.tensors.push_back(std::move(dummy));
+  }
+}
+
 }  // namespace
 
 void add_software_memory(const Scenario& scenario, Program& program) {
@@ -56,6 +104,7 @@ void add_software_memory(const Scenario& scenario, Program& program) {
   }
   if (scenario.workload.phase == Phase::train) {
     add_buckets(scenario, program);
+    add_dummy_gradients(scenario, program);
   }
 }
 

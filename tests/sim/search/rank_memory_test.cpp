@@ -10,6 +10,7 @@
 #include "sim/schedule/lower.h"
 #include "sim/search/predict.h"
 #include "sim/search/rank_memory.h"
+#include "sim/search/software_memory.h"
 #include "tests/sim/search/sixteen_gpus.h"
 
 using namespace longhaul;
@@ -129,4 +130,30 @@ TEST_CASE("positions in the sequence are told apart where they hold different by
     peak.total = 100;
   }
   CHECK(memory_of_positions(mesh, timeline, RankId(0)).empty());
+}
+
+TEST_CASE("Transformer Engine keeps a gradient of no use for each shape of a layer's weights") {
+  // Llama 3 8B on 2 tensor ranks: qkv 3072 x 4096, output 4096 x 2048, up 14336 x 4096 and down
+  // 4096 x 7168 of 2 bytes, whatever the number of layers and stages.
+  const auto dummies = [](const char* plan) {
+    Diagnostics diagnostics;
+    const Scenario scenario = on_sixteen_gpus(plan, 32);
+    Program program = lower(scenario);
+    add_software_memory(scenario, program);
+    std::int64_t bytes = 0;
+    for (const Tensor& tensor : program.tensors) {
+      if (tensor.name.starts_with("dummy gradient")) {
+        CHECK(tensor.persistent);
+        CHECK(tensor.slots == 1);
+        bytes += static_cast<std::int64_t>(tensor.slot_bytes().value());
+      }
+    }
+    return bytes;
+  };
+  const std::int64_t layer =
+      2 * (3072 * 4096 + 4096 * 2048 + 14336 * 4096 + 4096 * 7168);
+  CHECK(dummies("{tensor: 2, sequence_parallel: true}") == layer);
+  CHECK(dummies("{tensor: 2, sequence_parallel: true, pipeline: 4}") == layer);
+  CHECK(dummies("{tensor: 4, sequence_parallel: true}") == layer / 2);
+  CHECK(dummies("{zero: 3}") == 0);
 }
