@@ -110,6 +110,8 @@ constexpr HabitKey habit_keys[] = {
     {"overlap_parameter_gather", &SoftwareProfile::overlap_parameter_gather},
     {"zero_owners", &SoftwareProfile::zero_owners},
     {"overlap_tensor_collectives", &SoftwareProfile::overlap_tensor_collectives},
+    {"waits_for_tensor_ranks", &SoftwareProfile::waits_for_tensor_ranks},
+    {"keeps_gathered_tokens", &SoftwareProfile::keeps_gathered_tokens},
     {"fp8_gathers", &SoftwareProfile::fp8_gathers},
     {"keeps_fp8_weights", &SoftwareProfile::keeps_fp8_weights},
     {"reshard_after_forward", &SoftwareProfile::reshard_after_forward},

@@ -100,6 +100,8 @@ struct SoftwareProfile {
   bool overlap_parameter_gather = true;     ///< ZeRO 1: behind the next forward pass
   bool zero_owners = false;                 ///< ZeRO 1: ranks own whole weights, and broadcast them
   bool overlap_tensor_collectives = false;  ///< sequence parallelism: products in pieces beside them
+  bool waits_for_tensor_ranks = false;      ///< no product beside their second gathers and sums
+  bool keeps_gathered_tokens = false;       ///< a recompute's, until its layer's backward pass
   bool fp8_gathers = false;                 ///< and what fp8 products gather travels in fp8
   bool keeps_fp8_weights = false;           ///< fp8: weights are cast in a step's first micro-batch
   bool reshard_after_forward = true;        ///< FSDP: gathered weights are dropped after forward

@@ -109,13 +109,17 @@ void TransformerBlock::drop_details(ProgramBuilder& build, const LayerState& sta
 
 // The gate comes from what was kept, the factor from its matrix product.
 void TransformerBlock::restore_up(ProgramBuilder& build, const LayerWeights& weights,
-                                  const LayerState& state, std::int64_t slots, Index slot) const {
+                                  LayerState& state, std::int64_t slots, Index slot) const {
   const TensorRef half = kept_half(build, slots, slot);
   build.allocate(state.up);
   build.compute(Op::copy, "restore the gate", {half}, {half_of(state.up, 3, 0)}).fused = true;
   const TensorRef tokens = gather_operand(build, "normed_mlp", state.norm_mlp);
   build.gemm("up projection", tokens, half_of(weights.up.value, 2, 1), half_of(state.up, 3, 1));
-  drop_gathered(build, tokens, state.norm_mlp);
+  if (keeps_gathered(build)) {
+    state.tokens_mlp = tokens;
+  } else {
+    drop_gathered(build, tokens, state.norm_mlp);
+  }
   build.release({half});
 }
 

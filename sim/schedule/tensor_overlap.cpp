@@ -52,6 +52,42 @@ TensorRef TransformerBlock::gather_operand(ProgramBuilder& build, const std::str
   return all;
 }
 
+// Autograd keeps what an operator read: a recompute's gathered tokens, until the weight gradient.
+bool TransformerBlock::keeps_gathered(const ProgramBuilder& build) const {
+  return sequence_parallel_ && scenario_.stack().keeps_gathered_tokens &&
+         build.part() == Part::recompute;
+}
+
+void TransformerBlock::wait_for_tensor_ranks(ProgramBuilder& build) const {
+  if (shapes_.tensor > 1 && scenario_.stack().waits_for_tensor_ranks) {
+    build.wait_for("wait for tensor ranks", Stream::tensor);
+  }
+}
+
+// The sum of a data gradient travels while the weight gradient runs, in stacks that do not wait; in
+// pieces (overlaps()) it always does.
+TensorRef TransformerBlock::sum_gradient(ProgramBuilder& build, const std::string& name,
+                                         TensorRef partial) const {
+  const TensorRef sum = sum_over_tensor(build, name, partial);
+  if (!overlaps()) {
+    wait_for_tensor_ranks(build);
+  }
+  return sum;
+}
+
+// A product's input, for its weight gradient: gathered again, mostly while the data gradient runs.
+TensorRef TransformerBlock::gather_again(ProgramBuilder& build, const std::string& name,
+                                         TensorRef x, const std::optional<TensorRef>& kept) const {
+  if (kept) {
+    return *kept;
+  }
+  const TensorRef tokens = gather_operand(build, name, x);
+  if (sequence_parallel_) {
+    wait_for_tensor_ranks(build);
+  }
+  return tokens;
+}
+
 // The tokens of one rank's shard in a tensor of all tokens; `rank` times the shard's length.
 TensorRef TransformerBlock::tokens_of(TensorRef whole, Index rank) const {
   const std::int64_t tokens = shapes_.tokens / shapes_.tensor;

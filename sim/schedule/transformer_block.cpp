@@ -258,8 +258,13 @@ void TransformerBlock::qkv_forward(ProgramBuilder& build, const LayerWeights& we
     return;
   }
   const TensorRef qkv = build.fresh("qkv", qkv_spec());
-  multiply_gathered(build, {"normed_attention", "qkv projection", state.norm_attention,
-                            weights.qkv.value, qkv, false, true}, false);
+  const bool keeps = keeps_gathered(build);
+  const TensorRef tokens =
+      multiply_gathered(build, {"normed_attention", "qkv projection", state.norm_attention,
+                                weights.qkv.value, qkv, false, true}, keeps);
+  if (keeps) {
+    state.tokens_attention = tokens;
+  }
   build.compute(Op::split_qkv, "split q, k, v", {qkv}, {heads.q, heads.k, heads.v});
   build.release({qkv});
   if (scenario_.model.positions == PositionEmbedding::rope) {
@@ -305,8 +310,12 @@ void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& we
     sum = sum_over_tensor(build, "mlp_output", partial);
   } else {
     state.up = build.fresh("mlp_up", kept(up_spec(), slots), slot);
-    multiply_gathered(
-        build, {"normed_mlp", "up projection", state.norm_mlp, weights.up.value, state.up}, false);
+    const bool keeps = keeps_gathered(build);
+    const TensorRef tokens = multiply_gathered(
+        build, {"normed_mlp", "up projection", state.norm_mlp, weights.up.value, state.up}, keeps);
+    if (keeps) {
+      state.tokens_mlp = tokens;
+    }
     activate(build, state, slots, slot);
     sum = multiply_and_sum(build, "mlp_output", "down projection", state.activation,
                            weights.down.value);
@@ -481,9 +490,9 @@ void TransformerBlock::mlp_backward(ProgramBuilder& build, const LayerWeights& w
   release_copies(build, state);
   const TensorRef partial = build.fresh("d_normed_mlp", gathered_spec());
   // The input is gathered again, for wgrad, while dgrad runs; dgrad's sum travels during wgrad.
-  const TensorRef tokens = gather_operand(build, "normed_mlp", state.norm_mlp);
+  const TensorRef tokens = gather_again(build, "normed_mlp", state.norm_mlp, state.tokens_mlp);
   build.gemm("up projection dgrad", d_up, weights.up.value, partial, false, true);
-  const TensorRef d_norm = sum_over_tensor(build, "d_normed_mlp", partial);
+  const TensorRef d_norm = sum_gradient(build, "d_normed_mlp", partial);
   build.gemm("up projection wgrad", tokens, d_up, weights.up.gradient, true, false, !fresh);
   drop_gathered(build, tokens, state.norm_mlp);
   build.release({d_up, state.norm_mlp});
@@ -542,9 +551,10 @@ TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerWeigh
                 {d_qkv});
   build.release({gradients.q, gradients.k, gradients.v});
   const TensorRef partial = build.fresh("d_normed_attention", gathered_spec());
-  const TensorRef tokens = gather_operand(build, "normed_attention", state.norm_attention);
+  const TensorRef tokens =
+      gather_again(build, "normed_attention", state.norm_attention, state.tokens_attention);
   attention_gemm(build, "qkv projection dgrad", d_qkv, weights.qkv.value, partial, false, true);
-  const TensorRef d_norm = sum_over_tensor(build, "d_normed_attention", partial);
+  const TensorRef d_norm = sum_gradient(build, "d_normed_attention", partial);
   attention_gemm(build, "qkv projection wgrad", tokens, d_qkv, weights.qkv.gradient, true, false,
                  !fresh);
   drop_gathered(build, tokens, state.norm_attention);

@@ -47,6 +47,9 @@ struct LayerState {
   bool mixture = false;  ///< `experts` stands in place of `up` and `activation`
   MixtureState experts;
   TensorRef attention_mask, mlp_mask;  ///< of dropout, a byte per element (drops() only)
+  /// All tokens of norm_attention and norm_mlp, where a recompute has gathered them just now and the
+  /// stack keeps them.
+  std::optional<TensorRef> tokens_attention, tokens_mlp;
 };
 
 /// The same tensors at another slot, where they have several; `input` apart.
@@ -148,7 +151,7 @@ class TransformerBlock {
   void tile_backward(ProgramBuilder& build, const LayerWeights& weights, TensorRef tokens,
                      TensorRef d_tokens, TensorRef d_output, bool adds) const;
   [[nodiscard]] TensorRef kept_half(ProgramBuilder& build, std::int64_t slots, Index slot) const;
-  void restore_up(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
+  void restore_up(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
                   std::int64_t slots, Index slot) const;
   // Products beside the collectives that feed or follow them, in sim/schedule/tensor_overlap.cpp.
   struct Product {
@@ -162,6 +165,12 @@ class TransformerBlock {
   [[nodiscard]] bool overlaps() const;
   TensorRef as_gathered(ProgramBuilder& build, const std::string& name, TensorRef x) const;
   TensorRef gather_operand(ProgramBuilder& build, const std::string& name, TensorRef x) const;
+  // Stacks that leave tensor parallelism to autograd (PyTorch's DTensor).
+  [[nodiscard]] bool keeps_gathered(const ProgramBuilder& build) const;
+  void wait_for_tensor_ranks(ProgramBuilder& build) const;
+  TensorRef sum_gradient(ProgramBuilder& build, const std::string& name, TensorRef partial) const;
+  TensorRef gather_again(ProgramBuilder& build, const std::string& name, TensorRef x,
+                         const std::optional<TensorRef>& kept) const;
   [[nodiscard]] TensorRef tokens_of(TensorRef whole, Index rank) const;
   TensorRef shard_buffer(ProgramBuilder& build, const std::string& name, DataType type,
                          std::int64_t slots) const;

@@ -263,6 +263,32 @@ TEST_CASE("Megatron sequence parallelism gathers 6 and scatters 4 times per laye
 // Of 6 gathers and 4 scatters, 4 and 2 feed or follow a product that waits for them; two gathers run
 // beside a data gradient and two scatters beside a weight gradient anyway. In pieces the same bytes
 // travel in 3 (t - 1) hops of gathers, two of them forward, and as many of sums.
+TEST_CASE("autograd's tensor parallelism keeps what a recompute gathered, and waits for the rest") {
+  // Forward gathers the inputs of qkv and up, so does a recompute; backward the gradients of both
+  // outputs. Megatron's backward pass gathers the inputs once more, beside its products.
+  Plan plan = plan_of(ContextMethod::none, 1, 1);
+  plan.tensor = 2;
+  plan.sequence_parallel = true;
+  const auto made = [&](bool autograd, Recompute recompute) {
+    plan.recompute = recompute;
+    Scenario scenario = scenario_of(small_llama(), Phase::train, plan);
+    auto stack = std::make_shared<SoftwareProfile>(*find_software("ideal"));
+    stack->waits_for_tensor_ranks = stack->keeps_gathered_tokens = autograd;
+    scenario.stack_override = stack;
+    return Walk(lower(scenario));
+  };
+  const Walk theirs = made(true, Recompute::full);
+  const Walk ours = made(false, Recompute::full);
+  const std::int64_t layers = small_llama().layers;
+  CHECK(ours.count(Op::all_gather) - theirs.count(Op::all_gather) == 2 * layers);
+  CHECK(ours.count(Op::reduce_scatter) == theirs.count(Op::reduce_scatter));
+  CHECK(ours.count(Op::wait) == 0);
+  CHECK(theirs.count(Op::wait) == 2 * layers);  // for the sums alone
+  const Walk none = made(true, Recompute::none);
+  CHECK(none.count(Op::all_gather) == made(false, Recompute::none).count(Op::all_gather));
+  CHECK(none.count(Op::wait) == 4 * layers);
+}
+
 TEST_CASE("products in pieces send the same bytes in hops, and gather what no product waits for") {
   Plan plan;
   plan.tensor = 4;
