@@ -237,9 +237,14 @@ KernelTime KernelCosts::attention(const AttentionShape& shape) const {
                        attention_correction(curve, shape);
   const double launch = std::min(curve.launch.value(), burst);
   const Trust trust = trust_of(curve.range, attention_sizes(shape), curve.spread);
-  return {Seconds::of(launch + (burst - launch) / sustained_attention_), trust.spread,
-          trust.extrapolated || generic_ || substituted_ || shape.head_dim > 256 ||
-              shape.type == KernelType::fp32};
+  KernelTime result{Seconds::of(launch + (burst - launch) / sustained_attention_), trust.spread,
+                    trust.extrapolated || generic_ || substituted_ || shape.head_dim > 256 ||
+                        shape.type == KernelType::fp32};
+  if (!shape.backward) {
+    const std::int64_t tiles = ceil_divide(shape.queries, curve.rows) * shape.batch * shape.heads;
+    result.last_tiles = result.time / static_cast<double>(ceil_divide(tiles, device_.sms));
+  }
+  return result;
 }
 
 Bytes KernelCosts::attention_workspace(const AttentionShape& shape) const {

@@ -59,6 +59,8 @@ struct KernelTime {
   Seconds time;
   double relative_spread = 0.0;  ///< one standard deviation of the model's error, relative
   bool extrapolated = false;     ///< outside the calibrated range of the profile
+  /// Attention forward: from when the last of its tiles has begun, and SMs come free, to the end.
+  Seconds last_tiles = {};
 };
 
 /// Efficiency curves of one device, from calibrate/profiles/devices/*.yaml (format:

@@ -75,6 +75,8 @@ std::uint32_t Machine::new_task(ActorState& state) {
   task.work_left = 0.0;
   task.spread = 0.0;
   task.workspace = 0;
+  task.last_tiles = SimTime();
+  task.behind = false;
   task.launched = SimTime();
   task.held_up = SimTime::infinity();
   task.blame = Blame();
@@ -99,8 +101,9 @@ void Machine::issue(ActorId actor) {
     }
   }
   launch(state, task, instruction);
-  if (instruction.op == Op::release && state.last_compute) {
-    // Given back once the compute stream is past this point, without holding it up.
+  if ((instruction.op == Op::release || comes_late(instruction)) && state.last_compute) {
+    // Memory is given back once the compute stream is past this point, without holding it up; late
+    // messages are called for there.
     state.tasks[*state.last_compute].dependents.push_back(index);
     ++task.blockers;
   }
@@ -154,6 +157,25 @@ bool Machine::wait_for_host(ActorId actor, Task& task) {
     wakes_.push({task.launched, static_cast<std::uint32_t>(actor.index)});
   }
   return true;
+}
+
+// Whether it is a message of a ring, where those are launched behind the kernels beside them.
+bool Machine::comes_late(const Instruction& instruction) const {
+  return program_.host.late_messages && instruction.op == Op::send_receive &&
+         instruction.stream == Stream::context;
+}
+
+// CTAs of the kernel that came first go first (Amert et al., RTSS 2017): a message that is ready
+// while attention runs gets SMs only when the last tiles of that kernel have begun.
+void Machine::stand_behind_tiles(const ActorState& state, Task& task) const {
+  if (task.behind || !state.computing || !comes_late(program_.code[task.place])) {
+    return;
+  }
+  const Task& kernel = state.tasks[state.queues[static_cast<int>(Stream::compute)].front()];
+  if (kernel.last_tiles > SimTime()) {
+    task.behind = true;
+    task.launched = std::max(task.launched, state.finish - std::min(kernel.last_tiles, state.finish));
+  }
 }
 
 void Machine::wake_ranks() {
@@ -220,7 +242,11 @@ bool Machine::start_heads(ActorId actor) {
     while (!queue.empty()) {
       const std::uint32_t head = queue.front();
       Task& task = state.tasks[head];
-      if (task.state != TaskState::waiting || task.blockers > 0 || wait_for_host(actor, task)) {
+      if (task.state != TaskState::waiting || task.blockers > 0) {
+        break;
+      }
+      stand_behind_tiles(state, task);
+      if (wait_for_host(actor, task)) {
         break;
       }
       moved = true;

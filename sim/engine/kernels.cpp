@@ -49,6 +49,7 @@ void Machine::start_kernel(ActorId actor, std::uint32_t index) {
   task.work_left = static_cast<double>(alone.ticks());
   task.spread = price.relative_spread;
   task.workspace = price.workspace;
+  task.last_tiles = SimTime::from(price.last_tiles);
   result_.extrapolated = result_.extrapolated || price.extrapolated;
   if (task.work_left <= 0.0) {
     return;

@@ -58,6 +58,8 @@ struct Task {
   double work_left = 0.0;                 ///< ticks at full speed
   double spread = 0.0;
   std::int64_t workspace = 0;
+  SimTime last_tiles;    ///< of a running kernel: so long before its end all tiles have begun
+  bool behind = false;   ///< a message whose `launched` waits for the tiles of a kernel
   SimTime started;
   SimTime launched;  ///< by the host; nothing starts before
   /// It could have started then, had the host been faster (infinity: the host held nothing up).
@@ -203,6 +205,8 @@ class Machine {
   bool start_heads(ActorId actor);
   void launch(ActorState& state, Task& task, const Instruction& instruction);
   bool wait_for_host(ActorId actor, Task& task);
+  [[nodiscard]] bool comes_late(const Instruction& instruction) const;
+  void stand_behind_tiles(const ActorState& state, Task& task) const;
   void wake_ranks();
   [[nodiscard]] SimTime earliest_launch() const;
   void complete(ActorId actor, std::uint32_t index);

@@ -135,6 +135,7 @@ const Price& Pricer::price(std::size_t place, std::int64_t query_owner,
   Price price = compute(program_.code[place], query_owner, key_owner);
   if (program_.code[place].op != Op::host) {
     price.time = price.time * program_.slowdown;
+    price.last_tiles = price.last_tiles * program_.slowdown;
   }
   return known_.emplace(key, price).first->second;
 }
@@ -194,6 +195,7 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
     const auto scratch = static_cast<std::int64_t>(kernels_.attention_workspace(shape).value());
     total.workspace = std::max(total.workspace, scratch);
     total.time += copies_around(shape, instruction);
+    total.last_tiles = time.last_tiles;
   }
   total.relative_spread = total.time.value() > 0 ? weighted / total.time.value() : 0.0;
   return total;

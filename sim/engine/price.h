@@ -19,6 +19,7 @@ struct Price {
   double relative_spread = 0.0;
   bool extrapolated = false;
   std::int64_t workspace = 0;  ///< bytes of scratch memory held while it runs
+  Seconds last_tiles = {};     ///< KernelTime::last_tiles of its last call
 };
 
 /// The row of the accounts an instruction's busy time belongs to (or, for a collective, the row

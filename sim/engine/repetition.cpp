@@ -136,6 +136,7 @@ void Machine::append_rank(const ActorState& state, LoopId loop,
     out.push_back(static_cast<std::uint64_t>(task.blockers));
     out.push_back(static_cast<std::uint64_t>(task.transfers));
     out.push_back(bits(task.work_left));
+    out.push_back(task.behind ? 1 : 0);
     out.push_back(relative(std::max(task.launched, now_), now_));
     if (task.state != TaskState::waiting) {
       out.push_back(relative(task.started, now_));

@@ -352,6 +352,9 @@ struct Host {
   /// (Tensor.record_stream); not so what tensor ranks gather, if that stands in a buffer of its own.
   bool record_streams = false;
   bool gather_buffer = false;
+  /// Messages of a ring are launched behind the attention kernel that runs beside them, on a stream
+  /// of no higher priority: they get SMs once all tiles of that kernel have begun.
+  bool late_messages = false;
 };
 
 struct Program {

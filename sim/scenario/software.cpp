@@ -126,6 +126,7 @@ constexpr HabitKey habit_keys[] = {
     {"fp8_mlp_only", &SoftwareProfile::fp8_mlp_only},
     {"gathers_logits", &SoftwareProfile::gathers_logits},
     {"exchange_copies", &SoftwareProfile::exchange_copies},
+    {"late_messages", &SoftwareProfile::late_messages},
     {"lone_exchange_copies", &SoftwareProfile::lone_exchange_copies},
     {"gpt_dropout", &SoftwareProfile::gpt_dropout},
     {"gated_dropout", &SoftwareProfile::gated_dropout},

@@ -120,6 +120,7 @@ struct SoftwareProfile {
   bool gathers_logits = false;              ///< every rank of a replica has all tokens' logits
   bool exchange_copies = false;             ///< tensors are put in order around an all-to-all
   bool lone_exchange_copies = false;        ///< also where Ulysses' group has one member
+  bool late_messages = false;               ///< of rings: SMs come free behind attention's tiles
   std::string flash_kernel;                 ///< what measured runs' word FlashAttention stands for
   // Habits of memory (docs/models/memory.md).
   bool gpt_dropout = false;                 ///< ungated models (GPT-2, GPT-3) train with dropout

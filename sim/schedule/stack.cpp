@@ -67,6 +67,7 @@ void take_habits(const Scenario& scenario, Program& program) {
   program.host.collective = Seconds::of(scenario.host_time(SoftwareNumber::host_collective));
   program.host.record_streams = stack.record_streams;
   program.host.gather_buffer = stack.gather_buffer;
+  program.host.late_messages = stack.late_messages;
   program.grouped_product = stack.grouped_product;
   // All ranks wait for each other in every layer, so the slowest GPU sets the pace.
   program.slowdown = 1.0 + stack.number(SoftwareNumber::speed_spread) *

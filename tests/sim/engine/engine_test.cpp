@@ -83,6 +83,75 @@ TEST_CASE("a collective overlaps kernels that do not touch its tensors, and no o
   CHECK(dependent.end > overlapped.end);
 }
 
+namespace {
+
+// A message of 64 MiB, called for before a call of attention which needs what arrives, or does not.
+Program message_and_attention(bool attends, bool needs, bool late) {
+  constexpr std::int64_t local = 16384;
+  Draft d(2);
+  d.program.attention = {2 * local, 2, SequenceOrder::contiguous, {MaskKind::full, 0}};
+  d.program.host.late_messages = late;
+  const TensorId q = d.tensor({1, local, 16, 128});
+  const TensorId k = d.tensor({1, local, 16, 128});
+  const TensorId arriving = d.tensor({1, local, 16, 128});
+  const TensorId o = d.tensor({1, local, 16, 128});
+  const TensorId lse = d.tensor({1, 16, local});
+  Instruction& hop = d.add(Op::send_receive, {d.ref(k)}, {d.ref(arriving)});
+  hop.stream = Stream::context;
+  hop.group = GroupId(0);
+  if (attends) {
+    const TensorId keys = needs ? arriving : k;
+    d.add(Op::attend, {d.ref(q), d.ref(keys), d.ref(k)}, {d.ref(o), d.ref(lse)}).block =
+        AttentionBlock{Index::coordinate(Axis::ring), Index::coordinate(Axis::ring)};
+  }
+  return d.program;
+}
+
+}  // namespace
+
+TEST_CASE("a late message gets its SMs when the last tiles of attention have begun") {
+  const Bench bench(2);
+  const auto end = [&](bool attends, bool needs, bool late) {
+    return seconds(bench.run(message_and_attention(attends, needs, late)).end);
+  };
+  AttentionShape shape;
+  shape.queries = shape.keys = 16384;
+  shape.heads = shape.kv_heads = 16;
+  shape.head_dim = 128;
+  shape.block = true;
+  const KernelTime kernel = bench.kernels.attention(shape);
+  const double message = end(false, false, false);
+  // 2,048 tiles on 132 SMs are 16 waves; the message is longer than one and shorter than all.
+  CHECK_THAT(kernel.time / kernel.last_tiles, Catch::Matchers::WithinRel(16.0, 1e-9));
+  REQUIRE(message > kernel.last_tiles.value());
+  REQUIRE(message < 0.5 * kernel.time.value());
+  const double early = end(true, false, false);
+  const double late = end(true, false, true);
+  CHECK(early < 1.1 * kernel.time.value());
+  // The message's SMs slow the last wave, which the message outlives: nothing but its start counts.
+  CHECK_THAT(late, Catch::Matchers::WithinRel(
+                       (kernel.time - kernel.last_tiles).value() + message, 0.01));
+  // What attention waits for does not wait for attention.
+  CHECK(end(true, true, true) == end(true, true, false));
+}
+
+TEST_CASE("skipping turns changes nothing where messages are late") {
+  for (const std::int64_t ring : {2, 8}) {
+    const Bench bench(ring);
+    Program program = test::ring_layers(ring, 24, MaskKind::causal);
+    program.host.late_messages = true;
+    EngineOptions stepping;
+    stepping.skip_repetition = false;
+    const Timeline skipped = bench.run(program);
+    const Timeline stepped = bench.run(program, stepping);
+    CHECK(skipped.end == stepped.end);
+    CHECK(skipped.simulated_events < stepped.simulated_events);
+    for (std::size_t rank = 0; rank < stepped.ranks.size(); ++rank) {
+      CHECK(same(skipped.ranks[rank], stepped.ranks[rank]));
+    }
+  }
+}
+
 TEST_CASE("every rank's causes sum to the end of the program, tick by tick") {
   const Bench bench(8);
   const Timeline timeline = bench.run(test::ring_layers(8, 6, MaskKind::causal));
