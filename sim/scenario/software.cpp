@@ -122,6 +122,8 @@ constexpr HabitKey habit_keys[] = {
     {"times_optimizer", &SoftwareProfile::times_optimizer},
     {"fp32_logits", &SoftwareProfile::fp32_logits},
     {"fp32_ring_gradients", &SoftwareProfile::fp32_ring_gradients},
+    {"reads_loss", &SoftwareProfile::reads_loss},
+    {"waits_for_messages", &SoftwareProfile::waits_for_messages},
     {"scatters_messages", &SoftwareProfile::scatters_messages},
     {"fp8_mlp_only", &SoftwareProfile::fp8_mlp_only},
     {"gathers_logits", &SoftwareProfile::gathers_logits},
@@ -132,6 +134,7 @@ constexpr HabitKey habit_keys[] = {
     {"gated_dropout", &SoftwareProfile::gated_dropout},
     {"eager_loss", &SoftwareProfile::eager_loss},
     {"gradients_on_demand", &SoftwareProfile::gradients_on_demand},
+    {"compiled_loss", &SoftwareProfile::compiled_loss},
     {"softmax_copy", &SoftwareProfile::softmax_copy},
     {"keeps_silu", &SoftwareProfile::keeps_silu},
     {"mlp_gradient_in_place", &SoftwareProfile::mlp_gradient_in_place},
@@ -229,6 +232,7 @@ void read_run_facts(MapReader& root, SoftwareProfile& profile, Diagnostics& diag
       fact.deterministic_attention = kernels[reader.choice("deterministic_attention", kernels)];
     }
     fact.optimizer_groups = reader.integer("optimizer_groups", {1, 1024}, 1);
+    fact.compiled_loss = reader.boolean("compiled_loss", false);
     demand_origin(reader);
     reader.finish();
     profile.run_facts.push_back(fact);

@@ -84,6 +84,7 @@ struct RunFact {
   std::string attention;                ///< kernel of runs whose stack chose one; empty: not told
   std::string deterministic_attention;  ///< the same, of those that had to be deterministic
   std::int64_t optimizer_groups = 1;    ///< ZeRO: groups of replicas, each with all the states
+  bool compiled_loss = false;           ///< the loss's operators were compiled into few kernels
 };
 
 /// Whether an id is one of a fact's runs.
@@ -115,6 +116,8 @@ struct SoftwareProfile {
   bool times_optimizer = true;              ///< its step ends with the optimizer's, not with backward
   bool fp32_logits = false;                 ///< the loss works on an fp32 copy of the logits
   bool fp32_ring_gradients = true;          ///< dK, dV travel around a ring in fp32
+  bool reads_loss = false;                  ///< the host reads every micro-batch's loss back
+  bool waits_for_messages = false;          ///< the host waits for those between pipeline stages
   bool scatters_messages = false;           ///< tensor ranks send a slice each between stages
   bool fp8_mlp_only = false;                ///< fp8 products are the MLP's, not those around attention
   bool gathers_logits = false;              ///< every rank of a replica has all tokens' logits
@@ -128,6 +131,7 @@ struct SoftwareProfile {
   bool eager_loss = false;                  ///< cross entropy out of separate fp32 operators
   bool gradients_on_demand = false;         ///< no gradients are held between steps
   UnstatedRecompute unstated_recompute = UnstatedRecompute::unknown;
+  bool compiled_loss = false;               ///< of few kernels, and a second fp32 tensor beside fp32_logits
   bool softmax_copy = false;                ///< the loss makes a second fp32 tensor of the logits
   bool keeps_silu = false;                  ///< gated MLPs keep the gate's activation, too
   bool mlp_gradient_in_place = false;       ///< of the up projection's output, written over it

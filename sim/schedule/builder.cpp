@@ -91,6 +91,10 @@ void ProgramBuilder::host(const std::string& label, double seconds, bool waits) 
   }
 }
 
+void ProgramBuilder::host_waits(const std::string& label) {
+  compute(Op::host, label, {}, {}).waits = true;
+}
+
 std::optional<GroupId> ProgramBuilder::group(const std::string& name, std::vector<Axis> axes,
                                              bool ends) {
   Group wanted{name, std::move(axes), ends};

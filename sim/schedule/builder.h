@@ -97,6 +97,8 @@ class ProgramBuilder {
   void wait_for(const std::string& label, Stream stream);
   /// The host works for `seconds`, after the compute stream if it `waits`; nothing if 0.
   void host(const std::string& label, double seconds, bool waits);
+  /// The host waits for the compute stream; what follows is launched from then on.
+  void host_waits(const std::string& label);
   /// C (+)= A B with the transposes of Op::gemm.
   Instruction& gemm(const std::string& label, TensorRef a, TensorRef b, TensorRef c,
                     bool transpose_a = false, bool transpose_b = false, bool accumulate = false);

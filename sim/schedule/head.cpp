@@ -173,10 +173,21 @@ void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {
   build.release({normed, logits});
 }
 
+TensorSpec ModelEnds::losses_spec() const {
+  TensorSpec spec = block_.gathered_spec();
+  spec.shape[1] = chunk_tokens();
+  spec.shape.pop_back();
+  spec.shards.pop_back();
+  spec.type = DataType::fp32;
+  spec.category = MemoryCategory::logits;
+  return spec;
+}
+
 // Writes the gradient of the logits over them. Megatron-LM computes the loss on an fp32 copy, in
 // place. Separate PyTorch operators hold three in fp32 in their backward pass: log-probabilities,
 // their gradient and that of the logits; the logits themselves are gone by then. Others hold two:
-// the copy, and the softmax beside it.
+// the copy, and the softmax beside it. Compiled (Megatron-LM's fused loss), what was in place is in a
+// tensor of its own beside the copy.
 TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const {
   std::optional<GroupId> group;
   if (!whole_head()) {
@@ -198,6 +209,10 @@ TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef lab
   if (eager) {
     build.fresh("d_log_probabilities", wide);
   }
+  const bool compiled = scenario_.stack().compiled_loss && copies && !eager && !softmax;
+  if (compiled) {
+    build.fresh("exponentials", wide);
+  }
   TensorSpec rows = block_.gathered_spec();
   rows.shape[1] = chunk_tokens();
   rows.shape.insert(rows.shape.begin(), 1);
@@ -205,28 +220,28 @@ TensorRef ModelEnds::loss(ProgramBuilder& build, TensorRef logits, TensorRef lab
   rows.shards.insert(rows.shards.begin(), std::vector<Shard>{});
   rows.type = DataType::fp32;
   rows.category = MemoryCategory::logits;
-  TensorRef statistics = build.fresh("loss_statistics", rows);
-  build.compute(Op::loss_statistics, "loss statistics", {x, labels}, {statistics});
-  const TensorRef own = statistics;
+  const TensorRef own = build.fresh("loss_statistics", rows);
+  TensorRef statistics = own;
+  build.compute(Op::loss_statistics, "loss statistics", {x, labels}, {own});
   if (group) {
     rows.shape[0] = scenario_.plan.tensor;
     statistics = build.fresh("loss_statistics_gathered", rows);
     build.collective(Op::all_gather, Stream::tensor, *group, "gather loss statistics", {own},
                      {statistics});
   }
-  TensorSpec losses = block_.gathered_spec();
-  losses.shape[1] = chunk_tokens();
-  losses.shape.pop_back();
-  losses.shards.pop_back();
-  losses.type = DataType::fp32;
-  losses.category = MemoryCategory::logits;
-  const TensorRef per_token = build.fresh("loss", losses);
+  const TensorRef per_token = build.fresh("loss", losses_spec());
   build.compute(Op::loss, "loss", {x, labels, statistics}, {per_token, x}).scale =
       1.0 / (static_cast<double>(scenario_.workload.global_batch) *
              static_cast<double>(scenario_.workload.sequence_length) *
              static_cast<double>(whole_head() ? scenario_.plan.tensor : 1));
+  if (scenario_.stack().reads_loss) {
+    build.host_waits("read loss back");
+  }
   if (eager) {
     build.release({build.tensor("d_log_probabilities", wide)});
+  }
+  if (compiled) {
+    build.release({build.tensor("exponentials", wide)});
   }
   if (eager || softmax) {
     build.release({build.tensor(eager ? "log_probabilities" : "softmax", wide)});

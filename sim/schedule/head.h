@@ -31,6 +31,7 @@ class ModelEnds {
  private:
   TensorRef outside(ProgramBuilder& build, const std::string& name, Role role, Index slot) const;
   [[nodiscard]] TensorSpec logits_spec(DataType type) const;
+  [[nodiscard]] TensorSpec losses_spec() const;  ///< a loss per token
   void show_whole(ProgramBuilder& build, TensorRef logits) const;
   [[nodiscard]] bool whole_head() const;
   [[nodiscard]] TensorRef head_to_use(ProgramBuilder& build) const;

@@ -149,6 +149,7 @@ class PipelineStep {
   void wait_for_inputs();
   void wait_for_gradients();
 
+  void read_data();
   void forward();
   void forward_pass_of_stage();
   void forward_layer(const PassLayer& layer);
@@ -599,6 +600,9 @@ void PipelineStep::exchange(Stream stream, const std::string& label, std::option
   made.from.assign(writes.size(), from);
   if (v_ == 1) {
     wait(stream);
+    if (scenario_.stack().waits_for_messages) {
+      build_.host_waits("host waits for pipeline neighbours");
+    }
   }
   if (sent) {
     build_.release({*sent});
@@ -633,11 +637,19 @@ void PipelineStep::wait_for_gradients() {
        [&] { wait(Stream::pipeline_back); });
 }
 
-void PipelineStep::forward() {
-  if (whole_model_) {
-    const double seconds = scenario_.host_time(SoftwareNumber::host_micro_batch);
-    build_.host("training loop", seconds / static_cast<double>(v_), false);
+// The first part of the model reads tokens, the last one labels, those between read nothing.
+void PipelineStep::read_data() {
+  const double seconds = scenario_.host_time(SoftwareNumber::host_micro_batch);
+  if (!whole_model_ || seconds <= 0.0) {
+    return;
   }
+  for (const std::int64_t part : {std::int64_t{0}, p_ * v_ - 1}) {
+    when({{forward_part(), part, part}}, [&] { build_.host("training loop", seconds, false); });
+  }
+}
+
+void PipelineStep::forward() {
+  read_data();
   build_.part(Part::forward);
   receive_first_inputs();
   wait_for_inputs();

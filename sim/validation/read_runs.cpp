@@ -196,6 +196,16 @@ void read_mlp_tiles(MeasuredRun& run) {
   plan.mlp_tiles = pieces_of(tokens, std::max<std::int64_t>(1, (tokens + hidden - 1) / hidden));
 }
 
+// A loss of few kernels instead of the stack's separate operators.
+void fuse_loss(MeasuredRun& run, bool compiled) {
+  SoftwareProfile stack = *find_software(run.draft->software);
+  std::erase_if(stack.operators, [](const OperatorHabit& habit) {
+    return habit.op == "loss" || habit.op == "loss_statistics";
+  });
+  stack.compiled_loss = compiled;
+  run.draft->stack_override = std::make_shared<const SoftwareProfile>(std::move(stack));
+}
+
 // torchtitan and torchtune cut the tokens in 8, or in the next number that divides them. Liger's fused
 // linear cross entropy, the loss in pieces of DeepSpeed's runs, takes the power of two next to
 // vocabulary / hidden, so that a piece of the logits is as large as the hidden states.
@@ -208,7 +218,9 @@ void read_loss(const std::string& loss, MeasuredRun& run) {
   if (loss == "chunked" && !liger) {
     run.draft->plan.loss_chunks = pieces_of(
         run.draft->workload.sequence_length / std::max<std::int64_t>(1, plan.context.degree()), 8);
-  } else if ((loss == "fused" && !wide_in_place) || liger) {
+  } else if (loss == "fused" && wide_in_place && !liger) {
+    fuse_loss(run, false);
+  } else if (loss == "fused" || liger) {
     std::int64_t pieces = 1;
     while (pieces * run.draft->model->hidden < run.draft->model->vocab) {
       pieces *= 2;
@@ -232,6 +244,9 @@ void take_facts(MeasuredRun& run) {
     if (run.attention_open && !kernel.empty()) {
       run.draft->attention_kernel = kernel;
       run.attention_open = false;
+    }
+    if (fact.compiled_loss) {
+      fuse_loss(run, true);
     }
     const std::int64_t replicas = plan.data * plan.context.degree();
     if (plan.zero > 0 && replicas % fact.optimizer_groups == 0 && fact.optimizer_groups > 1) {

@@ -721,6 +721,78 @@ TEST_CASE("a program does not grow with layers, micro-batches or ring ranks") {
   CHECK(length(3, 4, 2) == length(48, 16, 9));
 }
 
+namespace {
+
+// Eight layers on these stages, four micro-batches, on a changed stack.
+Scenario staged(std::int64_t stages, std::int64_t chunks, const SoftwareProfile& stack) {
+  Plan plan;
+  plan.pipeline = stages;
+  plan.virtual_pipeline = chunks;
+  Scenario scenario = scenario_of(small_llama(), Phase::train, plan);
+  scenario.model.layers = 8;
+  scenario.workload.global_batch = 4 * scenario.workload.micro_batch;
+  scenario.stack_override = std::make_shared<SoftwareProfile>(stack);
+  return scenario;
+}
+
+// How often a rank's host works, or waits for its GPU.
+std::int64_t host_turns(const Program& program, std::size_t rank, bool waits) {
+  std::int64_t turns = 0;
+  const Walk walk(program, rank, [&](const Walk&, const Instruction& instruction) {
+    turns += instruction.op == Op::host && instruction.waits == waits ? 1 : 0;
+  });
+  return turns;
+}
+
+}  // namespace
+
+TEST_CASE("the ends of a pipeline read data, once per micro-batch; stages between them read none") {
+  SoftwareProfile stack = *find_software("ideal");
+  stack.at(SoftwareNumber::host_micro_batch).value = 1e-3;
+  for (const std::int64_t chunks : {1, 2}) {
+    const Program program = lower(staged(4, chunks, stack));
+    CHECK(host_turns(program, 0, false) == 4);
+    CHECK(host_turns(program, 1, false) == 0);
+    CHECK(host_turns(program, 2, false) == 0);
+    CHECK(host_turns(program, 3, false) == 4);
+  }
+  CHECK(host_turns(lower(staged(1, 1, stack)), 0, false) == 4);
+}
+
+TEST_CASE("a host reads each loss back where the loss is, and waits for batched messages") {
+  SoftwareProfile stack = *find_software("ideal");
+  stack.reads_loss = true;
+  CHECK(host_turns(lower(staged(1, 1, stack)), 0, true) == 4);
+  for (const std::int64_t chunks : {1, 2}) {
+    const Program program = lower(staged(4, chunks, stack));
+    CHECK(host_turns(program, 0, true) == 0);
+    CHECK(host_turns(program, 3, true) == 4);
+  }
+  stack.reads_loss = false;
+  stack.waits_for_messages = true;
+  const Program batched = lower(staged(4, 1, stack));
+  for (const std::size_t rank : {0, 1, 3}) {
+    CHECK(host_turns(batched, rank, true) == Walk(batched, rank).count(Op::exchange));
+  }
+  // Interleaved schedules send each message by itself and do not wait.
+  CHECK(host_turns(lower(staged(4, 2, stack)), 1, true) == 0);
+}
+
+TEST_CASE("a compiled loss holds the exponentials beside the fp32 copy of the logits") {
+  SoftwareProfile stack = *find_software("ideal");
+  stack.fp32_logits = true;
+  const auto most = [&] {
+    std::int64_t held = 0;
+    const Walk walk(lower(staged(1, 1, stack)), 0, [&](const Walk& at, const Instruction&) {
+      held = std::max(held, at.held(MemoryCategory::logits));
+    });
+    return held;
+  };
+  const std::int64_t plain = most();
+  stack.compiled_loss = true;
+  CHECK(most() == plain + 2 * 64 * 64 * 4);  // sequences, tokens, vocabulary, bytes
+}
+
 TEST_CASE("what has no schedule is refused") {
   Plan plan;
   plan.pipeline = 2;

@@ -349,6 +349,26 @@ TEST_CASE("the public configuration of a run tells the attention that its record
   CHECK(old("TE auto") == "cudnn");
 }
 
+TEST_CASE("a fused loss is not made of a stack's separate operators; compiled, it holds more") {
+  const auto operators = [](const SoftwareProfile& stack) {
+    std::int64_t count = 0;
+    for (const OperatorHabit& habit : stack.operators) {
+      count += habit.op == "loss" || habit.op == "loss_statistics" ? 1 : 0;
+    }
+    return count;
+  };
+  CHECK(operators(*find_software("megatron_ci")) == 2);
+  const MeasuredRun compiled = test_run("mlmci_a_cross_entropy_loss_fusion__dev", "unfused");
+  REQUIRE(compiled.draft->stack_override);
+  CHECK(compiled.draft->stack_override->compiled_loss);
+  CHECK(operators(*compiled.draft->stack_override) == 0);
+  const MeasuredRun fused = test_run("a", "unfused, loss: fused");
+  REQUIRE(fused.draft->stack_override);
+  CHECK_FALSE(fused.draft->stack_override->compiled_loss);
+  CHECK(operators(*fused.draft->stack_override) == 0);
+  CHECK_FALSE(test_run("a", "unfused").draft->stack_override);
+}
+
 TEST_CASE("groups of replicas that each hold the optimizer's states narrow its sharding") {
   const std::string several = "mlmci_a_multi_dist_optimizer_instances__dev";
   CHECK(test_run(several, "unfused", 1).draft->plan.zero_group == 4);
