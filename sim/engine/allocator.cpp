@@ -167,6 +167,7 @@ void CachingAllocator::reserve(std::int64_t bytes) {
     counts_.out_of_memory =
         counts_.out_of_memory || counts_.reserved + bytes > options_.capacity;
   }
+  ++counts_.segments;
   counts_.reserved += bytes;
   counts_.peak_reserved = std::max(counts_.peak_reserved, counts_.reserved);
 }

@@ -27,6 +27,7 @@ struct AllocatorCounts {
   std::int64_t peak_requested = 0;
   std::int64_t peak_allocated = 0;  ///< max_memory_allocated
   std::int64_t peak_reserved = 0;   ///< max_memory_reserved
+  std::int64_t segments = 0;        ///< taken from the driver so far (cudaMalloc)
   std::int64_t retries = 0;         ///< times cached segments were given back to make room
   bool out_of_memory = false;       ///< a request did not fit even then; it was granted all the same
 };

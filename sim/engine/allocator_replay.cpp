@@ -268,7 +268,7 @@ void Replay::step(const Instruction& instruction, std::uint32_t place) {
 void Replay::note_reserved() {
   const std::int64_t reserved = allocator_.counts().reserved;
   if (steps_ != nullptr && (steps_->empty() || steps_->back().reserved != reserved)) {
-    steps_->push_back({allocations_, reserved});
+    steps_->push_back({allocations_, reserved, allocator_.counts().segments});
   }
 }
 

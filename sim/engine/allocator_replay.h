@@ -23,6 +23,7 @@ AllocatorCounts replay_allocator(const Program& program, RankId rank, const Kern
 struct SegmentStep {
   std::int64_t allocations = 0;
   std::int64_t reserved = 0;
+  std::int64_t segments = 0;  ///< taken from the driver until then
 };
 
 /// The same replay, turn by turn: every change of what is reserved, in order.

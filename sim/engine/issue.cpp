@@ -130,6 +130,23 @@ SimTime Machine::earliest_launch() const {
   return now_ > ahead ? now_ - ahead : SimTime();
 }
 
+// How many segments the allocator takes from the driver for what is allocated here.
+std::int64_t Machine::new_segments(ActorState& state, const Instruction& instruction) const {
+  if (state.segments.empty()) {
+    return 0;
+  }
+  for (const TensorRef& ref : instruction.writes) {
+    const Tensor& tensor = program_.tensor(ref.tensor);
+    state.allocations += !tensor.in_host_memory && tensor.slot_bytes() > Bytes() ? 1 : 0;
+  }
+  const std::int64_t before = state.segments[state.next_segment].segments;
+  while (state.next_segment + 1 < state.segments.size() &&
+         state.segments[state.next_segment + 1].allocations <= state.allocations) {
+    ++state.next_segment;
+  }
+  return state.segments[state.next_segment].segments - before;
+}
+
 // The host launches the task's kernels behind those before, ahead of the GPU by its queue at most.
 void Machine::launch(ActorState& state, Task& task, const Instruction& instruction) {
   const Host& host = program_.host;
@@ -139,7 +156,9 @@ void Machine::launch(ActorState& state, Task& task, const Instruction& instructi
     work = instruction.waits ? Seconds() : instruction.host_time;
   } else if (is_communication(instruction.op)) {
     work = host.collective * instruction.launches;
-  } else if (instruction.op != Op::allocate && instruction.op != Op::release &&
+  } else if (instruction.op == Op::allocate) {
+    work = host.segment * static_cast<double>(new_segments(state, instruction));
+  } else if (instruction.op != Op::release &&
              instruction.op != Op::wait && !instruction.fused) {
     work = host.launch * instruction.launches;
   }

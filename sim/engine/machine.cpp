@@ -46,7 +46,8 @@ Machine::Machine(const Program& program, const Traffic& traffic, const Fold& fol
       loop_end_(program.loops.size(), 0),
       history_(program.loops.size()) {
   options_.skip_repetition =
-      options.skip_repetition && !options.record_spans && options.watched.empty();
+      options.skip_repetition && !options.record_spans && options.watched.empty() &&
+      program.host.segment <= Seconds();  // which turn takes segments is not in the state
   for (std::size_t place = 0; place < program.code.size(); ++place) {
     const Instruction& mark = program.code[place];
     if (mark.op == Op::loop_begin) {
@@ -64,6 +65,11 @@ void Machine::make_actors() {
     actors_.emplace_back(Cursor(program_, fold_.rank_of(ActorId(actor))));
     actors_.back().slots.resize(operands_.slots());
     actors_.back().times.places.resize(options_.record_details ? program_.code.size() : 0);
+    if (program_.host.segment > Seconds()) {
+      actors_.back().segments =
+          replay_segments(program_, fold_.rank_of(ActorId(actor)), kernels_, {});
+      actors_.back().allocations = actors_.back().segments.front().allocations;
+    }
     dirty_.push_back(static_cast<std::uint32_t>(actor));
   }
 }

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "sim/engine/allocator_replay.h"
 #include "sim/engine/engine.h"
 #include "sim/engine/fold.h"
 #include "sim/engine/ledger.h"
@@ -87,6 +88,9 @@ struct ActorState {
   int sms_held = 0;              ///< by communication kernels
   SimTime host;                  ///< its host has launched everything issued so far
   bool host_waits = false;       ///< for the compute stream: nothing is issued meanwhile
+  std::int64_t allocations = 0;  ///< tensor slots allocated so far, persistent ones included
+  std::vector<SegmentStep> segments;  ///< that its allocator takes from the driver, in order
+  std::size_t next_segment = 0;       ///< in `segments`
   Blame last_transfer;           ///< the communication that ended last
   bool dirty = true;             ///< something may be issued or started
   RankTimes times;
@@ -204,6 +208,7 @@ class Machine {
   void mark_dirty(ActorState& state);
   bool start_heads(ActorId actor);
   void launch(ActorState& state, Task& task, const Instruction& instruction);
+  [[nodiscard]] std::int64_t new_segments(ActorState& state, const Instruction& instruction) const;
   bool wait_for_host(ActorId actor, Task& task);
   [[nodiscard]] bool comes_late(const Instruction& instruction) const;
   void stand_behind_tiles(const ActorState& state, Task& task) const;

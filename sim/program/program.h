@@ -355,6 +355,9 @@ struct Host {
   /// Messages of a ring are launched behind the attention kernel that runs beside them, on a stream
   /// of no higher priority: they get SMs once all tiles of that kernel have begun.
   bool late_messages = false;
+  /// Per segment that the framework's allocator takes from the driver within the step; 0: it keeps
+  /// those of the step before, and takes none.
+  Seconds segment;
 };
 
 struct Program {

@@ -1120,6 +1120,7 @@ std::optional<Scenario> Checker::run() {
                     draft_.stack_override};
   scenario.deterministic = draft_.deterministic;
   scenario.host_speed = cluster().spec().node.host.speed;
+  scenario.node_gpus = cluster().gpus_per_node();
   return scenario;
 }
 

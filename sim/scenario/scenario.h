@@ -161,6 +161,7 @@ struct Scenario {
   [[nodiscard]] const SoftwareProfile& stack() const {
     return stack_override ? *stack_override : *find_software(software);
   }
+  std::int64_t node_gpus = 1;  ///< GPUs of one of the cluster's nodes
   double host_speed = 1.0;  ///< of the cluster's hosts, against a DGX H100's
   /// What the stack's host needs on these hosts [s].
   [[nodiscard]] double host_time(SoftwareNumber which) const {

@@ -124,6 +124,7 @@ constexpr HabitKey habit_keys[] = {
     {"fp32_ring_gradients", &SoftwareProfile::fp32_ring_gradients},
     {"reads_loss", &SoftwareProfile::reads_loss},
     {"waits_for_messages", &SoftwareProfile::waits_for_messages},
+    {"synchronous_hops", &SoftwareProfile::synchronous_hops},
     {"scatters_messages", &SoftwareProfile::scatters_messages},
     {"fp8_mlp_only", &SoftwareProfile::fp8_mlp_only},
     {"gathers_logits", &SoftwareProfile::gathers_logits},
@@ -191,6 +192,8 @@ void read_choices(MapReader& root, SoftwareProfile& profile, Diagnostics& diagno
   });
   read_section(root, "grouped_product", diagnostics,
                [&](MapReader& of) { profile.grouped_product = of.seconds("value"); });
+  read_section(root, "empties_cache", diagnostics,
+               [&](MapReader& of) { profile.segment = of.seconds("segment"); });
   read_section(root, "context", diagnostics,
                [&](MapReader& of) { profile.context = of.bytes("value"); });
 }

@@ -118,6 +118,7 @@ struct SoftwareProfile {
   bool fp32_ring_gradients = true;          ///< dK, dV travel around a ring in fp32
   bool reads_loss = false;                  ///< the host reads every micro-batch's loss back
   bool waits_for_messages = false;          ///< the host waits for those between pipeline stages
+  bool synchronous_hops = false;            ///< the host waits for its GPU before each hop of a ring
   bool scatters_messages = false;           ///< tensor ranks send a slice each between stages
   bool fp8_mlp_only = false;                ///< fp8 products are the MLP's, not those around attention
   bool gathers_logits = false;              ///< every rank of a replica has all tokens' logits
@@ -147,6 +148,8 @@ struct SoftwareProfile {
   bool gather_buffer = false;               ///< gathered tokens stand in a buffer of the stack
   MemoryReading memory_reading = MemoryReading::reserved;  ///< what its logs call memory
   bool memory_in_gib = false;               ///< and what they call GB is 2^30 bytes
+  Seconds segment;                          ///< to take one from the driver, where steps begin with
+                                            ///< an empty cache; 0: they do not
   Seconds grouped_product;                  ///< what each member adds to a grouped product
   Bytes context;                            ///< taken from the driver: CUDA context and kernels
   std::vector<LibraryWorkspace> workspaces;

@@ -28,6 +28,7 @@ struct Shapes {
   std::int64_t chunks = 1;  ///< of the sequence, one after another
   DataType type = DataType::bf16;          ///< activations
   DataType travelling = DataType::fp32;    ///< key/value gradients on their way around a ring
+  bool synchronous_hops = false;           ///< the host waits for the GPU before each hop of a ring
   std::vector<Shard> token_shards;         ///< of the token dimension on a rank
   std::vector<Shard> ring_shards;          ///< of the token dimension after Ulysses' all-to-all
   std::vector<Shard> head_shards;          ///< of the head dimension

@@ -30,6 +30,7 @@ Shapes::Shapes(const Scenario& scenario)
   // Transformer Engine sends key/value gradients in the type of the keys; ring-flash-attention and
   // the ideal schedule keep them in fp32.
   travelling = scenario.stack().fp32_ring_gradients ? DataType::fp32 : type;
+  synchronous_hops = scenario.stack().synchronous_hops;
   if (ring > 1) {
     ring_shards.push_back({Axis::ring, scenario.plan.context.order});
   }

@@ -1,5 +1,6 @@
 #include "sim/schedule/stack.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace longhaul {
@@ -68,6 +69,9 @@ void take_habits(const Scenario& scenario, Program& program) {
   program.host.record_streams = stack.record_streams;
   program.host.gather_buffer = stack.gather_buffer;
   program.host.late_messages = stack.late_messages;
+  // The driver serves one process of a node after another, and ranks allocate at the same moment.
+  const auto waiting = static_cast<double>(std::min(program.mesh.ranks(), scenario.node_gpus));
+  program.host.segment = stack.segment * (waiting / scenario.host_speed);
   program.grouped_product = stack.grouped_product;
   // All ranks wait for each other in every layer, so the slowest GPU sets the pace.
   program.slowdown = 1.0 + stack.number(SoftwareNumber::speed_spread) *

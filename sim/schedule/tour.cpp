@@ -20,7 +20,8 @@ std::vector<TensorRef> buffers_of(ProgramBuilder& build, const std::vector<Kind>
 
 class RingTour : public Tour {
  public:
-  explicit RingTour(const Shapes& shapes) : ring_(shapes.ring) {}
+  explicit RingTour(const Shapes& shapes)
+      : ring_(shapes.ring), synchronous_(shapes.synchronous_hops) {}
 
   void around(ProgramBuilder& build, const std::vector<Traveller>& travellers,
               const Visit& visit) const override {
@@ -90,18 +91,25 @@ class RingTour : public Tour {
     owner.loop_coefficient = -1;
     return owner;
   }
-  static void send(ProgramBuilder& build, const std::vector<TensorRef>& from,
-                   const std::vector<TensorRef>& to) {
+  void send(ProgramBuilder& build, const std::vector<TensorRef>& from,
+            const std::vector<TensorRef>& to) const {
+    if (synchronous_) {
+      build.host_waits("before a ring exchange");
+    }
     build.collective(Op::send_receive, Stream::context, *build.group("ring", {Axis::ring}),
                      "ring exchange", from, to);
   }
-  static void send_sums(ProgramBuilder& build, const std::vector<TensorRef>& from,
-                        const std::vector<TensorRef>& to) {
+  void send_sums(ProgramBuilder& build, const std::vector<TensorRef>& from,
+                 const std::vector<TensorRef>& to) const {
+    if (synchronous_) {
+      build.host_waits("before a ring exchange");
+    }
     build.collective(Op::send_receive, Stream::context, *build.group("ring", {Axis::ring}),
                      "ring gradient exchange", from, to);
   }
 
   std::int64_t ring_;
+  bool synchronous_;
 };
 
 }  // namespace

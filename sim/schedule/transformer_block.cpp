@@ -354,37 +354,47 @@ void TransformerBlock::activate(ProgramBuilder& build, LayerState& state, std::i
                 {state.activation});
 }
 
-// Elements of the compute type per token: silu of the gate; of both norms as many copies as the
-// stack makes.
-std::int64_t TransformerBlock::copied_elements() const {
+// Tensors of these elements of the compute type per token: silu of the gate; of both norms as many
+// copies as the stack makes, of which fp32 ones count as two.
+std::vector<std::int64_t> TransformerBlock::copied_widths() const {
   const SoftwareProfile& stack = scenario_.stack();
   const Model& model = scenario_.model;
+  std::vector<std::int64_t> widths;
   if (scenario_.workload.phase != Phase::train || has_latent_attention(model)) {
-    return 0;
+    return widths;
   }
-  std::int64_t cut = 0;  // over the tensor ranks
   if (stack.keeps_silu && model.gated_mlp && !tiles()) {
-    cut += model.ffn;
+    widths.push_back(model.ffn / shapes_.tensor);
   }
-  const std::int64_t normed = 2 * stack.norm_copies * model.hidden;
-  return cut / shapes_.tensor + (sequence_parallel_ ? normed / shapes_.tensor : normed);
+  const std::int64_t hidden = sequence_parallel_ ? model.hidden / shapes_.tensor : model.hidden;
+  for (int norm = 0; norm < 2; ++norm) {
+    widths.insert(widths.end(), static_cast<std::size_t>(stack.norm_copies / 2), 2 * hidden);
+    widths.insert(widths.end(), static_cast<std::size_t>(stack.norm_copies % 2), hidden);
+  }
+  return widths;
 }
 
 void TransformerBlock::hold_copies(ProgramBuilder& build, LayerState& state, std::int64_t slots,
                                    Index slot) const {
-  if (keeps_copies()) {
+  state.copies.clear();
+  for (const std::int64_t width : copied_widths()) {
     TensorSpec spec = gathered_spec();
-    spec.shape[2] = copied_elements();
-    state.copies = build.fresh("copies_of_operators", kept(spec, slots), slot);
+    spec.shape[2] = width;
+    const std::string name = "copy_of_operator_" + std::to_string(state.copies.size());
+    state.copies.push_back(build.fresh(name, kept(spec, slots), slot));
   }
+  state.joined.clear();
   if (joins_weights()) {
     const Model& model = scenario_.model;
-    TensorSpec joined;
     const std::int64_t heads = (model.heads + 2 * model.kv_heads) * model.head_dim;
     const std::int64_t up = (model.gated_mlp ? 2 : 1) * model.ffn;
-    joined.shape = {model.hidden, (heads + up) / shapes_.tensor};
-    joined.type = shapes_.type;
-    state.joined = build.fresh("joined_weights", kept(joined, slots), slot);
+    for (const std::int64_t width : {heads, up}) {
+      TensorSpec joined;
+      joined.shape = {model.hidden, width / shapes_.tensor};
+      joined.type = shapes_.type;
+      const std::string name = "joined_weights_" + std::to_string(state.joined.size());
+      state.joined.push_back(build.fresh(name, kept(joined, slots), slot));
+    }
   }
 }
 
@@ -396,11 +406,10 @@ bool TransformerBlock::joins_weights() const {
 }
 
 void TransformerBlock::release_copies(ProgramBuilder& build, const LayerState& state) const {
-  if (keeps_copies()) {
-    build.release({state.copies});
-  }
-  if (joins_weights()) {
-    build.release({state.joined});
+  for (const auto* refs : {&state.copies, &state.joined}) {
+    for (const TensorRef& ref : *refs) {
+      build.release({ref});
+    }
   }
 }
 
@@ -614,7 +623,6 @@ LayerState at_slot(const ProgramBuilder& build, LayerState state, TensorRef inpu
   for (TensorRef* ref : {&state.norm_attention, &state.attention.q, &state.attention.k,
                          &state.attention.v, &state.attention.o, &state.attention.lse, &state.o,
                          &state.middle, &state.norm_mlp, &state.up, &state.activation,
-                         &state.copies, &state.joined,
                          &state.attention_mask, &state.mlp_mask, &state.experts.logits,
                          &state.latent.q_raw, &state.latent.q_latent, &state.latent.kv_raw,
                          &state.latent.kv_latent,
@@ -623,8 +631,10 @@ LayerState at_slot(const ProgramBuilder& build, LayerState state, TensorRef inpu
                          &state.experts.shared_activation}) {
     move(*ref);
   }
-  for (TensorRef& scores : state.attention.scores) {
-    move(scores);
+  for (auto* refs : {&state.attention.scores, &state.copies, &state.joined}) {
+    for (TensorRef& ref : *refs) {
+      move(ref);
+    }
   }
   state.input = input;
   return state;

@@ -42,8 +42,8 @@ struct LayerState {
   TensorRef norm_mlp;    ///< input of the up projection
   TensorRef up;          ///< its output
   TensorRef activation;  ///< input of the down projection
-  TensorRef copies;      ///< what a stack of separate operators saves besides
-  TensorRef joined;      ///< weights that a stack joined for its products
+  std::vector<TensorRef> copies;  ///< what a stack of separate operators saves besides
+  std::vector<TensorRef> joined;  ///< weights that a stack joined for its products
   bool mixture = false;  ///< `experts` stands in place of `up` and `activation`
   MixtureState experts;
   TensorRef attention_mask, mlp_mask;  ///< of dropout, a byte per element (drops() only)
@@ -127,8 +127,7 @@ class TransformerBlock {
                    std::int64_t slots, Index slot) const;
   void activate(ProgramBuilder& build, LayerState& state, std::int64_t slots, Index slot) const;
   // What eager operators save besides the above, per token (docs/models/training_step.md).
-  [[nodiscard]] std::int64_t copied_elements() const;
-  [[nodiscard]] bool keeps_copies() const { return copied_elements() > 0; }
+  [[nodiscard]] std::vector<std::int64_t> copied_widths() const;
   [[nodiscard]] bool joins_weights() const;
   void attention_gemm(ProgramBuilder& build, const std::string& label, TensorRef a, TensorRef b,
                       TensorRef c, bool transpose_a = false, bool transpose_b = false,

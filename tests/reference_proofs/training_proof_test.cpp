@@ -146,9 +146,11 @@ TEST_CASE("a ring that stores its scores trains the same model, whatever is reco
   }
 }
 
-TEST_CASE("a stack that shows every rank all logits trains the same model") {
+TEST_CASE("a stack that shows every rank all logits, with hosts that wait, trains the same model") {
   SoftwareProfile stack = *find_software("ideal");
   stack.gathers_logits = stack.joins_weights = true;
+  stack.synchronous_hops = stack.keeps_silu = true;
+  stack.norm_copies = 3;
   for (const Plan& plan : {plan_of(M::ring, 2, 1), plan_of(M::usp, 2, 2),
                            with(plan_of(M::ring, 2, 1), 2, true, 2), with(Plan(), 2, true),
                            with(Plan(), 4, false, 2)}) {

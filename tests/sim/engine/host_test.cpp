@@ -57,6 +57,34 @@ TEST_CASE("skipping turns changes nothing when the host sets the pace, the GPU d
   }
 }
 
+TEST_CASE("a segment that the allocator takes from the driver costs its host time, a cached one none") {
+  // Ten tensors of 24 MiB, each a segment of its own: 10 x 1 ms, the kernels between (some 20 us)
+  // run meanwhile, but the last. Given back each time, the first one's segment serves all ten. Of
+  // 5 MiB, four share a segment of 20 MiB: three segments. A host that keeps its cache takes none.
+  const auto steps = [](std::int64_t mebibytes, bool keep, double segment) {
+    Draft d(1);
+    const TensorId saved = d.tensor({mebibytes << 10, 512}, 10, false);
+    d.program.host.segment = Seconds::of(segment);
+    const LoopId loop = d.loop(10, true);
+    const TensorRef slot = d.ref(saved, keep ? Index::counter(loop) : Index::of(0));
+    d.begin(loop);
+    d.add(Op::allocate, {}, {slot});
+    d.add(Op::zero, {}, {slot});
+    if (!keep) {
+      d.add(Op::release, {slot}, {});
+    }
+    d.end(loop);
+    return run(d.program);
+  };
+  const auto near = [](double milliseconds) {
+    return Catch::Matchers::WithinAbs(milliseconds * 1e-3, 0.3e-3);
+  };
+  CHECK_THAT(steps(24, true, 1e-3), near(10.0));
+  CHECK_THAT(steps(24, false, 1e-3), near(1.0));
+  CHECK_THAT(steps(5, true, 1e-3), near(3.0));
+  CHECK_THAT(steps(24, true, 0.0), near(0.0));
+}
+
 TEST_CASE("a grouped product takes longer by what each of its members adds") {
   const auto grouped = [](double each) {
     Draft d(1);

@@ -817,6 +817,51 @@ TEST_CASE("attention of a sequence spread over ranks has habits of its own, that
   CHECK(traffic(Plan()) == 1.0);
 }
 
+TEST_CASE("hosts of some stacks wait for their GPU before each hop of a ring") {
+  // Of R ranks: R - 1 hops forward; R - 1 of keys and R of their gradients backward.
+  const auto waits = [](std::int64_t ring, Pass pass, bool synchronous) {
+    Plan plan = plan_of(ContextMethod::ring, ring, 1);
+    Scenario scenario = scenario_of(small_llama(), Phase::attention, plan);
+    auto stack = std::make_shared<SoftwareProfile>(scenario.stack());
+    stack->synchronous_hops = synchronous;
+    scenario.stack_override = stack;
+    scenario.workload.pass = pass;
+    const Program program = lower(scenario);
+    std::int64_t found = 0;
+    std::int64_t turns = 1;
+    for (const Instruction& instruction : program.code) {
+      if (instruction.op == Op::loop_begin) {
+        turns = program.loops[instruction.loop.index].count;
+      } else if (instruction.op == Op::loop_end) {
+        turns = 1;
+      }
+      found += instruction.op == Op::host && instruction.waits ? turns : 0;
+    }
+    return found;
+  };
+  CHECK(waits(2, Pass::forward, true) == 1);
+  CHECK(waits(8, Pass::forward, true) == 7);
+  CHECK(waits(8, Pass::backward, true) == 7 + 8);
+  CHECK(waits(8, Pass::forward_backward, false) == 0);
+}
+
+TEST_CASE("a stack that empties its cache pays for segments, each rank of a node behind the others") {
+  // 150 us on a host as fast as a DGX H100's: 8 ranks of a node wait for each other, 16 ranks of two
+  // nodes of 8 no longer; a host of half the speed takes twice as long.
+  const auto segment = [](std::int64_t ranks, double speed) {
+    Scenario scenario = scenario_of(small_llama(), Phase::train, plan_of(ContextMethod::ring, ranks, 1));
+    auto stack = std::make_shared<SoftwareProfile>(scenario.stack());
+    stack->segment = Seconds::of(150e-6);
+    scenario.stack_override = stack;
+    scenario.host_speed = speed;
+    scenario.node_gpus = 8;
+    return lower(scenario).host.segment.value();
+  };
+  CHECK_THAT(segment(2, 1.0), Catch::Matchers::WithinRel(2 * 150e-6, 1e-12));
+  CHECK_THAT(segment(8, 1.0), Catch::Matchers::WithinRel(8 * 150e-6, 1e-12));
+  CHECK_THAT(segment(16, 0.5), Catch::Matchers::WithinRel(16 * 150e-6, 1e-12));
+}
+
 TEST_CASE("a benchmark of attention ends with its host: the time of the calls of its kernel") {
   // Forward 100 us and backward 300 us a call on a host as fast as a DGX H100's; one of half the speed
   // takes twice as long, a ring of four ranks calls four times, other kernels cost nothing.
