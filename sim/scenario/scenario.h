@@ -171,12 +171,16 @@ struct Scenario {
   // unless told to: torchtitan's reshard_after_forward_policy "default", Llama 3 (arXiv 2407.21783,
   // section 3.3.2).
   [[nodiscard]] bool overlaps_gradient_reduction() const {
-    return plan.overlap_gradient_reduction.value_or(stack().overlap_gradient_reduction);
+    return plan.overlap_gradient_reduction.value_or(stack().overlap_gradient_reduction &&
+                                                    !has_pieces());
   }
   [[nodiscard]] bool overlaps_parameter_gather() const {
-    return plan.overlap_parameter_gather.value_or(stack().overlap_parameter_gather) &&
+    return plan.overlap_parameter_gather.value_or(stack().overlap_parameter_gather &&
+                                                  !has_pieces()) &&
            !has_owners();
   }
+  /// ZeRO 1 sums and gathers at the end of a step, each rank's slice of each tensor copied apart.
+  [[nodiscard]] bool has_pieces() const { return plan.zero == 1 && stack().piecewise_shards; }
   /// ZeRO 1 deals whole weights to ranks, which broadcast what they updated: where the plan says so,
   /// or by the stack's habit where there is such a schedule.
   [[nodiscard]] bool has_owners() const {

@@ -108,7 +108,8 @@ struct SoftwareProfile {
   bool reshard_after_forward = true;        ///< FSDP: gathered weights are dropped after forward
   std::int64_t prefetch = 1;                ///< ZeRO 3: layers whose weights are gathered ahead
   std::int64_t gather_copies = 0;           ///< ZeRO 3: passes over gathered weights before their use
-  std::int64_t gradient_copies = 0;         ///< ZeRO 2, 3: over fresh gradients before their sum
+  std::int64_t gradient_copies = 0;         ///< over fresh gradients before their sum
+  bool piecewise_shards = false;            ///< ZeRO 1: slices are copied apart, after the step
   bool fp32_gradient_sums = false;          ///< ZeRO 2, 3: and their sum over replicas is in fp32
   bool synchronous_offload = false;         ///< nothing is computed while layer inputs are copied
   bool late_gradient_offload = false;       ///< gradients leave for the host with the optimizer's step
@@ -119,6 +120,7 @@ struct SoftwareProfile {
   bool reads_loss = false;                  ///< the host reads every micro-batch's loss back
   bool waits_for_messages = false;          ///< the host waits for those between pipeline stages
   bool synchronous_hops = false;            ///< the host waits for its GPU before each hop of a ring
+  bool waits_for_batches = false;           ///< the host reads back what it sent of a micro-batch
   bool scatters_messages = false;           ///< tensor ranks send a slice each between stages
   bool fp8_mlp_only = false;                ///< fp8 products are the MLP's, not those around attention
   bool gathers_logits = false;              ///< every rank of a replica has all tokens' logits

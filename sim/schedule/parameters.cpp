@@ -943,6 +943,19 @@ void Parameters::sum_norms_over_tensor(const Some& stored, Index slot) const {
                     gradients);
 }
 
+// Whole gradients over replicas: those of owners go in buckets, and come out when all are summed; so
+// do those of stacks that reduce behind the last backward pass, bucket by bucket.
+void Parameters::sum_whole(GroupId group, const std::vector<TensorRef>& local) const {
+  const bool buckets = stage_ == 0 && !overlaps_;
+  const std::int64_t copies = scenario_.stack().gradient_copies;
+  const std::int64_t passes = owners_ ? copies : buckets ? std::min<std::int64_t>(copies, 1) : 0;
+  pass_over("put gradients in order", local, passes);
+  build_.collective(Op::all_reduce, Stream::data, group, "sum gradients", local, local);
+  if (!owners_) {
+    pass_over("take out summed gradients", local, passes);
+  }
+}
+
 void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index layer) const {
   const std::vector<TensorRef> local = two_turns()
                                            ? refs(stored, &Stored::local, local_slot)
@@ -959,14 +972,14 @@ void Parameters::sum_over_replicas(const Some& stored, Index local_slot, Index l
     return;  // a benchmark whose replicas never meet
   }
   if (group && shards_ == 1) {
-    if (owners_) {
-      pass_over("put gradients in order", local, scenario_.stack().gradient_copies);
-    }
-    build_.collective(Op::all_reduce, Stream::data, *group, "sum gradients", local, local);
+    sum_whole(*group, local);
   }
   if (host_gradients()) {
     sum_and_send(stored, local, local_slot, layer);
   } else if (group && shards_ > 1) {
+    if (scenario_.has_pieces()) {
+      pass_over("join pieces of gradients", local, 2);
+    }
     const std::vector<TensorRef> packed = two_turns() ? pack_gradients(stored, local) : local;
     scatter_sums(*group, stored, packed, sums);
     for (std::size_t i = 0; i < packed.size(); ++i) {
@@ -1212,9 +1225,23 @@ void Parameters::share_updated(const Some& stored, const std::vector<TensorRef>&
       .collective(Op::all_gather, Stream::data, *shard_group(), "gather updated weights", updated,
                   refs_of_layer(stored, &Stored::full, slot))
       .dim = cut_;
+  if (scenario_.has_pieces()) {
+    copy_pieces(refs_of_layer(stored, &Stored::full, slot));
+  }
   build_.part(Part::optimizer);
   for (const TensorRef& ref : updated) {
     build_.release({ref});
+  }
+}
+
+// What came is a buffer per rank: joined from every tensor's piece before, copied out of the library's
+// one buffer, and back into each tensor, piece by piece.
+void Parameters::copy_pieces(const std::vector<TensorRef>& gathered) const {
+  for (const TensorRef& tensor : gathered) {
+    Instruction& copies =
+        build_.compute(Op::copy, "copy pieces of gathered weights", {tensor}, {tensor});
+    copies.traffic = 3.0;
+    copies.launches = static_cast<double>(shards_);
   }
 }
 

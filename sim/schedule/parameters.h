@@ -203,6 +203,7 @@ class Parameters {
   [[nodiscard]] TensorRef updated_on_host(const Stored& stored, Index slot) const;
   void bring_back(const Some& stored, const std::vector<TensorRef>& updated, Index slot) const;
   [[nodiscard]] std::vector<TensorRef> fetch_shards(const Some& stored, Index layer) const;
+  void sum_whole(GroupId group, const std::vector<TensorRef>& local) const;
   void sum_over_replicas(const Some& stored, Index local_slot, Index layer) const;
   void scatter_sums(GroupId group, const Some& stored, const std::vector<TensorRef>& local,
                     const std::vector<TensorRef>& sums) const;
@@ -215,6 +216,7 @@ class Parameters {
   void gather_updated(const Some& stored, Index slot) const;
   [[nodiscard]] std::vector<TensorRef> hold_updated(const Some& stored) const;
   void share_updated(const Some& stored, const std::vector<TensorRef>& updated, Index slot) const;
+  void copy_pieces(const std::vector<TensorRef>& gathered) const;
   [[nodiscard]] Weight weight(const Stored& stored, Index layer, Index turn) const;
   [[nodiscard]] Some some(Section section) const;
   [[nodiscard]] std::vector<TensorRef> refs(const Some& stored, TensorRef Stored::*which,

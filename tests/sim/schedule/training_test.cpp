@@ -885,6 +885,71 @@ TEST_CASE("a benchmark of attention ends with its host: the time of the calls of
   CHECK(calls(Plan(), Pass::forward, 1.0, "fa2") == 0.0);
 }
 
+namespace {
+
+// How often a stage's host waits in a step of `micro_batches`.
+std::int64_t host_waits_of_stage(std::int64_t stages, std::int64_t micro_batches,
+                                 std::int64_t stage) {
+  Plan plan;
+  plan.pipeline = stages;
+  Model model = small_llama();
+  model.layers = 4;
+  Scenario scenario = scenario_of(model, Phase::train, plan);
+  scenario.gpus = stages;
+  scenario.workload.global_batch = 2 * micro_batches;
+  auto stack = std::make_shared<SoftwareProfile>(*find_software("ideal"));
+  stack->waits_for_batches = true;
+  scenario.stack_override = stack;
+  std::int64_t waits = 0;
+  Walk(lower(scenario), static_cast<std::size_t>(stage), [&](const Walk&, const Instruction& one) {
+    waits += one.op == Op::host && one.waits ? 1 : 0;
+  });
+  return waits;
+}
+
+}  // namespace
+
+TEST_CASE("a host that reads batches back does so once a micro-batch, in a pipeline at both ends") {
+  CHECK(host_waits_of_stage(1, 5, 0) == 5);
+  CHECK(host_waits_of_stage(4, 5, 0) == 5);
+  CHECK(host_waits_of_stage(4, 5, 1) == 0);
+  CHECK(host_waits_of_stage(4, 5, 2) == 0);
+  CHECK(host_waits_of_stage(4, 5, 3) == 5);
+}
+
+// nanotron copies each rank's slice of each updated weight by itself: 6 weights of 3 layers and 3
+// outside, of each of 4 ranks.
+TEST_CASE("weights gathered by the piece take a launch per rank and weight") {
+  const auto launches = [](std::int64_t ranks, bool pieces) {
+    Scenario scenario = scenario_of(small_llama(), Phase::train, plain(ranks, 1));
+    auto stack = std::make_shared<SoftwareProfile>(*find_software("ideal"));
+    stack->piecewise_shards = pieces;
+    scenario.stack_override = stack;
+    double sum = 0.0;
+    Walk(lower(scenario), 0, [&](const Walk&, const Instruction& one) {
+      sum += one.op == Op::copy && one.part == Part::parameter_gather ? one.launches : 0.0;
+    });
+    return sum;
+  };
+  CHECK(launches(4, false) == 0.0);
+  CHECK(launches(4, true) == 4.0 * 21.0);
+  CHECK(launches(16, true) == 16.0 * 21.0);
+}
+
+// DeepSpeed sums gradients in a bucket: a pass into it and one back.
+TEST_CASE("gradients that travel in a bucket are copied there and back") {
+  auto stack = std::make_shared<SoftwareProfile>(*find_software("ideal"));
+  Scenario scenario = scenario_of(small_llama(), Phase::train, plain(4, 0));
+  const auto copies = [&](bool overlaps, std::int64_t passes) {
+    stack->overlap_gradient_reduction = overlaps;
+    stack->gradient_copies = passes;
+    scenario.stack_override = stack;
+    return Walk(lower(scenario)).count(Op::copy);
+  };
+  CHECK(copies(false, 3) == copies(false, 0) + 2 * 21);
+  CHECK(copies(true, 3) == copies(true, 0));
+}
+
 TEST_CASE("the habits of a stack reach the instructions; the ideal stack has none") {
   Scenario scenario = scenario_of(small_llama(), Phase::train, Plan());
   const Program ideal = lower(scenario);
