@@ -218,20 +218,36 @@ void CachingAllocator::give_back_cached() {
   waiting_.clear();
   for (Pool* pool : {&small_, &large_}) {
     for (auto at = pool->free.begin(); at != pool->free.end();) {
-      const Block& block = blocks_[at->index];
-      // Pages inside an expandable segment can be unmapped one by one; only the end of it, and with
-      // it what later requests find there, is modelled.
-      const bool whole = options_.expandable_segments ? block.next == none
-                                                      : block.previous == none && block.next == none;
-      if (!whole) {
+      const std::uint32_t index = at->index;
+      const Block& block = blocks_[index];
+      const bool at_end = block.next == none;
+      if (options_.expandable_segments && !at_end) {
+        at = unmap(index) ? pool->free.erase(at) : std::next(at);
+        continue;
+      }
+      if (!at_end || (!options_.expandable_segments && block.previous != none)) {
         ++at;
         continue;
       }
-      const std::uint32_t index = at->index;
       at = pool->free.erase(at);
       drop(index);
     }
   }
+}
+
+// A free block inside an expandable segment: its whole pages go back; their addresses are not used
+// again, nor what is left of the pages at its ends (PyTorch may map them anew; there are enough).
+bool CachingAllocator::unmap(std::uint32_t index) {
+  Block& block = blocks_[index];
+  const std::int64_t page = block.small ? small_segment : large_segment;
+  const std::int64_t begin = round_up(block.offset, page);
+  const std::int64_t end = (block.offset + block.size) / page * page;
+  if (end <= begin) {
+    return false;
+  }
+  counts_.reserved -= end - begin;
+  block.held = true;  // no neighbour merges with it
+  return true;
 }
 
 void CachingAllocator::drop(std::uint32_t index) {

@@ -86,6 +86,7 @@ class CachingAllocator {
   std::uint32_t expand(std::int64_t size, bool small);
   void reserve(std::int64_t bytes);
   void give_back_cached();
+  bool unmap(std::uint32_t index);
   void count_freed(Block& block);
   void put_back(std::uint32_t index);
   void drop(std::uint32_t index);

@@ -374,6 +374,7 @@ struct Program {
   double slowdown = 1.0;   ///< of every kernel: the slowest GPU's speed
   Seconds grouped_product;  ///< what each member adds to the time of a grouped product
   Bytes framework_memory;  ///< held on every GPU besides tensors (CUDA context, ...)
+  bool expandable_segments = false;  ///< of the framework's allocator
 
   [[nodiscard]] const Tensor& tensor(TensorId id) const { return tensors[id.index]; }
   [[nodiscard]] const Group& group(GroupId id) const { return groups[id.index]; }

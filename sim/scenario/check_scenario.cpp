@@ -1119,6 +1119,7 @@ std::optional<Scenario> Checker::run() {
                     std::move(remarks_),
                     draft_.stack_override};
   scenario.deterministic = draft_.deterministic;
+  scenario.expandable_segments = draft_.expandable_segments;
   scenario.host_speed = cluster().spec().node.host.speed;
   scenario.node_gpus = cluster().gpus_per_node();
   return scenario;

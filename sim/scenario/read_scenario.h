@@ -39,6 +39,7 @@ struct ScenarioDraft {
   std::shared_ptr<const SoftwareProfile> stack_override = nullptr;  ///< see Scenario
   std::string attention_kernel;  ///< as in Scenario; empty: the device's best
   bool deterministic = false;  ///< kernels give the same bits in every run
+  bool expandable_segments = false;  ///< of PyTorch's allocator (PYTORCH_CUDA_ALLOC_CONF)
   OpenChoices open;
   /// Where each setting was made, by its path ("plan.context.ring"); missing: the whole input.
   std::vector<std::pair<std::string, Place>> places;

@@ -158,6 +158,7 @@ struct Scenario {
   /// Absent: the profile called `software`. Set to ask what another stack would do.
   std::shared_ptr<const SoftwareProfile> stack_override = nullptr;
   bool deterministic = false;  ///< kernels give the same bits in every run
+  bool expandable_segments = false;  ///< of PyTorch's allocator (PYTORCH_CUDA_ALLOC_CONF)
   [[nodiscard]] const SoftwareProfile& stack() const {
     return stack_override ? *stack_override : *find_software(software);
   }

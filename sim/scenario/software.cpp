@@ -141,6 +141,7 @@ constexpr HabitKey habit_keys[] = {
     {"softmax_copy", &SoftwareProfile::softmax_copy},
     {"keeps_silu", &SoftwareProfile::keeps_silu},
     {"mlp_gradient_in_place", &SoftwareProfile::mlp_gradient_in_place},
+    {"fp32_head_pieces", &SoftwareProfile::fp32_head_pieces},
     {"joins_weights", &SoftwareProfile::joins_weights},
     {"compute_gradients", &SoftwareProfile::compute_gradients},
     {"fp16_gradients", &SoftwareProfile::fp16_gradients},
@@ -164,6 +165,13 @@ constexpr CountKey count_keys[] = {
     {"norm_copies", &SoftwareProfile::norm_copies},
 };
 
+// Elements of a stack's buffers: {value: 500000000, source: ...}.
+constexpr CountKey element_keys[] = {
+    {"live_parameters", &SoftwareProfile::live_parameters},
+    {"prefetch_bucket", &SoftwareProfile::prefetch_bucket},
+    {"reduction_bucket", &SoftwareProfile::reduction_bucket},
+};
+
 void read_habits(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
   for (const auto& [name, habit] : habit_keys) {
     read_section(root, name, diagnostics,
@@ -172,6 +180,11 @@ void read_habits(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnos
   for (const auto& [name, count] : count_keys) {
     read_section(root, name, diagnostics, [&, member = count](MapReader& of) {
       profile.*member = of.integer("value", {0, 16});
+    });
+  }
+  for (const auto& [name, count] : element_keys) {
+    read_section(root, name, diagnostics, [&, member = count](MapReader& of) {
+      profile.*member = of.integer("value", {0, 1'000'000'000'000});
     });
   }
 }

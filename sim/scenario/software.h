@@ -138,6 +138,7 @@ struct SoftwareProfile {
   bool softmax_copy = false;                ///< the loss makes a second fp32 tensor of the logits
   bool keeps_silu = false;                  ///< gated MLPs keep the gate's activation, too
   bool mlp_gradient_in_place = false;       ///< of the up projection's output, written over it
+  bool fp32_head_pieces = false;            ///< a loss in pieces: each one's head gradient in fp32, too
   std::int64_t norm_copies = 0;             ///< what norms save besides input and output, in theirs
   bool leaf_gradients = false;              ///< of a micro-batch, apart from the sums
   bool joins_weights = false;               ///< tensor ranks keep joined copies of layers' weights
@@ -145,6 +146,9 @@ struct SoftwareProfile {
   bool fp16_gradients = false;              ///< and fp16 runs', where nothing is said of them
   bool gradient_buckets = false;            ///< ZeRO 0: gradients travel in buckets of their own
   bool dummy_gradients = false;             ///< a tensor per shape of weight stands in for gradients
+  std::int64_t live_parameters = 0;         ///< ZeRO 3: elements gathered at most; 0: by layers
+  std::int64_t prefetch_bucket = 0;         ///< and elements gathered ahead at once
+  std::int64_t reduction_bucket = 0;        ///< ZeRO: elements of gradients summed at once; 0: none
   bool stages_by_cost = false;              ///< pipeline stages of equal FLOPs, not equal layers
   bool record_streams = false;              ///< what a collective used is reused late
   bool gather_buffer = false;               ///< gathered tokens stand in a buffer of the stack

@@ -25,9 +25,9 @@ Program lower_forward_step(const Scenario& scenario) {
     const TensorRef input = build.tensor("hidden", spec, turn);
     Index other = turn;
     other.constant += 1;
-    const TensorRef output = build.fresh("hidden", spec, other);
-    const LayerState state =
-        block.forward(build, parameters.layer(layer, turn), input, output, 1, Index::of(0), layer);
+    const TensorRef output = build.tensor("hidden", spec, other);
+    const LayerState state = block.forward(build, parameters.layer(layer, turn), input, output, 1,
+                                           Index::of(0), layer, ForwardPass::passes_by);
     block.release_state(build, state);
     build.release({input});
   });

@@ -134,6 +134,10 @@ void ModelEnds::drop_head(ProgramBuilder& build, TensorRef head) const {
 void ModelEnds::head_gradient(ProgramBuilder& build, TensorRef d_logits, TensorRef tokens,
                               bool accumulate) const {
   const TensorRef gradient = parameters_.root("head").gradient;
+  if (scenario_.stack().fp32_head_pieces && scenario_.plan.loss_chunks > 1) {
+    head_gradient_of_piece(build, d_logits, tokens, accumulate);
+    return;
+  }
   if (!whole_head()) {
     build.gemm("LM head wgrad", d_logits, tokens, gradient, true, false, accumulate)
         .full_precision = true;
@@ -149,6 +153,26 @@ void ModelEnds::head_gradient(ProgramBuilder& build, TensorRef d_logits, TensorR
                        "scatter gradient of head", {whole}, {gradient});
   scatter.accumulate = accumulate;
   build.release({whole});
+}
+
+// Liger's: a product in the compute type, a copy of it in fp32, which is added to the sum.
+void ModelEnds::head_gradient_of_piece(ProgramBuilder& build, TensorRef d_logits, TensorRef tokens,
+                                       bool accumulate) const {
+  const TensorRef gradient = parameters_.root("head").gradient;
+  const Tensor like = build.of(gradient);  // a copy: new tensors move the list
+  TensorSpec spec{like.shape, {}, block_.shapes().type, MemoryCategory::gradients};
+  const TensorRef product = build.fresh("d_head_of_piece", spec);
+  build.gemm("LM head wgrad", d_logits, tokens, product, true, false).full_precision = true;
+  spec.type = DataType::fp32;
+  const TensorRef wide = build.fresh("d_head_of_piece_fp32", spec);
+  build.compute(Op::copy, "head gradient of a piece to fp32", {product}, {wide});
+  build.release({product});
+  if (accumulate) {
+    build.compute(Op::add, "add head gradient of a piece", {gradient, wide}, {gradient});
+  } else {
+    build.compute(Op::copy, "head gradient of a piece", {wide}, {gradient});
+  }
+  build.release({wide});
 }
 
 void ModelEnds::logits_only(ProgramBuilder& build, TensorRef hidden) const {

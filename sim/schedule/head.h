@@ -38,6 +38,8 @@ class ModelEnds {
   void drop_head(ProgramBuilder& build, TensorRef head) const;
   void head_gradient(ProgramBuilder& build, TensorRef d_logits, TensorRef tokens,
                      bool accumulate) const;
+  void head_gradient_of_piece(ProgramBuilder& build, TensorRef d_logits, TensorRef tokens,
+                              bool accumulate) const;
   TensorRef loss(ProgramBuilder& build, TensorRef logits, TensorRef labels) const;
   void loss_of_tokens(ProgramBuilder& build, TensorRef tokens, TensorRef labels, TensorRef d,
                       bool accumulate) const;

@@ -106,6 +106,7 @@ Parameters::Parameters(ProgramBuilder& build, const Scenario& scenario, const Sh
     return;
   }
   store_all();
+  store_live();
   if (owners_) {
     deal_to_owners();
   }
@@ -280,12 +281,36 @@ TensorSpec Parameters::gathered_spec(const Stored& stored) const {
     return spec;
   }
   spec.category = MemoryCategory::communication;
+  spec.view = bounds_live();
   if (reshards_ && stored.of_layer()) {
     spec.slots = ahead_ + 1;
     spec.stage_slots = {};
-    spec.view = is_smaller_kind(stored.shape.kind);
+    spec.view = spec.view || is_smaller_kind(stored.shape.kind);
   }
   return spec;
+}
+
+// DeepSpeed gathers module by module, ahead until so many elements are there, and keeps those that are
+// used again soon: what is there at a time depends on no layer. What is on its way lands in a buffer
+// of its own, from which weights are joined: as many as are asked for at once, the last of them whole.
+void Parameters::store_live() {
+  if (!bounds_live()) {
+    return;
+  }
+  std::int64_t all = 0;
+  for (const Stored& stored : stored_) {
+    all += product(stored.shape.shape) * (stored.of_layer() ? layers_of(stored.shape.kind) : 1);
+  }
+  const SoftwareProfile& stack = scenario_.stack();
+  const std::int64_t matrix = scenario_.model.hidden * scenario_.model.ffn / shapes_.tensor;
+  const std::int64_t arriving = shards_ > 1 ? stack.prefetch_bucket + matrix : 0;
+  TensorSpec spec;
+  spec.shape = {std::min(all, stack.live_parameters) + std::min(all, arriving)};
+  spec.shards = {{}};
+  spec.type = shapes_.type;
+  spec.persistent = true;
+  spec.category = MemoryCategory::communication;
+  build_.tensor("live_parameters", spec);
 }
 
 // Of two kinds of layers, that whose gathered weights are fewer.

@@ -145,6 +145,7 @@ class Parameters {
   void choose_expert_shards();
   void store_all();
   void store_layers();
+  void store_live();
   void store(const WeightShape& shape, Section section);
   void store_gradient(Stored& stored);
   void store_optimizer(Stored& stored);
@@ -275,6 +276,11 @@ class Parameters {
     return gathers() || (experts_ && experts_->gathers());
   }
   [[nodiscard]] TensorSpec gathered_spec(const Stored& stored) const;
+  /// True if what is gathered at a time is bounded by a number of elements, whatever the layers.
+  [[nodiscard]] bool bounds_live() const {
+    return gathers() && reshards_ && !routed_ && stages_.one() && !has_experts(scenario_.model) &&
+           scenario_.stack().live_parameters > 0;
+  }
   [[nodiscard]] bool is_smaller_kind(LayerKind kind) const;
   [[nodiscard]] Index gathered_slot(const Stored& stored, Index layer, Index turn) const;
   [[nodiscard]] std::vector<TensorRef> gathered_refs(const Some& stored, Index layer,

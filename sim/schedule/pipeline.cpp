@@ -687,14 +687,15 @@ void PipelineStep::forward_layer(const PassLayer& layer) {
   const TensorRef input = hidden(plus(input_of_forward().slot, layer.in_part));
   TensorRef output = input;
   output.slot.constant += 1;
-  build_.allocate(output);
   const Index kept = plus(
       of_forward(0, [&](std::int64_t k) { return k % passes_.window() * chunk_layers_; }),
       layer.in_part);
   const Index slot = saves_nothing() ? Index::of(0) : kept;
   LayerState& saved = saved_[layer.mixture ? 1 : 0];
+  const bool keeps_nothing = layer.recomputes && block_.keeps_inputs_only();
   saved = block_.forward(build_, parameters_.layer(layer.weight, layer.turn), input, output,
-                         saved_slots(), slot, layer.weight);
+                         saved_slots(), slot, layer.weight,
+                         keeps_nothing ? ForwardPass::passes_by : ForwardPass::keeps);
   if (layer.recomputes) {
     block_.drop(build_, saved, saved_slots(), slot);
   }

@@ -58,7 +58,7 @@ void TransformerBlock::restore(ProgramBuilder& build, const LayerWeights& weight
   if (recomputes_parts()) {
     restore_details(build, weights, state, slots, slot);
   } else if (keeps_inputs_only()) {
-    const TensorRef again = build.fresh("recomputed_output", stream_spec());
+    const TensorRef again = build.tensor("recomputed_output", stream_spec());
     state = forward(build, weights, state.input, again, slots, slot, layer);
     build.release({again});
   }
@@ -134,7 +134,7 @@ void TransformerBlock::restore_details(ProgramBuilder& build, const LayerWeights
       attention_.restore_first_half(build, state.attention, state.o, slots, slot);
     }
     project_output(build, weights, state, slots, slot);
-    const TensorRef again = build.fresh("recomputed_output", stream_spec());
+    const TensorRef again = build.tensor("recomputed_output", stream_spec());
     if (state.mixture) {
       mixture_forward(build, weights, state, again, slots, slot);
     } else {

@@ -155,14 +155,14 @@ void TrainingStep::forward_layer(Index layer, Index turn, bool recomputes) {
   Index above = layer;
   above.constant += 1;
   const TensorRef output = hidden(above);
-  build_.allocate(output);
   if (sends_inputs()) {
     send_input(layer);
   }
   const LayerWeights weights = parameters_.layer(layer, turn);
   LayerState& saved = saved_[weights.mixture ? 1 : 0];
+  const bool keeps_nothing = recomputes && block_.keeps_inputs_only();
   saved = block_.forward(build_, weights, hidden(layer), output, saved_slots(), saved_slot(layer),
-                         layer);
+                         layer, keeps_nothing ? ForwardPass::passes_by : ForwardPass::keeps);
   if (recomputes) {
     block_.drop(build_, saved, saved_slots(), saved_slot(layer));
   }

@@ -182,17 +182,27 @@ TensorRef TransformerBlock::sum_over_tensor(ProgramBuilder& build, const std::st
 
 LayerState TransformerBlock::forward(ProgramBuilder& build, const LayerWeights& weights,
                                      TensorRef input, TensorRef output, std::int64_t slots,
-                                     Index slot, Index layer) const {
+                                     Index slot, Index layer, ForwardPass pass) const {
   LayerState state;
   state.input = input;
-  attention_forward(build, weights, state, slots, slot, layer);
   state.mixture = weights.mixture;
+  state.given_back = gives_back(pass, state);
+  attention_forward(build, weights, state, slots, slot, layer);
+  if (state.given_back) {
+    release_attention(build, state);
+  }
   if (state.mixture) {
     mixture_forward(build, weights, state, output, slots, slot);
   } else {
     mlp_forward(build, weights, state, output, slots, slot);
   }
   return state;
+}
+
+// Experts, latent attention, pieces and masks of dropout are given back behind the layer.
+bool TransformerBlock::gives_back(ForwardPass pass, const LayerState& state) const {
+  return pass == ForwardPass::passes_by && !state.mixture && !attention_.is_chunked() &&
+         !tiles() && !drops_ && !has_latent_attention(scenario_.model);
 }
 
 void TransformerBlock::attention_forward(ProgramBuilder& build, const LayerWeights& weights,
@@ -317,14 +327,25 @@ void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& we
       state.tokens_mlp = tokens;
     }
     activate(build, state, slots, slot);
+    if (state.given_back) {
+      build.release({state.up});
+      release_copies(build, state);
+    }
     sum = multiply_and_sum(build, "mlp_output", "down projection", state.activation,
                            weights.down.value);
+  }
+  if (state.given_back) {
+    build.release({state.activation, state.norm_mlp});
   }
   if (drops_) {
     state.mlp_mask = build.fresh("mlp_dropout_mask", kept(mask_spec(), slots), slot);
   }
+  build.allocate(output);
   build.compute(Op::add, "mlp residual", {state.middle, sum}, {output});
   build.release({sum});
+  if (state.given_back) {
+    build.release({state.middle});
+  }
 }
 
 void TransformerBlock::mixture_forward(ProgramBuilder& build, const LayerWeights& weights,
@@ -336,6 +357,7 @@ void TransformerBlock::mixture_forward(ProgramBuilder& build, const LayerWeights
   if (drops_) {
     state.mlp_mask = build.fresh("mlp_dropout_mask", kept(mask_spec(), slots), slot);
   }
+  build.allocate(output);
   build.compute(Op::add, "mlp residual", {state.middle, sum}, {output});
   build.release({sum});
 }
@@ -429,6 +451,9 @@ void TransformerBlock::release_mlp(ProgramBuilder& build, const LayerState& stat
 }
 
 void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& state) const {
+  if (state.given_back) {
+    return;
+  }
   release_mlp(build, state);
   if (drops_) {
     build.release({state.mlp_mask, state.attention_mask});
@@ -438,9 +463,14 @@ void TransformerBlock::release_state(ProgramBuilder& build, const LayerState& st
     release_chunked(build, state);
     return;
   }
-  build.release({state.norm_mlp, state.middle, state.attention.lse,
-                 state.attention.q, state.attention.k, state.attention.v, state.o,
-                 state.norm_attention});
+  build.release({state.norm_mlp, state.middle});
+  release_attention(build, state);
+}
+
+// What the attention half keeps, without chunks.
+void TransformerBlock::release_attention(ProgramBuilder& build, const LayerState& state) const {
+  build.release({state.attention.lse, state.attention.q, state.attention.k, state.attention.v,
+                 state.o, state.norm_attention});
   attention_.drop_scores(build, state.attention);
   if (attention_.exchanges()) {
     build.release({state.attention.o});

@@ -50,7 +50,12 @@ struct LayerState {
   /// All tokens of norm_attention and norm_mlp, where a recompute has gathered them just now and the
   /// stack keeps them.
   std::optional<TensorRef> tokens_attention, tokens_mlp;
+  bool given_back = false;  ///< all but the input, while the layer ran (ForwardPass::passes_by)
 };
+
+/// What a forward pass leaves behind: what backward needs, or nothing. Without a graph that saves
+/// them, tensors are given back by the function that made them when it ends.
+enum class ForwardPass { keeps, passes_by };
 
 /// The same tensors at another slot, where they have several; `input` apart.
 LayerState at_slot(const ProgramBuilder& build, LayerState state, TensorRef input, Index slot);
@@ -65,11 +70,12 @@ class TransformerBlock {
   /// The same with all tokens of the tensor group.
   [[nodiscard]] TensorSpec gathered_spec() const;
 
-  /// output = layer(input), both allocated by the caller. What backward needs stays allocated in
-  /// slot `slot` of tensors with `slots` slots. `layer` counts the layers (for the KV cache of a
-  /// prefill).
+  /// output = layer(input); `output` is allocated here. What backward needs stays allocated in
+  /// slot `slot` of tensors with `slots` slots; in a pass that keeps nothing, until release_state()
+  /// at most. `layer` counts the layers (for the KV cache of a prefill).
   LayerState forward(ProgramBuilder& build, const LayerWeights& weights, TensorRef input,
-                     TensorRef output, std::int64_t slots, Index slot, Index layer) const;
+                     TensorRef output, std::int64_t slots, Index slot, Index layer,
+                     ForwardPass pass = ForwardPass::keeps) const;
   /// Gives back everything the state holds except the input.
   void release_state(ProgramBuilder& build, const LayerState& state) const;
   // Recompute as the plan wants it, in sim/schedule/recompute.cpp.
@@ -108,6 +114,8 @@ class TransformerBlock {
   [[nodiscard]] bool recomputes_parts() const;
   [[nodiscard]] bool keeps_attention_output() const;
   void release_mlp(ProgramBuilder& build, const LayerState& state) const;
+  void release_attention(ProgramBuilder& build, const LayerState& state) const;
+  [[nodiscard]] bool gives_back(ForwardPass pass, const LayerState& state) const;
   void drop_all_but_attention(ProgramBuilder& build, const LayerState& state, std::int64_t slots,
                               Index slot) const;
   void drop_details(ProgramBuilder& build, const LayerState& state, std::int64_t slots,

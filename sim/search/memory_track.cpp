@@ -116,6 +116,7 @@ std::vector<MemoryTrack> track_memory(const Scenario& scenario,
     const MemoryPeak& peak = timeline.memory[options.watched[i].index];
     AllocatorOptions allocator;
     allocator.capacity = capacity - outside_allocator(peak);
+    allocator.expandable_segments = program.expandable_segments;
     const auto steps = replay_segments(program, options.watched[i], kernels, allocator);
     const auto points = points_of(timeline.memory_tracks[i], peak.communicators, steps);
     tracks.push_back({ranks[i], program.mesh.coordinate(options.watched[i], Axis::pipeline),

@@ -70,6 +70,7 @@ RankMemory memory_of_rank(const Program& program, const Timeline& timeline, Rank
   const std::int64_t outside = outside_allocator(peak);
   AllocatorOptions allocator;
   allocator.capacity = capacity - outside;
+  allocator.expandable_segments = program.expandable_segments;
   const AllocatorCounts counts = replay_allocator(program, rank, kernels, allocator);
   // The host frees in program order, the GPU when it gets there: the ledger may see a little more.
   const std::int64_t segments = std::max(counts.peak_reserved, peak.total - outside);

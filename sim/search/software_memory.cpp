@@ -1,8 +1,10 @@
 #include "sim/search/software_memory.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <set>
+#include <utility>
 
 namespace longhaul {
 
@@ -94,10 +96,62 @@ void add_dummy_gradients(const Scenario& scenario, Program& program) {
   }
 }
 
+void add_buffer(Program& program, const char* name, std::int64_t elements, DataType type,
+                std::int64_t count = 1) {
+  Tensor held;
+  held.name = name;
+  held.shape = {elements};
+  held.shards = {{}};
+  held.type = type;
+  held.category = MemoryCategory::communication;
+  held.slots = count;
+  held.persistent = true;
+  program.tensors.push_back(std::move(held));
+}
+
+// Of the largest weight, what this rank owns.
+std::int64_t largest_part(const Program& program) {
+  std::int64_t largest = 0;
+  for (const Tensor& tensor : program.tensors) {
+    largest = std::max(largest, tensor.role == Role::parameter ? tensor.elements() : 0);
+  }
+  return largest;
+}
+
+// DeepSpeed's ZeRO moves fresh gradients into a bucket of so many elements and sums it when it is full;
+// below stage 3 there are two where sums run beside the backward pass. Stage 3 puts a bucket in order
+// by rank in a second buffer; on its way to host memory each part is read into its norm in fp64. These
+// two stand in the allocator's pool of the stream that sums, which no other stream draws from.
+void add_reduction_bucket(const Scenario& scenario, Program& program) {
+  const std::int64_t bucket = scenario.stack().reduction_bucket;
+  const bool last_stage = scenario.plan.zero == 3;
+  if (bucket == 0 || scenario.plan.zero == 0) {
+    return;
+  }
+  const DataType type = scenario.precision.compute == DataType::fp8 ? DataType::bf16
+                                                                    : scenario.precision.compute;
+  const bool two = !last_stage && scenario.overlaps_gradient_reduction();
+  add_buffer(program, "reduction bucket", bucket, type, two ? 2 : 1);
+  if (!last_stage) {
+    return;
+  }
+  const std::int64_t ranks = scenario.plan.tensor * scenario.plan.pipeline;
+  const std::int64_t all = count_parameters(scenario.model).total / ranks;
+  add_buffer(program, "gradients in order", std::min(bucket, all), type);
+  if (scenario.plan.offloads(Offload::optimizer)) {
+    // stage3.py, _constant_buffered_norm2: in pieces of 250,000,000 elements.
+    const std::int64_t part = largest_part(program);
+    add_buffer(program, "gradient on its way to the host", part, type);
+    add_buffer(program, "gradient in fp64", std::min<std::int64_t>(part, 250'000'000) * 2,
+               DataType::fp32);
+  }
+}
+
 }  // namespace
 
 void add_software_memory(const Scenario& scenario, Program& program) {
   program.framework_memory = scenario.stack().context;
+  program.expandable_segments = scenario.expandable_segments;
   // Attention alone calls none of these libraries' matrix products.
   if (scenario.workload.phase != Phase::attention) {
     add_workspaces(scenario, program);
@@ -105,6 +159,7 @@ void add_software_memory(const Scenario& scenario, Program& program) {
   if (scenario.workload.phase == Phase::train) {
     add_buckets(scenario, program);
     add_dummy_gradients(scenario, program);
+    add_reduction_bucket(scenario, program);
   }
 }
 

@@ -290,9 +290,10 @@ bool ambiguous(const MeasuredRun& run, const std::vector<Result>& results, std::
 bool same_draft(const ScenarioDraft& a, const ScenarioDraft& b) {
   const auto tie = [](const ScenarioDraft& draft) {
     const auto& [model, cluster, cluster_value, cluster_name, gpus, workload, plan, data, precision,
-                 software, stack_override, attention_kernel, deterministic, open, places] = draft;
+                 software, stack_override, attention_kernel, deterministic, expandable_segments, open,
+               places] = draft;
     return std::tie(model, cluster_name, gpus, workload, plan, data, precision, software,
-                    stack_override, attention_kernel, deterministic, open);
+                    stack_override, attention_kernel, deterministic, expandable_segments, open);
   };
   const bool built = a.cluster && b.cluster && !a.cluster_value && !b.cluster_value;
   return built && tie(a) == tie(b);

@@ -280,6 +280,7 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
   // Megatron-LM's deterministic mode, which pins cuBLAS' workspaces as well, refuses FlashAttention
   // (arguments.py): deterministic flash is a choice of that kernel alone.
   run.draft->deterministic = contains(attention, "deterministic") && !contains(attention, "flash");
+  run.draft->expandable_segments = contains(look.text("allocator"), "expandable_segments");
   const std::string said = look.text("framework");
   run.framework = said == "same stack" ? before : said;
   // A benchmark's own name says less than the method if that names whose code was run.

@@ -178,7 +178,7 @@ TEST_CASE("a loss in pieces is the same loss, with the same gradients") {
 }
 
 TEST_CASE("losses in pieces, states in one type train the same model") {
-  for (const char* software : {"ideal", "fsdp", "megatron"}) {
+  for (const char* software : {"ideal", "fsdp", "megatron", "deepspeed_liger"}) {
     for (const std::int64_t micro_batches : {1, 2}) {
       for (const int zero : {0, 1, 2, 3}) {
         for (const States states : {States::mixed, States::compute, States::fp32}) {

@@ -90,6 +90,25 @@ TEST_CASE("an expandable segment grows by pages of 20 MiB behind its last block"
   CHECK(allocator.counts().allocated == 41 * mib);
 }
 
+TEST_CASE("when the device is full, whole pages of free blocks inside an expandable segment go back") {
+  // Blocks of 50, 70 and 30 MiB: pages of 20 MiB from 60 to 120 lie wholly in the second.
+  AllocatorOptions options;
+  options.expandable_segments = true;
+  options.capacity = 180 * mib;
+  CachingAllocator allocator(options);
+  allocator.allocate(50 * mib);
+  const auto inner = allocator.allocate(70 * mib);
+  allocator.allocate(30 * mib);
+  CHECK(allocator.counts().reserved == 160 * mib);
+  allocator.free(inner);
+  allocator.allocate(80 * mib);
+  CHECK(allocator.counts().retries == 1);
+  CHECK(allocator.counts().reserved == 180 * mib);
+  CHECK_FALSE(allocator.counts().out_of_memory);
+  allocator.allocate(40 * mib);
+  CHECK(allocator.counts().out_of_memory);
+}
+
 TEST_CASE("when the device is full, cached segments are given back before memory runs out") {
   AllocatorOptions options;
   options.capacity = 100 * mib;

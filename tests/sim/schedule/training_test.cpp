@@ -460,6 +460,32 @@ TEST_CASE("full recompute saves only the residual stream before each layer") {
   CHECK(saved_at_loss(scenario) == 2 * 64 * (2 * (m.layers + 2) * m.hidden + 2 * 8));
 }
 
+TEST_CASE("a layer of a pass that keeps nothing gives its tensors back as it goes") {
+  // bf16, 2 x 64 tokens. While the MLP's activation is made there are the layer's input, the stream
+  // after attention, its norm and 3f elements of the MLP; nothing of attention. The output comes last.
+  const Model m = small_llama();
+  Plan recomputing;
+  recomputing.recompute = Recompute::full;
+  const auto held_at = [&](const Scenario& scenario, Op op) {
+    std::int64_t first = 0;
+    const Program program = lower(scenario);
+    const Walk walk(program, 0, [&](const Walk& at, const Instruction& instruction) {
+      if (instruction.op == op && first == 0) {
+        first = at.held(MemoryCategory::activations);
+      }
+    });
+    return first;
+  };
+  const Scenario forward = scenario_of(m, Phase::forward, Plan());
+  const Scenario training = scenario_of(m, Phase::train, recomputing);
+  const std::int64_t ids = 2 * 64 * 8;
+  CHECK(held_at(forward, Op::swiglu) == 2 * 64 * 2 * (3 * m.hidden + 3 * m.ffn) + ids);
+  CHECK(held_at(training, Op::swiglu) == 2 * 64 * 2 * (3 * m.hidden + 3 * m.ffn) + 2 * ids);
+  const std::int64_t heads = m.head_dim * (2 * m.heads + 2 * m.kv_heads);
+  CHECK(held_at(scenario_of(m, Phase::train, Plan()), Op::swiglu) ==
+        held_at(training, Op::swiglu) + 2 * 64 * (2 * (m.hidden + heads) + 4 * m.heads));
+}
+
 TEST_CASE("selective recompute gives back attention's statistics and attends again") {
   const Model m = small_llama();
   Scenario scenario = scenario_of(m, Phase::train, Plan());
@@ -626,6 +652,29 @@ TEST_CASE("a stack passes over what it gathers and scatters as often as it says"
   stack->fp32_gradient_sums = true;
   CHECK(copies() == without + 3 * per_layer + outside);
   CHECK(scattered() == 2 * bytes);
+}
+
+TEST_CASE("a stack that bounds what is gathered holds as many elements, and what arrives") {
+  // bf16: at most `live_parameters` elements, or all of the model, besides a buffer of
+  // `prefetch_bucket` elements and one matrix that what arrives stands in.
+  const Model m = small_llama();
+  const std::int64_t count = count_parameters(m).total;
+  const auto gathered = [&](std::int64_t live) {
+    SoftwareProfile stack;
+    stack.live_parameters = live;
+    stack.prefetch_bucket = 100;
+    Scenario scenario = scenario_of(m, Phase::train, plain(4, 3));
+    scenario.stack_override = std::make_shared<const SoftwareProfile>(stack);
+    std::int64_t bytes = 0;
+    for (const Tensor& tensor : lower(scenario).tensors) {
+      const bool counts = tensor.persistent && !tensor.view &&
+                          tensor.category == MemoryCategory::communication;
+      bytes += counts ? static_cast<std::int64_t>(tensor.slot_bytes().value()) * tensor.slots : 0;
+    }
+    return bytes;
+  };
+  CHECK(gathered(1000) == 2 * (1000 + 100 + m.hidden * m.ffn));
+  CHECK(gathered(2 * count) == 2 * (count + 100 + m.hidden * m.ffn));
 }
 
 TEST_CASE("weights that are not resharded are gathered once a micro-batch, and all stay") {
