@@ -20,6 +20,12 @@ enum class CollectiveKind { all_gather, reduce_scatter, all_reduce, all_to_all, 
 /// Work between a GPU and its host's memory: copies, and what the host's processor reads and writes
 /// in that memory.
 enum class HostWork { to_host, from_host, in_memory };
+struct HostRequest {
+  HostWork work = HostWork::in_memory;
+  bool pageable = false;  ///< copies: the memory is not pinned, the driver stages them
+  double threads = 0.0;   ///< of the rank's processor work; 0: as many as its memory feeds
+  bool operator==(const HostRequest&) const = default;
+};
 
 /// How NCCL may run a collective. tree and ring are NCCL's; nvls: the NVSwitch reduces; nvls_tree:
 /// that within nodes and trees between them; pat: NCCL's binomial trees for one GPU per node.
@@ -81,9 +87,9 @@ class TransportCosts {
   /// end together after alone(request). Equal for GPUs that the wiring makes equal.
   [[nodiscard]] CollectivePlan lower(const CollectiveRequest& request) const;
   /// The same for offload of one GPU: `bytes` copied over its route to its socket's memory or back,
-  /// or read and written by a processor that is bound by the bandwidth of that memory. Equations:
-  /// docs/models/offload.md.
-  [[nodiscard]] CollectivePlan host_work(HostWork work, GpuId gpu, Bytes bytes) const;
+  /// or read and written by a processor that is bound by the bandwidth of that memory or by what its
+  /// threads reach. Equations: docs/models/offload.md.
+  [[nodiscard]] CollectivePlan host_work(const HostRequest& request, GpuId gpu, Bytes bytes) const;
   /// Usable capacity of every link of the cluster (nominal x efficiency by link kind), by LinkId.
   [[nodiscard]] std::vector<BytesPerSecond> link_capacities() const;
   /// Time of the collective alone on an idle cluster: closed form, the uncongested reference.

@@ -26,27 +26,40 @@ std::vector<LinkId> links_of(const Cluster& cluster, HostWork work, GpuId gpu) {
 
 }  // namespace
 
-CollectivePlan TransportCosts::host_work(HostWork work, GpuId gpu, Bytes bytes) const {
-  const bool copies = work != HostWork::in_memory;
+CollectivePlan TransportCosts::host_work(const HostRequest& request, GpuId gpu,
+                                         Bytes bytes) const {
+  const HostBehaviour& host = profile_->host;
+  const bool copies = request.work != HostWork::in_memory;
   CollectivePlan plan;
   plan.algorithm = copies ? "copy" : "processor";
-  plan.relative_spread = copies ? profile_->host.copy_spread : profile_->host.work_spread;
+  plan.relative_spread = copies ? host.copy_spread : host.work_spread;
   if (bytes.value() <= 0.0) {
     return plan;
   }
   PlannedFlow flow;
-  flow.links = links_of(cluster_, work, gpu);
+  flow.links = links_of(cluster_, request.work, gpu);
   flow.bytes = bytes;
   double cap = std::numeric_limits<double>::infinity();
+  bool coherent = false;
   for (const LinkId id : flow.links) {
     const Link& link = cluster_.links()[id.index];
+    coherent = coherent || link.kind == LinkKind::c2c;
     cap = std::min(cap, link.bandwidth.value() * usable_share(*profile_, link.kind));
   }
   check(cap > 0.0 && cap < std::numeric_limits<double>::infinity(),
         "a host's memory is reached over links with a bandwidth");
+  if (!copies && request.threads > 0.0) {
+    cap = std::min(cap, request.threads * host.thread_rate.value());
+  }
+  // A driver copies pageable memory through pinned buffers, with one thread. Over C2C a GPU reads the
+  // host's pages itself.
+  if (copies && request.pageable && !coherent) {
+    cap = std::min(cap, host.pageable_rate.value());
+    plan.relative_spread = host.pageable_spread;
+  }
   flow.rate_cap = BytesPerSecond::of(cap);
   if (copies) {
-    plan.latency = profile_->host.latency + cluster_.host_route(gpu, true).latency;
+    plan.latency = host.latency + cluster_.host_route(gpu, true).latency;
   }
   plan.flows.push_back(std::move(flow));
   return plan;

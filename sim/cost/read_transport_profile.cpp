@@ -40,6 +40,9 @@ void read_host(MapReader& root, TransportProfile& profile, Diagnostics& diagnost
     profile.host.latency = reader.seconds("latency");
     profile.host.copy_spread = reader.number("copy_spread", 0.0, 1.0);
     profile.host.work_spread = reader.number("work_spread", 0.0, 1.0);
+    profile.host.thread_rate = reader.bytes_per_second("thread_rate");
+    profile.host.pageable_rate = reader.bytes_per_second("pageable_rate");
+    profile.host.pageable_spread = reader.number("pageable_spread", 0.0, 1.0);
     reader.text("source");
     reader.finish();
   }

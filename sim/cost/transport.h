@@ -64,6 +64,9 @@ struct HostBehaviour {
   Seconds latency;           ///< of a copy, besides the launch
   double copy_spread = 0.0;  ///< relative
   double work_spread = 0.0;  ///< relative, of the processor's work
+  BytesPerSecond thread_rate;    ///< what one thread reads and writes in memory
+  BytesPerSecond pageable_rate;  ///< of copies over PCIe of memory that is not pinned
+  double pageable_spread = 0.0;  ///< relative, of theirs
 };
 
 /// One measured size of a collective; `bytes` as CollectiveRequest counts them.

@@ -117,7 +117,7 @@ Bytes host_bytes(const Program& program, const Instruction& instruction) {
       bytes += bytes_of(program, ref);
     }
   }
-  return bytes;
+  return bytes * instruction.traffic;
 }
 
 Pricer::Pricer(const Program& program, const KernelCosts& kernels)

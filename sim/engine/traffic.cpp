@@ -23,13 +23,16 @@ CollectiveKind kind_of(Op op) {
   return CollectiveKind::send;
 }
 
-std::optional<HostWork> host_work_of(Op op) {
-  switch (op) {
-    case Op::to_host: return HostWork::to_host;
-    case Op::from_host: return HostWork::from_host;
+std::optional<HostRequest> host_work_of(const Program& program, const Instruction& instruction) {
+  switch (instruction.op) {
+    case Op::to_host: return HostRequest{HostWork::to_host, instruction.pageable};
+    case Op::from_host: return HostRequest{HostWork::from_host, instruction.pageable};
     default: break;
   }
-  return is_host_work(op) ? std::optional<HostWork>(HostWork::in_memory) : std::nullopt;
+  if (!is_host_work(instruction.op)) {
+    return std::nullopt;
+  }
+  return HostRequest{HostWork::in_memory, false, program.host.threads};
 }
 
 class Lowering {
@@ -80,7 +83,7 @@ class Lowering {
       }
       Exchange wanted;
       wanted.group = *instruction.group;
-      wanted.host = host_work_of(instruction.op);
+      wanted.host = host_work_of(program_, instruction);
       if (!wanted.host) {
         wanted.kind = kind_of(instruction.op);
       }

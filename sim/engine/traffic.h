@@ -23,7 +23,7 @@ struct CommunicatorSpec {
 struct Exchange {
   GroupId group;
   CollectiveKind kind = CollectiveKind::all_gather;
-  std::optional<HostWork> host = std::nullopt;  ///< of each member by itself; then no kind
+  std::optional<HostRequest> host = std::nullopt;  ///< of each member by itself; then no kind
   double bytes = 0.0;
   int shift = 0;  ///< send: to the member that many further; otherwise 0
   double largest = 0.0;  ///< send: bytes of the largest message; `bytes` are those of all

@@ -267,7 +267,7 @@ const char* name_of(Op op) {
       "loss",           "adam",           "host",            "wait",
       "exchange",       "all_gather",     "reduce_scatter",  "all_reduce",
       "all_to_all",     "broadcast",      "send_receive",    "to_host",        "from_host",
-      "host_zero",      "host_adam"};
+      "host_zero",      "host_copy",      "host_adam"};
   static_assert(std::size(names) == static_cast<int>(Op::host_adam) + 1);
   return names[static_cast<int>(op)];
 }
@@ -336,6 +336,7 @@ OperandCount operands_of(Op op) {
     case Op::adam: return {4, 4, 3, 3};
     case Op::host_adam: return {4, 4, 3, 4};
     case Op::host_zero: return {0, 0, 1, any};
+    case Op::host_copy: return {1, any, 1, any};
     case Op::exchange: return {0, any, 0, any};
     case Op::all_gather:
     case Op::reduce_scatter:
@@ -381,6 +382,7 @@ Places places_of(Op op) {
     case Op::to_host: return {false, true};
     case Op::from_host: return {true, false};
     case Op::host_zero:
+    case Op::host_copy:
     case Op::host_adam: return {true, true};
     default: return {false, false};
   }
@@ -428,7 +430,8 @@ void check_operands(const Program& program, const Instruction& instruction, std:
     if (!instruction.group || instruction.group->index >= program.groups.size()) {
       fail(instruction, place, "has no group");
     }
-    const bool copies = instruction.op == Op::to_host || instruction.op == Op::from_host;
+    const bool copies = instruction.op == Op::to_host || instruction.op == Op::from_host ||
+                        instruction.op == Op::host_copy;
     if ((is_collective(instruction.op) || copies) && reads != writes) {
       fail(instruction, place, "needs as many reads as writes");
     }

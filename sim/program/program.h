@@ -240,6 +240,7 @@ enum class Op {
   to_host,           ///< x_i -> y_i (+): copies from the GPU's memory to its host's
   from_host,         ///< x_i -> y_i: and back
   host_zero,         ///< -> x_i: the host's processor fills its memory with zeros
+  host_copy,         ///< x_i -> y_i: it copies or casts; y_i may be x_i: a pass that scales
   host_adam,         ///< master, grad, m, v -> master, m, v[, w]: one step by the host's processor;
                      ///< w is the new master in its own element type
 };
@@ -319,6 +320,7 @@ struct Instruction {
   double launches = 1.0;             ///< kernels that the stack launches for it
   double traffic = 1.0;              ///< bytes they move, in bytes that the op must (attend: beyond 1,
                                      ///< copies of its operands around it)
+  bool pageable = false;             ///< to_host, from_host: of memory that is not pinned
   Seconds host_time;                 ///< host
   bool waits = false;                ///< host
   LoopId loop;                       ///< loop_begin, loop_end
@@ -358,6 +360,8 @@ struct Host {
   /// Per segment that the framework's allocator takes from the driver within the step; 0: it keeps
   /// those of the step before, and takes none.
   Seconds segment;
+  /// With which a rank's host works on its memory; 0: as many as the memory feeds.
+  double threads = 0.0;
 };
 
 struct Program {

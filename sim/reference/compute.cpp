@@ -40,7 +40,8 @@ void compute(Call& call) {
     case Op::host: return;  // writes hold zeros
     case Op::copy:
     case Op::to_host:
-    case Op::from_host: return compute_copies(call);
+    case Op::from_host:
+    case Op::host_copy: return compute_copies(call);
     case Op::add: return compute_add(call);
     case Op::gemm: return compute_gemm(call);
     case Op::grouped_gemm: return compute_grouped_gemm(call);

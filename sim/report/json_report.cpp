@@ -251,6 +251,10 @@ JsonValue settled_plan_json(const Scenario& scenario) {
       .set("reshard_after_forward", scenario.reshards_after_forward())
       .set("prefetch", scenario.prefetch())
       .set("virtual_group", virtual_group_of(scenario.plan, scenario.micro_batches()));
+  if (!scenario.plan.offload.empty()) {
+    out.set("host_threads", scenario.working_host_threads())
+        .set("pageable_offload", scenario.offload_is_pageable());
+  }
   return out;
 }
 

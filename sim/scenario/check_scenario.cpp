@@ -74,6 +74,8 @@ class Checker {
   void check_overlaps();
   void check_owners();
   void check_offload();
+  void check_host_work();
+  void say_host_threads(Scenario& scenario) const;
   void check_offloaded_activations();
   void choose_expert_tensor();
   void check_experts();
@@ -746,6 +748,21 @@ void Checker::check_offload() {
   if (plan_.offloads(Offload::activations)) {
     check_offloaded_activations();
   }
+  check_host_work();
+}
+
+// What the processor does in host memory, and how copies of gradients get there.
+void Checker::check_host_work() {
+  if (!plan_.offloads(Offload::optimizer)) {
+    for (const auto& [key, given] : {std::pair("host_threads", plan_.host_threads.has_value()),
+                                     std::pair("pageable_offload", plan_.pageable_offload.has_value())}) {
+      if (given) {
+        error(std::string("plan.") + key, "not-used",
+              fmt::format("{} is about an optimizer in host memory, of which 'offload' says nothing", key),
+              fmt::format("add 'optimizer' to 'offload', or leave out '{}'", key));
+      }
+    }
+  }
 }
 
 void Checker::check_offloaded_activations() {
@@ -1122,7 +1139,24 @@ std::optional<Scenario> Checker::run() {
   scenario.expandable_segments = draft_.expandable_segments;
   scenario.host_speed = cluster().spec().node.host.speed;
   scenario.node_gpus = cluster().gpus_per_node();
+  say_host_threads(scenario);
   return scenario;
+}
+
+// How many threads a launcher leaves a rank decides how long its host takes, and nobody sees it.
+void Checker::say_host_threads(Scenario& scenario) const {
+  if (!plan_.offloads(Offload::optimizer) || plan_.host_threads ||
+      !scenario.stack().states_host_threads) {
+    return;
+  }
+  const std::int64_t set = scenario.host_threads();
+  scenario.remarks.push_back(
+      set > 0 ? fmt::format("optimizer in host memory: {} thread{} per rank, as {}'s launcher leaves it; "
+                            "plan.host_threads says otherwise",
+                            set, set > 1 ? "s" : "", scenario.software)
+              : fmt::format("optimizer in host memory: the ranks of a node share its cores, as {}'s "
+                            "launcher leaves it; threads that are not bound to cores take longer",
+                            scenario.software));
 }
 
 std::optional<Cluster> find_drafts_cluster(const ScenarioDraft& draft, Diagnostics& diagnostics) {

@@ -298,6 +298,12 @@ void ScenarioReader::read_overlaps(MapReader& reader) {
   read("zero_owners", plan.zero_owners);
   read("overlap_tensor_collectives", plan.overlap_tensor_collectives);
   read("reshard_after_forward", plan.reshard_after_forward);
+  read("pageable_offload", plan.pageable_offload);
+  if (const auto value = reader.child("host_threads")) {
+    plan.host_threads = value->scalar() == "stack"
+                            ? std::nullopt
+                            : std::optional(reader.integer("host_threads", {1, 1024}, 1));
+  }
   if (const auto value = reader.child("prefetch")) {
     plan.prefetch = value->scalar() == "stack"
                         ? std::nullopt

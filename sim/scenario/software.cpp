@@ -119,6 +119,9 @@ constexpr HabitKey habit_keys[] = {
     {"fp32_gradient_sums", &SoftwareProfile::fp32_gradient_sums},
     {"synchronous_offload", &SoftwareProfile::synchronous_offload},
     {"late_gradient_offload", &SoftwareProfile::late_gradient_offload},
+    {"blocking_gradient_offload", &SoftwareProfile::blocking_gradient_offload},
+    {"serial_host_optimizer", &SoftwareProfile::serial_host_optimizer},
+    {"pageable_offload", &SoftwareProfile::pageable_offload},
     {"sums_unshared_gradients", &SoftwareProfile::sums_unshared_gradients},
     {"times_optimizer", &SoftwareProfile::times_optimizer},
     {"fp32_logits", &SoftwareProfile::fp32_logits},
@@ -211,6 +214,25 @@ void read_choices(MapReader& root, SoftwareProfile& profile, Diagnostics& diagno
                [&](MapReader& of) { profile.segment = of.seconds("segment"); });
   read_section(root, "context", diagnostics,
                [&](MapReader& of) { profile.context = of.bytes("value"); });
+}
+
+void read_host_threads(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
+  read_section(root, "host_threads", diagnostics, [&](MapReader& of) {
+    profile.states_host_threads = true;
+    profile.host_threads = of.integer("value", {0, 1024});
+    profile.host_threads_alone = of.integer("alone", {0, 1024}, profile.host_threads);
+  });
+  const auto list = root.child("trainers");
+  for (const YamlValue& item : list ? list->items() : std::vector<YamlValue>{}) {
+    MapReader reader(item, "trainers", diagnostics);
+    TrainerHabit habit;
+    habit.framework = reader.text("framework");
+    habit.host_threads = reader.integer("host_threads", {0, 1024});
+    habit.pageable_offload = reader.boolean("pageable_offload");
+    demand_origin(reader);
+    reader.finish();
+    profile.trainers.push_back(habit);
+  }
 }
 
 void read_workspaces(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
@@ -344,6 +366,7 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   profile.fitted_runs.insert(runs.begin(), runs.end());
   read_habits(root, profile, diagnostics);
   read_choices(root, profile, diagnostics);
+  read_host_threads(root, profile, diagnostics);
   read_workspaces(root, profile, diagnostics);
   read_run_facts(root, profile, diagnostics);
   root.finish();

@@ -61,6 +61,13 @@ struct AttentionCallHabit {
   Seconds backward;
 };
 
+/// How those who start the stack by a trainer of its own word set what work in host memory depends on.
+struct TrainerHabit {
+  std::string framework;  ///< word of `software.framework` in measured runs
+  std::int64_t host_threads = 0;
+  bool pageable_offload = false;
+};
+
 /// Memory that a library holds for its kernels throughout, counted by the framework's allocator.
 struct LibraryWorkspace {
   std::string name;
@@ -113,6 +120,14 @@ struct SoftwareProfile {
   bool fp32_gradient_sums = false;          ///< ZeRO 2, 3: and their sum over replicas is in fp32
   bool synchronous_offload = false;         ///< nothing is computed while layer inputs are copied
   bool late_gradient_offload = false;       ///< gradients leave for the host with the optimizer's step
+  bool blocking_gradient_offload = false;   ///< ZeRO 3: backward waits for gradients' copies
+  bool serial_host_optimizer = false;       ///< scaling, Adam, casts, copies back one after another
+  bool pageable_offload = false;            ///< host memory of gradients is not pinned
+  /// Threads of a rank's work in host memory: as its launcher leaves them; 0: the node's cores, shared.
+  std::int64_t host_threads = 0;
+  std::int64_t host_threads_alone = 0;      ///< of a rank that has its node to itself
+  bool states_host_threads = false;         ///< its file says so
+  std::vector<TrainerHabit> trainers;
   bool sums_unshared_gradients = true;      ///< ZeRO 0: replicas sum their gradients
   bool times_optimizer = true;              ///< its step ends with the optimizer's, not with backward
   bool fp32_logits = false;                 ///< the loss works on an fp32 copy of the logits

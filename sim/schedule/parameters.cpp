@@ -339,6 +339,12 @@ void Parameters::store_gradient(Stored& stored) {
   sum.view = stage_ == 1 && shards_ > 1;
   sum.persistent = !on_demand_;
   sum.in_host_memory = host_gradients();
+  if (waits_for_sending()) {
+    TensorSpec held = sum;
+    held.role = Role::none;
+    stored.held = build_.tensor("held_grad." + stored.shape.name, held);
+    sum.type = DataType::fp32;
+  }
   stored.gradient = build_.tensor("grad." + stored.shape.name, sum);
   stored.local = stored.gradient;
   store_leaf(stored);
@@ -1139,6 +1145,7 @@ void Parameters::drop_leaf_gradients() const {
 
 void Parameters::reduce_gradients(Section section, Index layer, Index turn, bool last,
                                   Summed which) const {
+  last_ = last;
   if (reduces_now(last, which)) {
     reduce_now(section, layer, turn);
   }

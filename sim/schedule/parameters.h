@@ -129,6 +129,7 @@ class Parameters {
     TensorRef gradient;  ///< summed over replicas (ZeRO >= 1: this rank's shard)
     TensorRef master, moment1, moment2;
     TensorRef host_gradient;  ///< its copy in host memory, where the optimizer works there
+    TensorRef held;           ///< sums in host memory from which `gradient` there is cast
   };
   /// A weight, of one layer or outside them, and the rank that alone holds its optimizer's states.
   struct Owned {
@@ -199,6 +200,10 @@ class Parameters {
   void zero_on_host(const Some& stored, Index layer) const;
   void sum_and_send(const Some& stored, const std::vector<TensorRef>& local, Index turn,
                     Index layer) const;
+  void send(const Some& stored, const std::vector<TensorRef>& sums, Index layer) const;
+  void send_and_wait(const Some& stored, const std::vector<TensorRef>& sums, Index layer) const;
+  void scale_on_host(const std::vector<TensorRef>& gradients) const;
+  [[nodiscard]] std::vector<TensorRef> cast_on_host(const Some& stored, Index slot) const;
   void optimize_on_host(const Some& stored, Index slot) const;
   [[nodiscard]] std::vector<TensorRef> gradients_on_host(const Some& stored, Index slot) const;
   [[nodiscard]] TensorRef updated_on_host(const Stored& stored, Index slot) const;
@@ -238,6 +243,16 @@ class Parameters {
   /// True if gradients leave for host memory layer by layer, where they are summed.
   [[nodiscard]] bool host_gradients() const {
     return host_optimizer_ && stage_ >= 2 && !scenario_.stack().late_gradient_offload;
+  }
+  /// True if the backward pass waits until they have left, as they do twice: in their own type, and
+  /// the step's sums in fp32.
+  [[nodiscard]] bool waits_for_sending() const {
+    return host_gradients() && stage_ == 3 && stages_.one() &&
+           scenario_.stack().blocking_gradient_offload;
+  }
+  /// True if the host takes its step pass after pass, and copies back behind them.
+  [[nodiscard]] bool serial_on_host() const {
+    return host_optimizer_ && scenario_.stack().serial_host_optimizer;
   }
   /// True if everyone's updated shards are gathered into full weights behind the optimizer.
   [[nodiscard]] bool gathers_behind() const {
@@ -305,6 +320,7 @@ class Parameters {
   int cut_ = 0;                   ///< dimension along which states are cut
   std::unique_ptr<Parameters> experts_;  ///< the routed experts, in models that have them
   mutable LayersAtHand at_;              ///< the layers that are being emitted
+  mutable bool last_ = false;            ///< so is the step's last micro-batch
   bool host_optimizer_ = false;   ///< the optimizer's states are in host memory
   bool host_parameters_ = false;  ///< so are the parameters (ZeRO 3)
   bool hybrid_ = false;           ///< several groups hold the same shards (Plan::zero_group)

@@ -72,6 +72,7 @@ void take_habits(const Scenario& scenario, Program& program) {
   // The driver serves one process of a node after another, and ranks allocate at the same moment.
   const auto waiting = static_cast<double>(std::min(program.mesh.ranks(), scenario.node_gpus));
   program.host.segment = stack.segment * (waiting / scenario.host_speed);
+  program.host.threads = scenario.working_host_threads();
   program.grouped_product = stack.grouped_product;
   // All ranks wait for each other in every layer, so the slowest GPU sets the pace.
   program.slowdown = 1.0 + stack.number(SoftwareNumber::speed_spread) *

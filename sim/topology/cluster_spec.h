@@ -36,6 +36,7 @@ struct NvlinkSpec {
 /// CPU sockets, every two joined by a bus; each with its memory.
 struct HostSpec {
   int sockets = 1;
+  int cores = 0;                    ///< physical ones of all sockets; 0: not known
   Bytes memory;                     ///< of all sockets; zero: not known
   BytesPerSecond memory_bandwidth;  ///< of one socket; reads and writes may each use all of it
   Seconds memory_latency;

@@ -110,6 +110,7 @@ void read_host(MapReader& node, bool inherits, HostSpec& host) {
   require_section(node, "host", inherits, [&](MapReader& section, Inheriting& own) {
     host.memory = section.bytes("memory", host.memory);
     host.sockets = own.integer("sockets", {1, 16}, host.sockets);
+    host.cores = static_cast<int>(section.integer("cores", {0, 65536}, host.cores));
     host.memory_bandwidth = own.rate("memory_bandwidth", host.memory_bandwidth);
     host.memory_latency = own.seconds("memory_latency", host.memory_latency);
     host.speed = section.number("speed", 0.05, 20.0, host.speed);

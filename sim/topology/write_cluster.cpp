@@ -145,6 +145,9 @@ class Writer {
     const HostSpec& host = node_.host;
     open("host");
     line(4, "sockets", std::to_string(host.sockets), "host.sockets");
+    if (host.cores > 0) {
+      line(4, "cores", std::to_string(host.cores), "host.cores");
+    }
     if (host.memory.value() > 0.0) {
       line(4, "memory", fmt::format("{:.0f} B", host.memory.value()), "host.memory");
     }

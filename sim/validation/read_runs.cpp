@@ -302,6 +302,13 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
   if ((loss == "fused" || loss == "chunked") && find_software(fused)) {
     run.draft->software = fused;
   }
+  for (const TrainerHabit& habit : find_software(run.draft->software)->trainers) {
+    if (run.draft->plan.offloads(Offload::optimizer) &&
+        contains(run.framework, habit.framework.c_str())) {
+      run.draft->plan.host_threads = habit.host_threads;
+      run.draft->plan.pageable_offload = habit.pageable_offload;
+    }
+  }
   read_overlap(look.text("overlap"), run.draft->plan);
   if (look.flag("async_tp")) {
     run.draft->plan.overlap_tensor_collectives = run.draft->plan.sequence_parallel;

@@ -161,10 +161,80 @@ TEST_CASE("all that goes out to host memory comes back") {
   CHECK_THAT(back, Catch::Matchers::WithinRel(out, 1e-9));
 }
 
+namespace {
+
+constexpr double parameters = 8030261248.0;
+
+// The optimizer in host memory of a stack like DeepSpeed's, with bf16 sums of gradients.
+Scenario serial_scenario(std::int64_t threads, bool pageable, std::int64_t batch = 1) {
+  Scenario scenario = scenario_of({Offload::optimizer});
+  auto stack = std::make_shared<SoftwareProfile>(*find_software("ideal"));
+  stack->blocking_gradient_offload = true;
+  stack->serial_host_optimizer = true;
+  scenario.stack_override = stack;
+  scenario.plan.host_threads = threads;
+  scenario.plan.pageable_offload = pageable;
+  scenario.precision.gradients = DataType::bf16;
+  scenario.workload.global_batch = batch;
+  return scenario;
+}
+
+double seconds_of(const Scenario& scenario) {
+  return timeline_of(scenario).end.seconds().value();
+}
+
+}  // namespace
+
+TEST_CASE("one thread's passes over host memory take what they move at a thread's rate") {
+  // Per parameter: a pass that scales fp32 gradients (8 bytes), Adam (28), a cast to bf16 (6). One
+  // thread moves 12 GB/s; 14 (112 cores of 8 ranks) are bound by a socket's memory: 0.8 x 307.2 GB/s
+  // for 4 ranks.
+  const double bytes = 42.0 * parameters / 8.0;
+  const double saved = seconds_of(serial_scenario(1, false)) - seconds_of(serial_scenario(14, false));
+  const double expected = bytes / 12e9 - bytes / (0.8 * 307.2e9 / 4.0);
+  CHECK_THAT(saved, Catch::Matchers::WithinRel(expected, 1e-3));
+}
+
+TEST_CASE("copies of pageable memory take what they move at the driver's rate") {
+  // Gradients in bf16 out and back, then in fp32: 8 bytes a parameter at 5.5 instead of 0.9 x 63 GB/s,
+  // while nothing is computed. Weights come back from pageable memory either way.
+  const double bytes = 8.0 * parameters / 8.0;
+  const double lost = seconds_of(serial_scenario(14, true)) - seconds_of(serial_scenario(14, false));
+  CHECK_THAT(lost, Catch::Matchers::WithinRel(bytes / 5.5e9 - bytes / (0.9 * 63e9), 1e-2));
+}
+
+TEST_CASE("what a serial host moves, byte for byte") {
+  for (const std::int64_t batch : {1, 3}) {
+    const Scenario scenario = serial_scenario(14, false, batch);
+    const Timeline sent = timeline_of(scenario);
+    const auto micro_batches = static_cast<double>(batch);
+    // Out: bf16 sums of every micro-batch, fp32 ones of the last; back: the sums, at last the
+    // weights. The processor's 42 bytes cross both ways, and with several micro-batches the zeros.
+    const double passes = 42.0 + (batch > 1 ? 2.0 : 0.0);
+    const double out = (2.0 * micro_batches + 4.0 + passes) * parameters;
+    const double back = (2.0 * micro_batches + 2.0 + passes) * parameters;
+    CHECK_THAT(bytes_between(scenario.cluster, sent, "cpu", "memory"),
+               Catch::Matchers::WithinRel(out, 1e-4));
+    CHECK_THAT(bytes_between(scenario.cluster, sent, "memory", "cpu"),
+               Catch::Matchers::WithinRel(back, 1e-4));
+  }
+}
+
+TEST_CASE("more threads are never slower, and none beyond the node's cores help") {
+  double before = seconds_of(serial_scenario(1, true));
+  for (const std::int64_t threads : {2, 4, 8, 14}) {
+    const double now = seconds_of(serial_scenario(threads, true));
+    CHECK(now <= before);
+    before = now;
+  }
+  CHECK(seconds_of(serial_scenario(1024, true)) == before);
+}
+
 TEST_CASE("offload folds and skips exactly") {
   for (const What& what : some) {
     check_folds_and_skips(scenario_of(what, 1.0, 1 << 15));
   }
+  check_folds_and_skips(serial_scenario(1, true, 3));
 }
 
 TEST_CASE("chunks of a sequence cross to host memory and back as often as the page counts") {

@@ -55,6 +55,17 @@ std::shared_ptr<const SoftwareProfile> synchronous() {
   return stack;
 }
 
+// DeepSpeed's way: gradients leave twice while nothing is computed, and the host takes its step pass
+// after pass.
+std::shared_ptr<const SoftwareProfile> serial() {
+  auto stack = std::make_shared<SoftwareProfile>(*find_software("ideal"));
+  stack->blocking_gradient_offload = true;
+  stack->serial_host_optimizer = true;
+  stack->pageable_offload = true;
+  stack->host_threads = 1;
+  return stack;
+}
+
 std::size_t place_of(const Program& program, Op op, const std::string& label) {
   for (std::size_t place = 0; place < program.code.size(); ++place) {
     if (program.code[place].op == op && program.code[place].label == label) {
@@ -90,6 +101,58 @@ TEST_CASE("gradients may stay until the step, whatever the stage") {
       require_both_orders(scenario);
     }
   }
+}
+
+TEST_CASE("a host that works pass after pass takes the same step") {
+  const std::vector<Offload> states{Offload::optimizer};
+  const std::vector<Offload> both{Offload::optimizer, Offload::parameters};
+  for (const int zero : {0, 1, 2, 3}) {
+    for (const std::int64_t micro_batches : {1, 3}) {
+      for (const std::int64_t data : {1, 2}) {
+        for (const bool parameters : {false, true}) {
+          if (parameters && zero != 3) {
+            continue;
+          }
+          const Plan plan = offloading(with_data(plan_of(M::ulysses, 1, 2), data), zero,
+                                       parameters ? both : states);
+          Scenario scenario = short_training(tiny(), plan, 16, micro_batches);
+          scenario.stack_override = serial();
+          require_both_orders(scenario);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a host that works pass after pass keeps states of any type, and pipelines") {
+  for (const States states : {States::mixed, States::compute, States::fp32}) {
+    for (const int zero : {1, 3}) {
+      Scenario scenario =
+          short_training(tiny(2), offloading(with_data(Plan(), 2), zero, {Offload::optimizer}), 16, 2);
+      scenario.precision.states = states;
+      scenario.precision.gradients = DataType::bf16;
+      scenario.stack_override = serial();
+      require_proven(scenario, ExecutionOrder::any_legal, 37);
+    }
+  }
+  Plan stages = offloading(with_data(Plan(), 2), 1, {Offload::optimizer});
+  stages.pipeline = 2;
+  Scenario scenario = short_training(tiny(4), stages, 16, 4);
+  scenario.gpus *= 2;
+  scenario.stack_override = serial();
+  require_both_orders(scenario);
+}
+
+TEST_CASE("sums that are not sent in fp32 as well are caught") {
+  Scenario scenario =
+      short_training(tiny(), offloading(with_data(Plan(), 2), 3, {Offload::optimizer}), 16, 2);
+  scenario.stack_override = serial();
+  Program program = lower(scenario);
+  REQUIRE(is_proven(prove(scenario, program)));
+  program.code.erase(program.code.begin() +
+                     static_cast<std::ptrdiff_t>(
+                         place_of(program, Op::to_host, "send gradients in fp32")));
+  CHECK(prove(scenario, program).refused);
 }
 
 TEST_CASE("weights come back in any type, gathered early or late") {
