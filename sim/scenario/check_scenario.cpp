@@ -754,13 +754,16 @@ void Checker::check_offload() {
 // What the processor does in host memory, and how copies of gradients get there.
 void Checker::check_host_work() {
   if (!plan_.offloads(Offload::optimizer)) {
-    for (const auto& [key, given] : {std::pair("host_threads", plan_.host_threads.has_value()),
-                                     std::pair("pageable_offload", plan_.pageable_offload.has_value())}) {
-      if (given) {
-        error(std::string("plan.") + key, "not-used",
-              fmt::format("{} is about an optimizer in host memory, of which 'offload' says nothing", key),
-              fmt::format("add 'optimizer' to 'offload', or leave out '{}'", key));
-      }
+    const auto refuse = [&](const std::string& key) {
+      error("plan." + key, "not-used",
+            key + " is about an optimizer in host memory, of which 'offload' says nothing",
+            "add 'optimizer' to 'offload', or leave out '" + key + "'");
+    };
+    if (plan_.host_threads) {
+      refuse("host_threads");
+    }
+    if (plan_.pageable_offload) {
+      refuse("pageable_offload");
     }
   }
 }
@@ -1137,8 +1140,11 @@ std::optional<Scenario> Checker::run() {
                     draft_.stack_override};
   scenario.deterministic = draft_.deterministic;
   scenario.expandable_segments = draft_.expandable_segments;
-  scenario.host_speed = cluster().spec().node.host.speed;
+  const NodeSpec& node = cluster().spec().node;
+  scenario.host_speed = node.host.speed;
   scenario.node_gpus = cluster().gpus_per_node();
+  scenario.host_cores = node.host.cores;
+  scenario.ranks_of_a_host = std::min<std::int64_t>(gpus_, node.gpus);
   say_host_threads(scenario);
   return scenario;
 }
@@ -1150,13 +1156,13 @@ void Checker::say_host_threads(Scenario& scenario) const {
     return;
   }
   const std::int64_t set = scenario.host_threads();
-  scenario.remarks.push_back(
-      set > 0 ? fmt::format("optimizer in host memory: {} thread{} per rank, as {}'s launcher leaves it; "
-                            "plan.host_threads says otherwise",
-                            set, set > 1 ? "s" : "", scenario.software)
-              : fmt::format("optimizer in host memory: the ranks of a node share its cores, as {}'s "
-                            "launcher leaves it; threads that are not bound to cores take longer",
-                            scenario.software));
+  const std::string threads =
+      set > 0 ? fmt::format("{} thread{} per rank", set, set > 1 ? "s" : "")
+              : std::string("the ranks of a node share its cores");
+  scenario.remarks.push_back(fmt::format(
+      "optimizer in host memory: {}, as {}'s launcher leaves it; plan.host_threads says otherwise{}",
+      threads, scenario.software,
+      set > 0 ? "" : ", and threads that are not bound to cores take longer"));
 }
 
 std::optional<Cluster> find_drafts_cluster(const ScenarioDraft& draft, Diagnostics& diagnostics) {

@@ -11,7 +11,6 @@
 #include "sim/model/model.h"
 #include "sim/scenario/software.h"
 #include "sim/topology/cluster.h"
-#include "sim/topology/cluster_spec.h"
 #include "sim/units/data_type.h"
 #include "sim/units/quantity.h"
 #include "sim/units/sequence.h"
@@ -116,8 +115,8 @@ struct Plan {
   std::optional<bool> zero_owners = std::nullopt;  ///< ZeRO 1 deals whole weights to ranks
   std::optional<bool> reshard_after_forward = std::nullopt;
   std::optional<std::int64_t> prefetch = std::nullopt;  ///< layers gathered ahead (ZeRO 3)
-  std::optional<std::int64_t> host_threads = std::nullopt;  ///< of a rank; 0: its share of the cores
-  std::optional<bool> pageable_offload = std::nullopt;      ///< gradients in memory that is not pinned
+  std::optional<std::int64_t> host_threads = std::nullopt;  ///< of a rank; 0: its share of cores
+  std::optional<bool> pageable_offload = std::nullopt;      ///< gradients go to unpinned memory
 
   [[nodiscard]] bool offloads(Offload what) const {
     return std::find(offload.begin(), offload.end(), what) != offload.end();
@@ -167,6 +166,8 @@ struct Scenario {
   }
   std::int64_t node_gpus = 1;  ///< GPUs of one of the cluster's nodes
   double host_speed = 1.0;  ///< of the cluster's hosts, against a DGX H100's
+  std::int64_t host_cores = 0;       ///< of each; 0: not known
+  std::int64_t ranks_of_a_host = 1;  ///< that share one
   /// What the stack's host needs on these hosts [s].
   [[nodiscard]] double host_time(SoftwareNumber which) const {
     return stack().number(which) / host_speed;
@@ -202,19 +203,14 @@ struct Scenario {
   [[nodiscard]] bool offload_is_pageable() const {
     return plan.pageable_offload.value_or(stack().pageable_offload);
   }
-  /// Ranks that share a host.
-  [[nodiscard]] std::int64_t ranks_of_a_host() const {
-    return std::min<std::int64_t>(gpus, cluster.spec().node.gpus);
-  }
   /// What the plan or the stack's launcher sets; 0: the cores are shared.
   [[nodiscard]] std::int64_t host_threads() const {
-    return plan.host_threads.value_or(ranks_of_a_host() > 1 ? stack().host_threads
-                                                            : stack().host_threads_alone);
+    return plan.host_threads.value_or(ranks_of_a_host > 1 ? stack().host_threads
+                                                          : stack().host_threads_alone);
   }
   /// With which a rank's host works on its memory: at most its cores; 0: not known, no limit.
   [[nodiscard]] double working_host_threads() const {
-    const double share = static_cast<double>(cluster.spec().node.host.cores) /
-                         static_cast<double>(ranks_of_a_host());
+    const double share = static_cast<double>(host_cores) / static_cast<double>(ranks_of_a_host);
     const auto set = static_cast<double>(host_threads());
     return set > 0.0 && share > 0.0 ? std::min(set, share) : std::max(set, share);
   }

@@ -69,9 +69,9 @@ void Parameters::send(const Some& stored, const std::vector<TensorRef>& sums, In
   sent.pageable = scenario_.offload_is_pageable();
 }
 
-// DeepSpeed's stage 3 (deepspeed/runtime/zero/stage3.py, partition_grads): the sums go into a buffer of
-// their own type in host memory and come back from it, in a step's last micro-batch they leave once
-// more in fp32; each of these copies holds up the host, which launches nothing meanwhile.
+// DeepSpeed's stage 3 (deepspeed/runtime/zero/stage3.py, partition_grads): the sums go into a buffer
+// of their own type in host memory and come back from it, in a step's last micro-batch they leave
+// once more in fp32; each of these copies holds up the host, which launches nothing meanwhile.
 void Parameters::send_and_wait(const Some& stored, const std::vector<TensorRef>& sums,
                                Index layer) const {
   const std::vector<TensorRef> held = refs_of_layer(stored, &Stored::held, layer);
@@ -126,8 +126,8 @@ void Parameters::scale_on_host(const std::vector<TensorRef>& gradients) const {
   build_.host_work(Op::host_copy, "scale gradients", gradients, gradients);
 }
 
-// New weights as they travel from a stack that works serially: stage 3's are cast in host memory first,
-// into memory that is taken from the system for it, others' travel as masters.
+// New weights as they travel from a stack that works serially: stage 3's are cast in host memory
+// first, into memory that is taken from the system for it, others' travel as masters.
 std::vector<TensorRef> Parameters::cast_on_host(const Some& stored, Index slot) const {
   std::vector<TensorRef> masters = refs_of_layer(stored, &Stored::master, slot);
   if (stage_ < 3) {

@@ -127,8 +127,8 @@ TEST_CASE("a host that works pass after pass takes the same step") {
 TEST_CASE("a host that works pass after pass keeps states of any type, and pipelines") {
   for (const States states : {States::mixed, States::compute, States::fp32}) {
     for (const int zero : {1, 3}) {
-      Scenario scenario =
-          short_training(tiny(2), offloading(with_data(Plan(), 2), zero, {Offload::optimizer}), 16, 2);
+      const Plan plan = offloading(with_data(Plan(), 2), zero, {Offload::optimizer});
+      Scenario scenario = short_training(tiny(2), plan, 16, 2);
       scenario.precision.states = states;
       scenario.precision.gradients = DataType::bf16;
       scenario.stack_override = serial();
