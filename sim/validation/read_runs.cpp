@@ -255,6 +255,17 @@ void take_facts(MeasuredRun& run) {
   }
 }
 
+// What those who start a stack by a trainer of its own word set, of which records say nothing.
+void read_trainer(MeasuredRun& run) {
+  for (const TrainerHabit& habit : find_software(run.draft->software)->trainers) {
+    if (run.draft->plan.offloads(Offload::optimizer) &&
+        contains(run.framework, habit.framework.c_str())) {
+      run.draft->plan.host_threads = habit.host_threads;
+      run.draft->plan.pageable_offload = habit.pageable_offload;
+    }
+  }
+}
+
 // `before`: the framework of the run before, which "same stack" refers to.
 void read_software(const Look& look, const std::string& before, MeasuredRun& run) {
   const std::string attention = look.text("attention");
@@ -302,13 +313,7 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
   if ((loss == "fused" || loss == "chunked") && find_software(fused)) {
     run.draft->software = fused;
   }
-  for (const TrainerHabit& habit : find_software(run.draft->software)->trainers) {
-    if (run.draft->plan.offloads(Offload::optimizer) &&
-        contains(run.framework, habit.framework.c_str())) {
-      run.draft->plan.host_threads = habit.host_threads;
-      run.draft->plan.pageable_offload = habit.pageable_offload;
-    }
-  }
+  read_trainer(run);
   read_overlap(look.text("overlap"), run.draft->plan);
   if (look.flag("async_tp")) {
     run.draft->plan.overlap_tensor_collectives = run.draft->plan.sequence_parallel;
