@@ -264,6 +264,7 @@ class Finish {
             numa_nodes > packages ? fmt::format("; 2 packages as {} NUMA nodes", numa_nodes) : ""));
     note("host.memory_latency", "guessed: as in the presets");
     note("host.speed", "guessed: the usual host of this GPU");
+    note("host.cores", "guessed: the usual host of this GPU");
     note("host.bus_bandwidth", fmt::format("guessed: {}", basis));
     note("host.bus_latency", "guessed: as in the presets");
   }
