@@ -112,16 +112,31 @@ TEST_CASE("hybrid sharding cuts states by the group and sends 2 (G-1)/G of a sha
   }
 }
 
-TEST_CASE("experts are stored once per expert rank, their optimizer states shared by the rest") {
-  // Four experts of a 32 x 12 gated MLP, two shared widths; of 8 replicas 4 hold all experts.
+namespace {
+
+// Four experts of a 32 x 12 gated MLP, two shared widths; what of its parameters is routed.
+struct SmallMixture {
   Model model = small_llama();
-  model.experts.count = 4;
-  model.experts.per_token = 2;
-  model.experts.ffn = 12;
-  model.experts.shared_ffn = 24;
-  const ParameterCounts counts = count_parameters(model);
-  const std::int64_t routed = model.layers * 4 * counts.expert;
-  const std::int64_t rest = counts.total - routed;
+  std::int64_t routed = 0;
+  std::int64_t rest = 0;
+};
+
+SmallMixture small_mixture() {
+  SmallMixture made;
+  made.model.experts.count = 4;
+  made.model.experts.per_token = 2;
+  made.model.experts.ffn = 12;
+  made.model.experts.shared_ffn = 24;
+  const ParameterCounts counts = count_parameters(made.model);
+  made.routed = made.model.layers * 4 * counts.expert;
+  made.rest = counts.total - made.routed;
+  return made;
+}
+
+}  // namespace
+
+TEST_CASE("experts are stored once per expert rank, their optimizer states shared by the rest") {
+  const auto [model, routed, rest] = small_mixture();
   for (const std::int64_t expert : {1, 2, 4}) {
     Plan plan = plain(8, 1);
     plan.expert = expert;
@@ -134,13 +149,7 @@ TEST_CASE("experts are stored once per expert rank, their optimizer states share
 }
 
 TEST_CASE("a zero group holds all experts, its ranks share their states, and groups sum them") {
-  Model model = small_llama();
-  model.experts.count = 4;
-  model.experts.per_token = 2;
-  model.experts.ffn = 12;
-  const ParameterCounts counts = count_parameters(model);
-  const std::int64_t routed = model.layers * 4 * counts.expert;
-  const std::int64_t rest = counts.total - routed;
+  const auto [model, routed, rest] = small_mixture();
   for (const std::int64_t expert : {1, 2, 4}) {
     Plan plan = plain(8, 1);
     plan.expert = expert;
