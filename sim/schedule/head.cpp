@@ -15,6 +15,13 @@ TensorRef ModelEnds::ids(ProgramBuilder& build, const std::string& name, Index s
   return build.tensor(name, spec, slot);
 }
 
+void ModelEnds::read_batch(ProgramBuilder& build) const {
+  build.host("training loop", scenario_.host_time(SoftwareNumber::host_micro_batch), false);
+  if (scenario_.stack().waits_for_batches) {
+    build.host_waits("sizes of the batch read back");
+  }
+}
+
 TensorRef ModelEnds::outside(ProgramBuilder& build, const std::string& name, Role role,
                              Index slot) const {
   TensorSpec spec = block_.stream_spec();

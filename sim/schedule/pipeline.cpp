@@ -640,17 +640,11 @@ void PipelineStep::wait_for_gradients() {
 // The first part of the model reads tokens, the last one labels, those between read nothing.
 void PipelineStep::read_data() {
   const double seconds = scenario_.host_time(SoftwareNumber::host_micro_batch);
-  const bool waits = scenario_.stack().waits_for_batches;
-  if (!whole_model_ || (seconds <= 0.0 && !waits)) {
+  if (!whole_model_ || (seconds <= 0.0 && !scenario_.stack().waits_for_batches)) {
     return;
   }
   for (const std::int64_t part : {std::int64_t{0}, p_ * v_ - 1}) {
-    when({{forward_part(), part, part}}, [&] {
-      build_.host("training loop", seconds, false);
-      if (waits) {
-        build_.host_waits("sizes of the batch read back");
-      }
-    });
+    when({{forward_part(), part, part}}, [&] { ends_.read_batch(build_); });
   }
 }
 

@@ -93,19 +93,19 @@ class RingTour : public Tour {
   }
   void send(ProgramBuilder& build, const std::vector<TensorRef>& from,
             const std::vector<TensorRef>& to) const {
-    if (synchronous_) {
-      build.host_waits("before a ring exchange");
-    }
-    build.collective(Op::send_receive, Stream::context, *build.group("ring", {Axis::ring}),
-                     "ring exchange", from, to);
+    hop(build, "ring exchange", from, to);
   }
   void send_sums(ProgramBuilder& build, const std::vector<TensorRef>& from,
                  const std::vector<TensorRef>& to) const {
+    hop(build, "ring gradient exchange", from, to);
+  }
+  void hop(ProgramBuilder& build, const std::string& label, const std::vector<TensorRef>& from,
+           const std::vector<TensorRef>& to) const {
     if (synchronous_) {
       build.host_waits("before a ring exchange");
     }
-    build.collective(Op::send_receive, Stream::context, *build.group("ring", {Axis::ring}),
-                     "ring gradient exchange", from, to);
+    build.collective(Op::send_receive, Stream::context, *build.group("ring", {Axis::ring}), label,
+                     from, to);
   }
 
   std::int64_t ring_;

@@ -85,10 +85,7 @@ class TrainingStep {
 
 void TrainingStep::micro_batch(Index slot, bool last) {
   if (has_ends(scenario_.model)) {
-    build_.host("training loop", scenario_.host_time(SoftwareNumber::host_micro_batch), false);
-    if (scenario_.stack().waits_for_batches) {
-      build_.host_waits("sizes of the batch read back");
-    }
+    ends_.read_batch(build_);
   }
   parameters_.gather_root();
   build_.part(Part::forward);
