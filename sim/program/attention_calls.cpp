@@ -31,6 +31,21 @@ std::vector<Run> runs_of(const AttentionGeometry& geometry, std::int64_t owner) 
           {chunk, chunk, (2 * geometry.ring - 1 - owner) * chunk}};
 }
 
+// The keys of a shard: those in the cache, whose positions lie before 0, then those of its tokens.
+std::vector<Run> key_runs_of(const AttentionGeometry& geometry, std::int64_t owner) {
+  std::vector<Run> runs = runs_of(geometry, owner);
+  const std::int64_t cached = geometry.cached / geometry.ring;
+  if (cached == 0) {
+    return runs;
+  }
+  for (Run& run : runs) {
+    run.local += cached;
+  }
+  const bool striped = geometry.order == SequenceOrder::striped;
+  runs.insert(runs.begin(), {0, cached, (striped ? owner : owner * cached) - geometry.cached});
+  return runs;
+}
+
 std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
 }
@@ -85,8 +100,24 @@ bool join(AttentionCall& into, const AttentionCall& other) {
   return false;
 }
 
+// Joins all cached keys with those that follow for the same queries under a band from above: one
+// call of a kernel that aligns its mask with the last key.
+bool join_cached(AttentionCall& cached, const AttentionCall& next) {
+  const bool follows = cached.query_begin == next.query_begin && cached.queries == next.queries &&
+                       cached.key_begin + cached.keys == next.key_begin;
+  if (!follows || !is_full(cached) || next.band.lower) {
+    return false;
+  }
+  if (next.band.upper) {
+    cached.band.upper = *next.band.upper + cached.keys;
+  }
+  cached.keys += next.keys;
+  return true;
+}
+
 // Joins until nothing can be joined any more: a joined call may fit another one.
-void join_neighbours(std::vector<AttentionCall>& calls) {
+void join_neighbours(std::vector<AttentionCall>& calls,
+                     bool (*join)(AttentionCall&, const AttentionCall&)) {
   bool joined = true;
   while (joined) {
     joined = false;
@@ -138,7 +169,7 @@ std::vector<AttentionCall> calls_of_striped_shards(const AttentionGeometry& geom
       all.push_back(call);
     }
   }
-  join_neighbours(all);
+  join_neighbours(all, join);
   return all;
 }
 
@@ -151,14 +182,16 @@ std::vector<AttentionCall> attention_calls(const AttentionGeometry& geometry,
     return calls_of_striped_shards(geometry, query_owner);
   }
   const std::int64_t part = geometry.sequence / geometry.ring;
+  const std::int64_t cached = geometry.cached / geometry.ring;
   const bool same_shard = key_owner && *key_owner == query_owner;
   if (same_shard && geometry.mask.kind == MaskKind::causal) {
     // Positions grow with the local index, so one causal call covers the own block.
-    return {{0, part, 0, part, simplified({{}, 0}, part, part)}};
+    return {{0, part, 0, cached + part, simplified({{}, cached}, part, cached + part)}};
   }
   const std::vector<Run> queries = runs_of(geometry, query_owner);
   const std::vector<Run> keys =
-      key_owner ? runs_of(geometry, *key_owner) : std::vector<Run>{{0, geometry.sequence, 0}};
+      key_owner ? key_runs_of(geometry, *key_owner)
+                : std::vector<Run>{{0, geometry.cached + geometry.sequence, -geometry.cached}};
   std::vector<AttentionCall> calls;
   for (const Run& query : queries) {
     for (const Run& key : keys) {
@@ -175,7 +208,10 @@ std::vector<AttentionCall> attention_calls(const AttentionGeometry& geometry,
                        simplified(band, query.length, length)});
     }
   }
-  join_neighbours(calls);
+  join_neighbours(calls, join);
+  if (cached > 0) {
+    join_neighbours(calls, join_cached);
+  }
   return calls;
 }
 

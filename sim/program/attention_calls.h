@@ -26,7 +26,8 @@ AttentionGeometry geometry_of(const Program& program, const std::optional<Attent
 /// The calls for queries of one shard against keys of another (`key_owner` absent: all keys in
 /// natural order, of striped sequences one shard after another), empty ones dropped, whole ones merged: for a causal zigzag ring this is one
 /// causal call on the own block, all queries x the first half of the keys of an earlier rank, the
-/// second half of the queries x all keys of a later one.
+/// second half of the queries x all keys of a later one. Cached keys are a shard's first; calls
+/// begin with them.
 std::vector<AttentionCall> attention_calls(const AttentionGeometry& geometry, std::int64_t query_owner,
                                            std::optional<std::int64_t> key_owner);
 

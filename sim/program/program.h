@@ -272,6 +272,12 @@ struct AttentionGeometry {
   /// Probabilities are dropped at random in training: a matter of time alone. The reference executor
   /// drops none.
   bool dropout = false;
+  /// Keys that stand before the sequence in a cache, which every query follows: the first
+  /// cached / ring keys of each shard, dealt in order, of striped sequences striped.
+  std::int64_t cached = 0;
+
+  [[nodiscard]] std::int64_t shard_queries() const { return sequence / ring; }
+  [[nodiscard]] std::int64_t shard_keys() const { return (cached + sequence) / ring; }
 };
 
 /// Which block of the attention problem one attend, attend_backward or merge_attention is about:

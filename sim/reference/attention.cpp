@@ -153,8 +153,8 @@ std::vector<std::vector<std::int64_t>> seen_keys(const Call& call, std::int64_t 
   const Program& program = call.program;
   const AttentionBlock& block = *call.instruction.block;
   const AttentionGeometry geometry = geometry_of(program, block);
-  const std::int64_t part = geometry.sequence / geometry.ring;
-  if (queries != part || keys != (block.key_owner ? part : geometry.sequence)) {
+  const std::int64_t all_keys = geometry.shard_keys() * (block.key_owner ? 1 : geometry.ring);
+  if (queries != geometry.shard_queries() || keys != all_keys) {
     throw ReferenceError("attends to a block of another size than the program's geometry says");
   }
   const std::int64_t query_owner = query_shard(block, program.mesh, call.rank, call.counters);

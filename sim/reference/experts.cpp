@@ -21,13 +21,14 @@ std::int64_t expert_of(std::int64_t token, std::int64_t choice, std::int64_t per
 
 // Global numbers of the tokens that a rank holds in [b, s, ..].
 std::vector<std::int64_t> tokens_of(const Call& call, const Tensor& tensor) {
+  const AttentionGeometry& geometry = call.program.attention;
   std::vector<std::int64_t> tokens;
   for (std::int64_t b = 0; b < tensor.shape[0]; ++b) {
     const std::int64_t sequence =
         global_index(call.program.mesh, tensor.shards[0], tensor.shape[0], call.rank, b);
     for (std::int64_t s = 0; s < tensor.shape[1]; ++s) {
       tokens.push_back(
-          sequence * call.program.attention.sequence +
+          sequence * (geometry.cached + geometry.sequence) + geometry.cached +
           global_index(call.program.mesh, tensor.shards[1], tensor.shape[1], call.rank, s));
     }
   }

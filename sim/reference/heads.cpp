@@ -51,18 +51,20 @@ Columns columns_of(const Array& x, const Array& y, const Array& z) {
   return s;
 }
 
-// Of token `token` in the sequence: by how the tensor is dealt, or by the block it is.
+// Of token `token` in the sequence, behind those that are cached: by how the tensor is dealt, or by
+// the block it is.
 std::int64_t position_of(const Call& call, const Tensor& tensor, std::int64_t tokens,
                          std::int64_t token) {
   const Program& program = call.program;
   if (!call.instruction.block) {
-    return global_index(program.mesh, tensor.shards[1], tokens, call.rank, token);
+    return program.attention.cached +
+           global_index(program.mesh, tensor.shards[1], tokens, call.rank, token);
   }
   const AttentionBlock& block = *call.instruction.block;
   const AttentionGeometry geometry = geometry_of(program, block);
   need(tokens == geometry.sequence / geometry.ring, "rotates a shard of another size");
   const std::int64_t owner = query_shard(block, program.mesh, call.rank, call.counters);
-  return token_position(geometry, owner, token);
+  return geometry.cached + token_position(geometry, owner, token);
 }
 
 }  // namespace

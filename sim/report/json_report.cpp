@@ -68,8 +68,11 @@ JsonValue workload_json(const Workload& workload) {
   if (workload.phase == Phase::attention) {
     out.set("pass", word_of(pass_words, workload.pass));
   }
-  out.set("sequence_length", workload.sequence_length)
-      .set("micro_batch", workload.micro_batch)
+  out.set("sequence_length", workload.sequence_length);
+  if (workload.cached_tokens > 0) {
+    out.set("cached_tokens", workload.cached_tokens);
+  }
+  out.set("micro_batch", workload.micro_batch)
       .set("global_batch", workload.global_batch)
       .set("mask", mask_json(workload.mask))
       .set("expert_imbalance", workload.expert_imbalance)

@@ -35,8 +35,11 @@ std::string workload_text(const Scenario& scenario) {
   if (workload.phase == Phase::attention) {
     out = fmt::format("attention of one layer, {}", word_of(pass_words, workload.pass));
   }
-  out += fmt::format(", {} tokens, {}", format_tokens(workload.sequence_length),
-                     mask_text(workload.mask));
+  out += fmt::format(", {} tokens", format_tokens(workload.sequence_length));
+  if (workload.cached_tokens > 0) {
+    out += fmt::format(" behind {} cached", format_tokens(workload.cached_tokens));
+  }
+  out += ", " + mask_text(workload.mask);
   if (workload.phase == Phase::train) {
     return out + fmt::format(", global batch {}", workload.global_batch);
   }

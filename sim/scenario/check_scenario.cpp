@@ -63,6 +63,7 @@ class Checker {
   bool has_parts();
   void choose_mask();
   void check_support();
+  void check_cached();
   void check_model();
   void check_precision();
   void check_software();
@@ -162,13 +163,35 @@ void Checker::check_support() {
   if (workload_.phase == Phase::decode) {
     error("workload.phase", "no-schedule", "phase decode: " + soon, "try prefill or train");
   }
-  if (workload_.cached_tokens > 0) {
-    error("workload.cached_tokens", "no-schedule", "tokens that are already cached: " + soon,
-          "leave out 'cached_tokens'");
-  }
   if (plan_.pipeline > 1 && workload_.phase != Phase::train) {
     error("plan.pipeline", "no-schedule", "pipelines outside training: " + soon,
           "use pipeline: 1");
+  }
+}
+
+// New tokens behind those of a cache that is dealt to the ranks as they are.
+void Checker::check_cached() {
+  const ContextPlan& context = plan_.context;
+  if (workload_.cached_tokens == 0) {
+    return;
+  }
+  if (workload_.phase != Phase::prefill) {
+    error("workload.cached_tokens", "not-used",
+          fmt::format("phase {} has no cache of earlier tokens",
+                      word_of(phase_words, workload_.phase)),
+          "write phase: prefill, or leave out 'cached_tokens'");
+  } else if (context.method == ContextMethod::all_gather ||
+             context.variant == RingVariant::helpers ||
+             context.variant == RingVariant::materialised) {
+    error("plan.context.method", "no-schedule",
+          "a ring that gathers all keys, has helpers or stores its scores finds no cached keys: "
+          "longhaul has no schedule for it yet",
+          "write method: ring with variant: pass_kv or pass_q, ulysses or usp");
+  } else if (workload_.cached_tokens % context.ring != 0) {
+    error("workload.cached_tokens", "not-divisible",
+          fmt::format("{} cached tokens do not divide by the {} ranks of a ring that share them",
+                      workload_.cached_tokens, context.ring),
+          fmt::format("use a multiple of {}", context.ring));
   }
 }
 
@@ -969,9 +992,10 @@ void Checker::check_sequence() {
     refuse(product({2, context.ring}), "zigzag gives every ring rank two equal chunks");
   }
   const Model& shape = *draft_.model;
-  if (shape.positions == PositionEmbedding::learned && length > shape.max_positions) {
+  const std::int64_t positions = workload_.cached_tokens + length;
+  if (shape.positions == PositionEmbedding::learned && positions > shape.max_positions) {
     error("workload.sequence_length", "out-of-range",
-          fmt::format("sequence_length {} is more than the model's {} learned positions", length,
+          fmt::format("sequence_length {} is more than the model's {} learned positions", positions,
                       shape.max_positions),
           "use a shorter sequence, or a model with rotary positions");
   }
@@ -1111,6 +1135,7 @@ std::optional<Scenario> Checker::run() {
   if (degrees_known_) {
     check_heads();
     check_sequence();
+    check_cached();
     choose_chunks();
     if (choose_data()) {
       check_rank_order();

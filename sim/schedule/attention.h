@@ -17,6 +17,7 @@ struct Shapes {
   explicit Shapes(const Scenario& scenario);
   std::int64_t batch = 1;   ///< sequences per micro-batch
   std::int64_t tokens = 0;  ///< tokens of a sequence on a rank: S / (ring x ulysses)
+  std::int64_t cached = 0;  ///< keys in a ring rank's cache before the pass
   std::int64_t heads = 0;   ///< query heads after tensor parallelism
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
@@ -47,6 +48,8 @@ struct Shapes {
   /// A number of each row: statistics of the softmax. [batch, heads, tokens], fp32.
   [[nodiscard]] TensorSpec core_rows(MemoryCategory category) const;
   [[nodiscard]] std::int64_t core_tokens() const { return tokens * ulysses; }
+  /// Keys of a ring rank: cached ones and those of its tokens.
+  [[nodiscard]] std::int64_t core_key_tokens() const { return cached + core_tokens(); }
   [[nodiscard]] std::int64_t core_heads() const { return heads / ulysses; }
   /// Key/value heads of a rank after the all-to-all; replicated when they run out.
   [[nodiscard]] std::int64_t core_kv_heads() const;
@@ -101,9 +104,10 @@ class ContextAttention {
  public:
   ContextAttention(const Scenario& scenario, const Shapes& shapes);
   /// From q, k, v to o, all [b, tokens, heads, d]. Leaves the kept state allocated in `slot` of
-  /// tensors with `slots` slots; q, k, v are released if an exchange made copies of them.
+  /// tensors with `slots` slots; q, k, v are released if an exchange made copies of them. A prefill
+  /// leaves keys and values in its cache, in the place of layer `layer`.
   AttentionState forward(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v, TensorRef o,
-                         std::int64_t slots, Index slot) const;
+                         std::int64_t slots, Index slot, const Index& layer) const;
   /// The first half of forward(): only what the kernels read, q, k, v, is made (again).
   AttentionState exchange_in(ProgramBuilder& build, TensorRef q, TensorRef k, TensorRef v,
                              std::int64_t slots, Index slot) const;
@@ -165,6 +169,11 @@ class ContextAttention {
  private:
   struct ChunkGradients;
   struct QueryChunk;
+  void fill_cache(ProgramBuilder& build, TensorRef k, TensorRef v, const Index& layer) const;
+  [[nodiscard]] TensorRef into_cache(ProgramBuilder& build, const std::string& name, TensorSpec cache,
+                                     TensorRef x, const Index& layer) const;
+  [[nodiscard]] AttentionState with_cached(ProgramBuilder& build, AttentionState state,
+                                           const Index& layer) const;
   [[nodiscard]] TensorSpec piece_spec(std::int64_t heads, std::int64_t channels = 0) const;
   [[nodiscard]] TensorSpec chunk_spec(TensorSpec core, MemoryCategory category) const;
   AttentionState chunks_on_host(ProgramBuilder& build) const;
@@ -224,6 +233,7 @@ class ContextAttention {
   std::unique_ptr<AttentionCore> core_;
   std::unique_ptr<AttentionCore> half_core_;  ///< where half of the sequence attends again
   bool keeps_scores_;
+  std::int64_t caches_;  ///< layers that a prefill keeps keys and values of; 0: none
   bool drops_;
   bool rotates_chunks_;  ///< positions are embedded behind the exchange
   bool packed_;       ///< q, k, v in one exchange

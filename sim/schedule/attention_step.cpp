@@ -53,7 +53,7 @@ Program lower_attention_step(const Scenario& scenario) {
     state = attention.given(build, q, k, v, o);
   } else {
     build.part(Part::forward);
-    state = attention.forward(build, q, k, v, o, 1, Index::of(0));
+    state = attention.forward(build, q, k, v, o, 1, Index::of(0), Index::of(0));
   }
   if (pass != Pass::forward) {
     build.part(Part::backward);

@@ -27,6 +27,7 @@ Shapes::Shapes(const Scenario& scenario)
       type(activation_type(scenario)) {
   check(kv_heads > 0, "a rank holds at least one key/value head");
   tokens = scenario.workload.sequence_length / (ring * ulysses);
+  cached = scenario.workload.cached_tokens / ring;
   // Transformer Engine sends key/value gradients in the type of the keys; ring-flash-attention and
   // the ideal schedule keep them in fp32.
   travelling = scenario.stack().fp32_ring_gradients ? DataType::fp32 : type;
@@ -54,7 +55,7 @@ AttentionGeometry attention_geometry(const Scenario& scenario) {
   // Without a ring nothing is dealt out of order, whatever order the plan names.
   const SequenceOrder order = context.ring > 1 ? context.order : SequenceOrder::contiguous;
   return {scenario.workload.sequence_length, context.ring, order, scenario.workload.mask,
-          keeps_dropout_masks(scenario)};
+          keeps_dropout_masks(scenario), scenario.workload.cached_tokens};
 }
 
 bool keeps_dropout_masks(const Scenario& scenario) {
@@ -94,7 +95,9 @@ TensorSpec Shapes::core_queries(MemoryCategory category, DataType wanted) const 
 }
 
 TensorSpec Shapes::core_keys(MemoryCategory category, DataType wanted) const {
-  return as(core_spec(core_kv_heads()), category, wanted);
+  TensorSpec spec = core_spec(core_kv_heads());
+  spec.shape[1] = core_key_tokens();
+  return as(spec, category, wanted);
 }
 
 TensorSpec Shapes::core_outputs(MemoryCategory category, DataType wanted) const {
@@ -102,7 +105,9 @@ TensorSpec Shapes::core_outputs(MemoryCategory category, DataType wanted) const 
 }
 
 TensorSpec Shapes::core_values(MemoryCategory category, DataType wanted) const {
-  return as(core_spec(core_kv_heads(), value_dim), category, wanted);
+  TensorSpec spec = core_spec(core_kv_heads(), value_dim);
+  spec.shape[1] = core_key_tokens();
+  return as(spec, category, wanted);
 }
 
 TensorSpec Shapes::core_rows(MemoryCategory category) const {

@@ -31,7 +31,8 @@ const OperatorHabit* habit_called(const SoftwareProfile& stack, const std::strin
 // multiple of 4 long, of a multiple of 4 sequences and heads (fused_softmax.py, is_kernel_available).
 // What it does not take is done in steps.
 bool has_softmax_kernel(const Scenario& scenario) {
-  const std::int64_t keys = scenario.workload.sequence_length;
+  const std::int64_t keys =
+      scenario.workload.cached_tokens + scenario.workload.sequence_length;
   const std::int64_t rows =
       scenario.workload.micro_batch * scenario.model.heads / scenario.plan.tensor;
   return keys > 16 && keys <= 4096 && keys % 4 == 0 && rows % 4 == 0;

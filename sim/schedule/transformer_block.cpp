@@ -214,10 +214,9 @@ void TransformerBlock::attention_forward(ProgramBuilder& build, const LayerWeigh
   }
   norm_input(build, weights, state, slots, slot);
   const auto [q, k, v] = project_heads(build, weights, state, slots, slot);
-  fill_cache(build, k, v, layer);
   const TensorSpec outputs = shapes_.heads_spec(shapes_.heads, shapes_.value_dim);
   state.o = build.fresh("o", kept(outputs, slots), slot);
-  state.attention = attention_.forward(build, q, k, v, state.o, slots, slot);
+  state.attention = attention_.forward(build, q, k, v, state.o, slots, slot, layer);
   project_output(build, weights, state, slots, slot);
 }
 
@@ -289,21 +288,6 @@ void TransformerBlock::attention_gemm(ProgramBuilder& build, const std::string& 
                                       bool transpose_b, bool accumulate) const {
   build.gemm(label, a, b, c, transpose_a, transpose_b, accumulate).full_precision =
       scenario_.stack().fp8_mlp_only;
-}
-
-// A prefill keeps every layer's keys and values.
-void TransformerBlock::fill_cache(ProgramBuilder& build, TensorRef k, TensorRef v,
-                                  Index layer) const {
-  if (scenario_.workload.phase != Phase::prefill) {
-    return;
-  }
-  TensorSpec cache = shapes_.heads_spec(shapes_.kv_heads);
-  cache.category = MemoryCategory::kv_buffers;
-  cache.slots = scenario_.model.layers;
-  cache.persistent = true;
-  cache.role = Role::output;
-  build.compute(Op::copy, "keys into the cache", {k}, {build.tensor("k_cache", cache, layer)});
-  build.compute(Op::copy, "values into the cache", {v}, {build.tensor("v_cache", cache, layer)});
 }
 
 void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& weights,

@@ -189,7 +189,6 @@ class TransformerBlock {
   TensorRef multiply_and_sum(ProgramBuilder& build, const std::string& name,
                              const std::string& label, TensorRef a, TensorRef weight,
                              bool attention = false) const;
-  void fill_cache(ProgramBuilder& build, TensorRef k, TensorRef v, Index layer) const;
   void mlp_forward(ProgramBuilder& build, const LayerWeights& weights, LayerState& state,
                    TensorRef output, std::int64_t slots, Index slot) const;
   TensorRef activation_backward(ProgramBuilder& build, TensorRef up, TensorRef d_activation,

@@ -22,6 +22,7 @@ ContextAttention::ContextAttention(const Scenario& scenario, const Shapes& shape
                         ? scenario.attention_kernel == "unfused" &&
                               scenario.workload.phase != Phase::attention
                         : scenario.plan.context.variant == RingVariant::materialised),
+      caches_(scenario.workload.phase == Phase::prefill ? scenario.model.layers : 0),
       drops_(keeps_dropout_masks(scenario)),
       rotates_chunks_(scenario.workload.phase != Phase::attention &&
                       scenario.model.positions == PositionEmbedding::rope),
@@ -44,7 +45,7 @@ std::vector<TensorRef> ContextAttention::scores(ProgramBuilder& build, std::int6
   }
   TensorSpec spec;
   spec.shape = {shapes_.batch, shapes_.core_heads(), shapes_.core_tokens(),
-                shapes_.core_tokens() * shapes_.ring};
+                shapes_.core_key_tokens() * shapes_.ring};
   spec.shards = {
       {{Axis::data, SequenceOrder::contiguous}}, shapes_.ulysses_head_shards, shapes_.ring_shards, {}};
   spec.type = shapes_.type;
@@ -173,11 +174,59 @@ AttentionState ContextAttention::exchange_in(ProgramBuilder& build, TensorRef q,
   return state;
 }
 
+// A prefill keeps every layer's keys and values.
+void ContextAttention::fill_cache(ProgramBuilder& build, TensorRef k, TensorRef v,
+                                  const Index& layer) const {
+  TensorSpec cache = build.spec_like(k, MemoryCategory::kv_buffers);
+  cache.slots = caches_;
+  cache.persistent = true;
+  cache.role = Role::output;
+  build.compute(Op::copy, "keys into the cache", {k}, {build.tensor("k_cache", cache, layer)});
+  build.compute(Op::copy, "values into the cache", {v}, {build.tensor("v_cache", cache, layer)});
+}
+
+// Behind what stands there ("k_cached": the bytes of `cache`, which it has held all along) adds x.
+TensorRef ContextAttention::into_cache(ProgramBuilder& build, const std::string& name,
+                                       TensorSpec cache, TensorRef x, const Index& layer) const {
+  cache.slots = caches_;
+  cache.persistent = true;
+  const TensorRef whole = build.tensor(name + "_cache", cache, layer);
+  cache.shape[1] = shapes_.cached;
+  for (Shard& shard : cache.shards[1]) {
+    const bool striped = shard.order == SequenceOrder::striped;
+    shard.order = striped ? SequenceOrder::striped : SequenceOrder::contiguous;
+  }
+  cache.view = true;
+  cache.role = Role::input;
+  const auto part = [&](std::int64_t begin, std::int64_t length) {
+    return ProgramBuilder::slice(whole, tokens_dim, Index::of(begin), length);
+  };
+  const TensorRef before = build.tensor(name + "_cached", cache, layer);
+  build.compute(Op::copy, name + " in the cache", {before}, {part(0, shapes_.cached)}).fused = true;
+  build.compute(Op::copy, name + " into the cache", {x},
+                {part(shapes_.cached, shapes_.core_tokens())});
+  return whole;
+}
+
+// What the kernels read: the whole cache, new tokens included, as a rank of the ring has it.
+AttentionState ContextAttention::with_cached(ProgramBuilder& build, AttentionState state,
+                                             const Index& layer) const {
+  if (shapes_.cached > 0) {
+    const auto kind = MemoryCategory::kv_buffers;
+    state.k = into_cache(build, "k", shapes_.core_keys(kind, shapes_.type), state.k, layer);
+    state.v = into_cache(build, "v", shapes_.core_values(kind, shapes_.type), state.v, layer);
+  }
+  return state;
+}
+
 AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, TensorRef k,
-                                         TensorRef v, TensorRef o, std::int64_t slots,
-                                         Index slot) const {
+                                         TensorRef v, TensorRef o, std::int64_t slots, Index slot,
+                                         const Index& layer) const {
   if (is_chunked()) {
     return forward_of_pieces(build, q, k, v, o);
+  }
+  if (caches_ > 0 && shapes_.cached == 0) {
+    fill_cache(build, k, v, layer);
   }
   AttentionState state = exchange_in(build, q, k, v, slots, slot);
   state.o = o;
@@ -188,7 +237,7 @@ AttentionState ContextAttention::forward(ProgramBuilder& build, TensorRef q, Ten
   }
   state.lse = build.fresh("lse", statistics_spec(slots), slot);
   state.scores = scores(build, slots, slot);
-  core_->forward(build, state);
+  core_->forward(build, with_cached(build, state, layer));
   if (exchanges()) {
     exchange(build, {{"o", state.o, o}}, Way::back);
   } else {

@@ -14,15 +14,17 @@ namespace longhaul {
 
 namespace {
 
-double pairs_of(const MaskSpec& mask, std::int64_t length) {
+// Of a sequence's tokens behind those that are cached.
+double pairs_of(const Workload& workload) {
   Band band;
-  if (mask.kind != MaskKind::full) {
-    band.upper = 0;
+  if (workload.mask.kind != MaskKind::full) {
+    band.upper = workload.cached_tokens;
   }
-  if (mask.kind == MaskKind::window) {
-    band.lower = 1 - mask.window;
+  if (workload.mask.kind == MaskKind::window) {
+    band.lower = workload.cached_tokens + 1 - workload.mask.window;
   }
-  return attended_pairs(band, length, length);
+  return attended_pairs(band, workload.sequence_length,
+                        workload.cached_tokens + workload.sequence_length);
 }
 
 // Forward attention FLOPs of one sequence in one layer: 2 products of 2 FLOP per pair and head
@@ -30,7 +32,7 @@ double pairs_of(const MaskSpec& mask, std::int64_t length) {
 double attention_flops(const Scenario& scenario) {
   const Model& model = scenario.model;
   return 2.0 * static_cast<double>(model.heads * (model.head_dim + value_dim(model))) *
-         pairs_of(scenario.workload.mask, scenario.workload.sequence_length);
+         pairs_of(scenario.workload);
 }
 
 double sequences_per_step(const Scenario& scenario) {

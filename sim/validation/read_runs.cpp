@@ -36,9 +36,7 @@ void read_workload(const Look& look, MeasuredRun& run) {
   workload.sequence_length = look.tokens("sequence_length", 0);
   workload.micro_batch = look.integer("micro_batch", 1);
   workload.global_batch = look.integer("global_batch", 1);
-  if (look.integer("cached_tokens", 0) > 0) {
-    run.skip_reason = "prefill on top of cached tokens is not predicted yet";
-  }
+  workload.cached_tokens = look.tokens("cached_tokens", 0);
   const std::string mask = look.text("mask", "causal");
   workload.mask.kind = mask == "full" ? MaskKind::full : MaskKind::causal;
   run.fp16 = look.text("dtype") == "fp16";

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "sim/program/layout.h"
 #include "sim/schedule/lower.h"
 
 namespace longhaul::test {
@@ -26,7 +27,7 @@ std::string key_of(const Scenario& scenario) {
        {static_cast<std::int64_t>(w.phase), m.layers, m.hidden, m.heads, m.kv_heads, m.head_dim,
         m.ffn, m.vocab, static_cast<std::int64_t>(m.gated_mlp),
         static_cast<std::int64_t>(m.tied_embeddings), static_cast<std::int64_t>(m.positions),
-        w.sequence_length, w.micro_batch * scenario.plan.data, scenario.micro_batches(),
+        w.sequence_length, w.cached_tokens, w.micro_batch * scenario.plan.data, scenario.micro_batches(),
         static_cast<std::int64_t>(w.mask.kind), w.mask.window, m.experts.count,
         m.experts.per_token, m.experts.ffn, m.experts.shared_ffn, m.experts.dense_layers,
         m.experts.period, m.latent.q_rank, m.latent.kv_rank, m.latent.nope_dim, m.latent.rope_dim,
@@ -84,6 +85,8 @@ class Proof {
   void training();
   void layers();
   void prefill();
+  void give_cache(const Named& expected);
+  void compare_cache(const std::string& name, std::int64_t layer, const Array& expected);
   void run() { run_.run(order_, seed_); }
   void compare(const std::string& name, std::int64_t slot, const Array& expected);
   void compare_all(const std::string& name, const std::vector<Array>& expected) {
@@ -245,19 +248,94 @@ void Proof::layers() {
   }
 }
 
+// [b, S, ..] from token `begin` on, `length` of them.
+Array tokens_of(const Array& x, std::int64_t begin, std::int64_t length) {
+  std::vector<std::int64_t> shape = x.shape;
+  shape[1] = length;
+  Array part = Array::filled(shape, 0.0);
+  const std::int64_t width = x.elements() / (x.size(0) * x.size(1));
+  for (std::int64_t b = 0; b < x.size(0); ++b) {
+    std::copy_n(x.values.begin() + (b * x.size(1) + begin) * width, length * width,
+                part.values.begin() + b * length * width);
+  }
+  return part;
+}
+
+// What the earlier tokens left, on every rank that shares the heads of a Ulysses group.
+void Proof::give_cache(const Named& expected) {
+  const std::int64_t kv_heads = scenario_.model.kv_heads / scenario_.plan.tensor;
+  const std::int64_t times =
+      std::max<std::int64_t>(1, scenario_.plan.context.ulysses / kv_heads);
+  for (const std::string name : {"k", "v"}) {
+    const std::vector<Array>& layers = expected.at(name + "_cache");
+    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+      const Array before = tokens_of(layers[layer], 0, scenario_.workload.cached_tokens);
+      run_.set_global(name + "_cached", static_cast<std::int64_t>(layer), repeated(before, times));
+    }
+  }
+}
+
+// Every rank's new keys (or values), which stand behind its cached ones.
+void Proof::compare_cache(const std::string& name, std::int64_t layer, const Array& expected) {
+  const std::int64_t cached = scenario_.workload.cached_tokens / scenario_.plan.context.ring;
+  const auto found = std::find_if(program_.tensors.begin(), program_.tensors.end(),
+                                  [&](const Tensor& tensor) { return tensor.name == name; });
+  const auto& shards = found->shards;
+  for (std::int64_t rank = 0; rank < program_.mesh.ranks(); ++rank) {
+    const Array& local = run_.local(RankId(rank), name, layer);
+    const std::int64_t fresh = local.size(1) - cached;
+    const std::int64_t times = scenario_.plan.tensor * scenario_.plan.context.ulysses *
+                               local.size(2) / scenario_.model.kv_heads;
+    Array want = Array::filled({local.size(0), fresh, local.size(2), local.size(3)}, 0.0);
+    std::int64_t at = 0;
+    const auto whole = [&](std::size_t dim, std::int64_t size, std::int64_t i) {
+      return global_index(program_.mesh, shards[dim], size, RankId(rank), i);
+    };
+    for (std::int64_t b = 0; b < local.size(0); ++b) {
+      for (std::int64_t s = 0; s < fresh; ++s) {
+        for (std::int64_t g = 0; g < local.size(2); ++g, at += local.size(3)) {
+          const std::int64_t row =
+              (whole(0, local.size(0), b) * expected.size(1) +
+               scenario_.workload.cached_tokens + whole(1, fresh, s)) * expected.size(2) +
+              whole(2, local.size(2), g) / times;
+          std::copy_n(expected.values.begin() + row * local.size(3), local.size(3),
+                      want.values.begin() + at);
+        }
+      }
+    }
+    const double error = relative_error(tokens_of(local, cached, fresh), want);
+    ++verdict_.compared;
+    if (!(error <= verdict_.error)) {
+      verdict_.error = error;
+      verdict_.why = name + " of layer " + std::to_string(layer);
+    }
+  }
+}
+
 void Proof::prefill() {
   const Workload& w = scenario_.workload;
   const Named weights = random_weights(scenario_.model, 100);
   const std::vector<Array> tokens{random_ids(
-      {w.micro_batch * scenario_.plan.data, w.sequence_length}, 200, scenario_.model.vocab)};
-  run_.set_global("tokens", 0, tokens[0]);
+      {w.micro_batch * scenario_.plan.data, w.cached_tokens + w.sequence_length}, 200,
+      scenario_.model.vocab)};
+  run_.set_global("tokens", 0, tokens_of(tokens[0], w.cached_tokens, w.sequence_length));
   const Named& expected = cached(key_of(scenario_), [&] {
     return train_unsharded(scenario_.model, w.mask, weights, tokens, tokens);
   });
   set_weights(weights, false);
+  if (w.cached_tokens > 0) {
+    give_cache(expected);
+  }
   run();
-  compare_all("k_cache", expected.at("k_cache"));
-  compare_all("v_cache", expected.at("v_cache"));
+  for (const char* name : {"k_cache", "v_cache"}) {
+    if (w.cached_tokens == 0) {
+      compare_all(name, expected.at(name));
+      continue;
+    }
+    for (std::int64_t layer = 0; layer < scenario_.model.layers; ++layer) {
+      compare_cache(name, layer, expected.at(name)[static_cast<std::size_t>(layer)]);
+    }
+  }
 }
 
 }  // namespace

@@ -479,6 +479,40 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a prefill behind cached tokens is the end of a prefill of all of them") {
+  // What the earlier tokens left is given to the ranks as their ring deals it; keys and values of the
+  // second layer on depend on what the queries of the first made of the cache.
+  const auto pass_q = [](Plan plan) {
+    plan.context.variant = RingVariant::pass_q;
+    return plan;
+  };
+  Plan striped = plan_of(M::ring, 4, 1);
+  striped.context.order = SequenceOrder::striped;
+  Plan in_order = pass_q(plan_of(M::ring, 2, 1));
+  in_order.context.order = SequenceOrder::contiguous;
+  for (const Plan& plan :
+       {Plan(), plan_of(M::ring, 4, 1), pass_q(plan_of(M::ring, 4, 1)), striped, pass_q(striped),
+        in_order, plan_of(M::ulysses, 1, 4), plan_of(M::ulysses, 1, 8), plan_of(M::usp, 2, 2),
+        pass_q(plan_of(M::usp, 2, 2)), with(plan_of(M::ring, 2, 1), 2, true)}) {
+    for (const MaskSpec mask : {MaskSpec{MaskKind::causal, 0}, MaskSpec{MaskKind::window, 11}}) {
+      for (const std::int64_t cached : {4, 24}) {
+        Scenario scenario = training(tiny(8, 4), plan);
+        scenario.workload.phase = Phase::prefill;
+        scenario.workload.cached_tokens = cached;
+        scenario.workload.mask = mask;
+        INFO(cached << " tokens cached");
+        require_proven(scenario);
+        require_proven(scenario, ExecutionOrder::any_legal, static_cast<std::uint64_t>(cached));
+      }
+    }
+  }
+  Scenario kept = training(tiny(8, 4), plan_of(M::ulysses, 1, 4));
+  kept.workload.phase = Phase::prefill;
+  kept.workload.cached_tokens = 8;
+  kept.attention_kernel = "unfused";
+  require_proven(kept);
+}
+
 TEST_CASE("dependences by tensor are enough for whole training steps, too") {
   for (const int zero : {0, 1, 2, 3}) {
     Plan plan = with(plan_of(M::usp, 2, 2), 2, true);

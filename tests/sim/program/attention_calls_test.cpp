@@ -63,6 +63,90 @@ TEST_CASE("every pair the mask lets through is attended once, and no other") {
   }
 }
 
+TEST_CASE("behind a cache every query meets each key that its mask lets through once") {
+  // Global positions: cached keys 0 .. 19, tokens from 20 on. Keys of a shard are its cached ones first.
+  const std::int64_t cached = 20;
+  for (const SequenceOrder order :
+       {SequenceOrder::contiguous, SequenceOrder::zigzag, SequenceOrder::striped}) {
+    for (const std::int64_t ring : {1, 2, 4, 5}) {
+      for (const MaskSpec& mask : {MaskSpec{MaskKind::causal, 0}, MaskSpec{MaskKind::full, 0},
+                                   MaskSpec{MaskKind::window, 7}, MaskSpec{MaskKind::window, 30}}) {
+        AttentionGeometry geometry = geometry_of(ring * 4, ring, order, mask);
+        geometry.cached = cached;
+        const bool striped = order == SequenceOrder::striped;
+        const AttentionGeometry before =
+            geometry_of(cached, ring, striped ? order : SequenceOrder::contiguous, mask);
+        std::map<std::pair<std::int64_t, std::int64_t>, int> count;
+        for (std::int64_t query = 0; query < ring; ++query) {
+          for (std::int64_t key = 0; key < ring; ++key) {
+            for (const AttentionCall& call : attention_calls(geometry, query, key)) {
+              for (std::int64_t i = 0; i < call.queries * call.keys; ++i) {
+                if (!call.band.lets(i / call.keys, i % call.keys)) {
+                  continue;
+                }
+                const std::int64_t local = call.key_begin + i % call.keys;
+                const std::int64_t position =
+                    local < cached / ring
+                        ? token_position(before, key, local)
+                        : cached + token_position(geometry, key, local - cached / ring);
+                ++count[{cached + token_position(geometry, query,
+                                                 call.query_begin + i / call.keys),
+                         position}];
+              }
+            }
+          }
+        }
+        std::size_t wanted = 0;
+        for (std::int64_t query = cached; query < cached + ring * 4; ++query) {
+          for (std::int64_t key = 0; key < cached + ring * 4; ++key) {
+            wanted += sees(mask, query, key) ? 1 : 0;
+            const auto found = count.find({query, key});
+            const int times = found == count.end() ? 0 : found->second;
+            INFO("ring " << ring << ", query " << query << ", key " << key);
+            REQUIRE(times == (sees(mask, query, key) ? 1 : 0));
+          }
+        }
+        REQUIRE(count.size() == wanted);
+      }
+    }
+  }
+}
+
+TEST_CASE("cached keys are part of the calls for the others where these have as many queries") {
+  AttentionGeometry geometry = geometry_of(64, 4, SequenceOrder::zigzag, {MaskKind::causal, 0});
+  geometry.cached = 400;
+  SECTION("own block: one causal call, shifted by what is cached") {
+    const auto calls = attention_calls(geometry, 1, 1);
+    REQUIRE(calls.size() == 1);
+    CHECK(calls[0].queries == 16);
+    CHECK(calls[0].keys == 116);
+    CHECK(calls[0].band == Band{{}, 100});
+  }
+  SECTION("keys of an earlier rank: all queries, cached keys and the first half of the others") {
+    const auto calls = attention_calls(geometry, 2, 1);
+    REQUIRE(calls.size() == 1);
+    CHECK(calls[0].queries == 16);
+    CHECK(calls[0].keys == 108);
+    CHECK(calls[0].band == Band{});
+  }
+  SECTION("keys of a later rank: all queries see the cached ones, the later half the others") {
+    const auto calls = attention_calls(geometry, 1, 2);
+    REQUIRE(calls.size() == 2);
+    CHECK(calls[0].queries == 16);
+    CHECK(calls[0].keys == 100);
+    CHECK(calls[1].query_begin == 8);
+    CHECK(calls[1].key_begin == 100);
+    CHECK(calls[1].keys == 16);
+  }
+  SECTION("striped keys of another rank: one causal call") {
+    geometry.order = SequenceOrder::striped;
+    const auto calls = attention_calls(geometry, 1, 2);
+    REQUIRE(calls.size() == 1);
+    CHECK(calls[0].keys == 115);
+    CHECK(calls[0].band == Band{{}, 99});
+  }
+}
+
 TEST_CASE("a causal zigzag ring needs one call per step, with the shapes of the literature") {
   const auto geometry = geometry_of(64, 4, SequenceOrder::zigzag, {MaskKind::causal, 0});
   SECTION("own block: one causal call") {
