@@ -63,6 +63,7 @@ void Machine::start_plan(const FoldedTransfer& plan, FlowOwner owner, Occurrence
   occurrence.blame.spread = plan.spread;
   occurrence.blame.cause = cause_of(program_.code[occurrence.place]);
   occurrence.blame.place = occurrence.place;
+  occurrence.blame.stream = program_.code[occurrence.place].stream;
   if (plan.flows.empty()) {
     const FoldedMember& member = members_of(owner.communicator)[owner.sender.value_or(0)];
     FoldedFlow nothing;
@@ -162,7 +163,7 @@ void Machine::finish_member(std::uint32_t communicator, Occurrence& occurrence,
   const std::uint32_t index = *occurrence.task_of[member];
   ActorState& state = actors_[actor.index];
   state.tasks[index].blame = occurrence.blame;
-  state.last_transfer = occurrence.blame;
+  note_moved(state, occurrence.blame, now_);
   --occurrence.members_left;
   change_sms(actor, -state.tasks[index].sms_held);
   complete(actor, index);

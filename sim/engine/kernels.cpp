@@ -59,6 +59,7 @@ void Machine::start_kernel(ActorId actor, std::uint32_t index) {
   }
   task.state = TaskState::running;
   state.computing = true;
+  state.moved.clear();
   state.settled = now_;
   state.speed = 1.0 / kernels_.interference(state.sms_held);
   schedule_finish(actor);
@@ -115,8 +116,29 @@ void Machine::finish_kernel(ActorId actor) {
   complete(actor, index);
 }
 
-// Books the time the compute stream stood still: first waiting for other ranks to come to the
-// collective, then for the transfer itself.
+// A transfer of a rank is over: of interest where the compute stream may be waiting for it, or for
+// one that stands behind it.
+void Machine::note_moved(ActorState& state, const Blame& blame, SimTime end) {
+  state.last_transfer = blame;
+  if (!state.computing) {
+    state.moved.push_back({blame, end});
+  }
+}
+
+// Books the time the compute stream stood still for a transfer that moved.
+void Machine::account_transfer(ActorState& state, const Blame& blame, SimTime from, SimTime until) {
+  const auto cause = static_cast<std::size_t>(blame.cause);
+  const std::int64_t waited = (until - from).ticks();
+  state.times.ticks[cause] += waited;
+  state.times.spread[cause] += static_cast<double>(waited) * blame.spread;
+  if (options_.record_details && blame.place) {
+    state.times.places[*blame.place].waited += waited;
+  }
+}
+
+// Books the time the compute stream stood still: the end to the transfer it waited for; before that,
+// to those which moved on the same stream, for this one stood behind them; and what is left to
+// waiting for other ranks to come to it.
 void Machine::account_gap(ActorState& state, const Blame& blame, SimTime until) {
   const SimTime since = state.idle_since;
   if (until <= since) {
@@ -125,17 +147,24 @@ void Machine::account_gap(ActorState& state, const Blame& blame, SimTime until) 
   // Work of the host involves no other rank: a chain of it is all its own.
   const bool alone = blame.cause == Cause::offload;
   const SimTime moving = alone ? since : std::min(std::max(blame.moving, since), until);
-  state.times.ticks[static_cast<std::size_t>(Cause::slower_ranks)] += (moving - since).ticks();
-  const auto cause = static_cast<std::size_t>(blame.cause);
-  const std::int64_t waited = (until - moving).ticks();
-  state.times.ticks[cause] += waited;
-  state.times.spread[cause] += static_cast<double>(waited) * blame.spread;
+  std::int64_t slower = (moving - since).ticks();
+  SimTime accounted = since;
+  for (const Moved& before : state.moved) {
+    const SimTime from = std::max(before.blame.moving, accounted);
+    const SimTime end = std::min(before.end, moving);
+    if (blame.stream && before.blame.stream == blame.stream && from < end) {
+      account_transfer(state, before.blame, from, end);
+      slower -= (end - from).ticks();
+      accounted = end;
+    }
+  }
+  state.times.ticks[static_cast<std::size_t>(Cause::slower_ranks)] += slower;
   if (options_.record_details && blame.place) {
     PlaceTimes& place = state.times.places[*blame.place];
-    place.waited += waited;
-    place.slower += (moving - since).ticks();
-    place.last = moving > since ? blame.last : place.last;
+    place.slower += slower;
+    place.last = slower > 0 ? blame.last : place.last;
   }
+  account_transfer(state, blame, moving, until);
   state.idle_since = until;
 }
 

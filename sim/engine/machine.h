@@ -29,6 +29,13 @@ struct Blame {
   double spread = 0.0;  ///< relative spread of the transfer's cost
   std::optional<std::uint32_t> place = std::nullopt;  ///< of the transfer's instruction
   std::uint32_t last = 0;  ///< the rank that came to it last
+  std::optional<Stream> stream = std::nullopt;  ///< that the transfer moved on
+};
+
+/// A transfer that ended while its rank's compute stream stood still.
+struct Moved {
+  Blame blame;
+  SimTime end;
 };
 
 enum class TaskState : std::uint8_t { waiting, posted, running, done };
@@ -85,6 +92,7 @@ struct ActorState {
   SimTime finish;                ///< of the running kernel, if nothing changes
   std::uint64_t generation = 0;  ///< of `finish`
   SimTime idle_since;            ///< the compute stream stands still since
+  std::vector<Moved> moved;      ///< meanwhile, in order of their ends
   int sms_held = 0;              ///< by communication kernels
   SimTime host;                  ///< its host has launched everything issued so far
   bool host_waits = false;       ///< for the compute stream: nothing is issued meanwhile
@@ -220,6 +228,8 @@ class Machine {
   void start_kernel(ActorId actor, std::uint32_t index);
   void apply_memory(ActorId actor, const Task& task);
   void account_gap(ActorState& state, const Blame& blame, SimTime until);
+  void account_transfer(ActorState& state, const Blame& blame, SimTime from, SimTime until);
+  static void note_moved(ActorState& state, const Blame& blame, SimTime end);
   void finish_kernel(ActorId actor);
   void change_sms(ActorId actor, int change);
   void schedule_finish(ActorId actor);

@@ -77,6 +77,7 @@ void Machine::start_delivery(std::uint32_t mailbox, const Letter& sender, const 
   delivery.blame.moving = now_;
   delivery.blame.spread = plan.spread;
   delivery.blame.cause = cause_of(program_.code[sender.place]);
+  delivery.blame.stream = program_.code[sender.place].stream;
   FlowOwner owner;
   owner.mailbox = mailbox;
   if (plan.flows.empty()) {
@@ -113,7 +114,7 @@ void Machine::message_done(const Letter& letter, const Blame& blame) {
     return;
   }
   task.blame = blame;
-  state.last_transfer = blame;
+  note_moved(state, blame, now_);
   change_sms(letter.actor, -task.sms_held);
   complete(letter.actor, letter.task);
 }

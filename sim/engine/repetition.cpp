@@ -127,6 +127,12 @@ void Machine::append_rank(const ActorState& state, LoopId loop,
     out.push_back(relative(state.finish, now_));
     out.push_back(bits(state.speed));
   }
+  out.push_back(state.moved.size());
+  for (const Moved& transfer : state.moved) {
+    out.push_back(static_cast<std::uint64_t>(transfer.blame.cause));
+    out.push_back(relative(transfer.blame.moving, now_));
+    out.push_back(relative(transfer.end, now_));
+  }
   for (const std::uint32_t index : state.live) {
     const Task& task = state.tasks[index];
     const bool inside = task.place > loop_begin_[loop.index] && task.place < loop_end_[loop.index];
@@ -256,6 +262,10 @@ void Machine::shift_rank(ActorState& state, LoopId loop, std::int64_t turns, Sim
   state.idle_since += span;
   state.host += span;
   state.last_transfer.moving += span;
+  for (Moved& transfer : state.moved) {
+    transfer.blame.moving += span;
+    transfer.end += span;
+  }
   if (state.times.end >= since) {
     state.times.end += span;
   }

@@ -152,6 +152,58 @@ TEST_CASE("skipping turns changes nothing where messages are late") {
   }
 }
 
+namespace {
+
+// Two messages one behind the other, and a kernel that needs what the second brings. Rank 1 may have
+// a product of its own to make before it calls for either.
+Program queued_messages(bool late) {
+  Draft d(2);
+  const TensorId a = d.tensor({8192, 8192});
+  const TensorId b = d.tensor({8192, 8192});
+  const TensorId c = d.tensor({8192, 8192});
+  if (late) {
+    d.add(Op::gemm, {d.ref(a), d.ref(b)}, {d.ref(c)}).when = {
+        {Index::coordinate(Axis::ring), 1, 1}};
+  }
+  const TensorId first = d.tensor({64, 1024, 1024});
+  const TensorId second = d.tensor({64, 1024, 1024});
+  for (const TensorId sent : {first, second}) {
+    const TensorId received = d.tensor({64, 1024, 1024});
+    Instruction& hop =
+        d.add(Op::send_receive, {d.ref(c), d.ref(sent)}, {d.ref(received), d.ref(sent)});
+    hop.stream = Stream::context;
+    hop.group = GroupId(0);
+  }
+  d.add(Op::copy, {d.ref(second)}, {d.ref(first)});
+  return d.program;
+}
+
+}  // namespace
+
+TEST_CASE("a rank that waits for a message behind another one waits for both, and for nobody") {
+  // Both move from the start: all that is not the copy is ring exchange.
+  const Bench bench(2);
+  const Timeline queued = bench.run(queued_messages(false));
+  const auto copy = static_cast<std::size_t>(Cause::memory_bound);
+  const auto exchange = static_cast<std::size_t>(Cause::ring_exchange);
+  const auto slower = static_cast<std::size_t>(Cause::slower_ranks);
+  for (const RankTimes& times : queued.ranks) {
+    CHECK(times.ticks[slower] == 0);
+    CHECK(times.ticks[exchange] > 3 * times.ticks[copy]);
+    CHECK(times.ticks[exchange] + times.ticks[copy] == queued.end.ticks());
+  }
+  // If one rank comes later by a product, the other waits for it that long, and the messages take
+  // what they took.
+  const Timeline late = bench.run(queued_messages(true));
+  const auto gemm = static_cast<std::size_t>(Cause::gemm);
+  CHECK(late.ranks[1].ticks[gemm] > 0);
+  CHECK(late.ranks[0].ticks[slower] == late.ranks[1].ticks[gemm]);
+  CHECK(late.ranks[1].ticks[slower] == 0);
+  for (const RankTimes& times : late.ranks) {
+    CHECK(times.ticks[exchange] == queued.ranks[0].ticks[exchange]);
+  }
+}
+
 TEST_CASE("every rank's causes sum to the end of the program, tick by tick") {
   const Bench bench(8);
   const Timeline timeline = bench.run(test::ring_layers(8, 6, MaskKind::causal));
