@@ -163,6 +163,7 @@ void Machine::launch(ActorState& state, Task& task, const Instruction& instructi
     work = host.launch * instruction.launches;
   }
   state.host = std::max(state.host, earliest_launch()) + SimTime::from(work);
+  state.host = std::max(state.host, SimTime::from(instruction.not_before));
   task.launched = state.host;
 }
 

@@ -13,7 +13,7 @@ const char* name_of(Cause cause) {
       "optimizer",       "ring_exchange", "all_to_all",   "all_gather",
       "expert_parallel",
       "tensor_parallel", "data_parallel", "pipeline",     "offload",
-      "slower_ranks",    "host",          "other"};
+      "slower_ranks",    "host",          "data_loading", "other"};
   return names[static_cast<int>(cause)];
 }
 

@@ -81,7 +81,8 @@ Cause cause_of(const Instruction& instruction) {
     case Op::loss:
     case Op::loss_statistics: return Cause::loss;
     case Op::adam: return Cause::optimizer;
-    case Op::host: return Cause::host;
+    case Op::host:
+      return instruction.not_before > Seconds() ? Cause::data_loading : Cause::host;
     default: break;
   }
   return instruction.stream == Stream::compute && !is_collective(instruction.op)

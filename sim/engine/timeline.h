@@ -30,9 +30,10 @@ enum class Cause {
   offload,
   slower_ranks,  ///< waiting for other ranks to reach a collective
   host,          ///< waiting for the host to launch
+  data_loading,  ///< waiting for batches out of storage
   other
 };
-constexpr int cause_count = 16;
+constexpr int cause_count = 17;
 constexpr int busy_cause_count = 5;
 const char* name_of(Cause cause);
 

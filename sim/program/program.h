@@ -226,7 +226,8 @@ enum class Op {
                      ///< dlogits may be the logits themselves
   adam,              ///< master (fp32), grad, m, v -> master, m, v: one step
   host,              ///< the host works for `host_time`; with `waits` it waits for the compute stream
-                     ///< first (a value read back), which stands still meanwhile
+                     ///< first (a value read back), which stands still meanwhile; with `not_before`
+                     ///< it goes on at that time of the step (data that others read)
   wait,              ///< the compute stream waits for all that was given to stream `awaited`
   exchange,          ///< messages sent and received at once: reads x_i go to member me + to[i],
                      ///< writes y_j come from member me - from[j] (cyclic). Messages from one rank to
@@ -328,6 +329,7 @@ struct Instruction {
                                      ///< copies of its operands around it)
   bool pageable = false;             ///< to_host, from_host: of memory that is not pinned
   Seconds host_time;                 ///< host
+  Seconds not_before;                ///< host: it goes on at this time of the step, or later
   bool waits = false;                ///< host
   LoopId loop;                       ///< loop_begin, loop_end
 };

@@ -77,6 +77,9 @@ JsonValue workload_json(const Workload& workload) {
       .set("mask", mask_json(workload.mask))
       .set("expert_imbalance", workload.expert_imbalance)
       .set("expert_capacity", workload.expert_capacity);
+  if (workload.sample_time > Seconds()) {
+    out.set("sample_time_s", workload.sample_time.value());
+  }
   return out;
 }
 
@@ -254,6 +257,9 @@ JsonValue settled_plan_json(const Scenario& scenario) {
       .set("reshard_after_forward", scenario.reshards_after_forward())
       .set("prefetch", scenario.prefetch())
       .set("virtual_group", virtual_group_of(scenario.plan, scenario.micro_batches()));
+  if (scenario.workload.sample_time > Seconds()) {
+    out.set("loader_workers", scenario.loader_workers());
+  }
   if (!scenario.plan.offload.empty()) {
     out.set("host_threads", scenario.working_host_threads())
         .set("pageable_offload", scenario.offload_is_pageable());

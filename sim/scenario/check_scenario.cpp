@@ -76,6 +76,7 @@ class Checker {
   void check_owners();
   void check_offload();
   void check_host_work();
+  void check_reading();
   void say_host_threads(Scenario& scenario) const;
   void check_offloaded_activations();
   void choose_expert_tensor();
@@ -1115,6 +1116,19 @@ void Checker::check_phase() {
   }
   if (draft_.plan.zero < 0 || draft_.plan.zero > 3) {
     error("plan.zero", "out-of-range", "zero is a stage from 0 to 3");
+  }
+  check_reading();
+}
+
+void Checker::check_reading() {
+  if (workload_.sample_time > Seconds() && workload_.phase != Phase::train) {
+    error("workload.sample_time", "not-used", "'sample_time' is about the data of training",
+          "leave it out, or write phase: train");
+  }
+  if (plan_.loader_workers && workload_.sample_time <= Seconds()) {
+    error("plan.loader_workers", "not-used",
+          "loader_workers is about reading data, of which 'sample_time' says nothing",
+          "say what a sequence takes (workload: sample_time: 20 ms), or leave out 'loader_workers'");
   }
 }
 

@@ -153,6 +153,7 @@ void ScenarioReader::read_workload(const YamlValue& map) {
   if (reader.has("dropout")) {
     draft_.workload.dropout = reader.boolean("dropout");
   }
+  workload.sample_time = reader.seconds("sample_time", workload.sample_time);
   reader.finish();
   note_places(map, "workload.");
 }
@@ -303,6 +304,11 @@ void ScenarioReader::read_overlaps(MapReader& reader) {
     plan.host_threads = value->scalar() == "stack"
                             ? std::nullopt
                             : std::optional(reader.integer("host_threads", {1, 1024}, 1));
+  }
+  if (const auto value = reader.child("loader_workers")) {
+    plan.loader_workers = value->scalar() == "stack"
+                              ? std::nullopt
+                              : std::optional(reader.integer("loader_workers", {0, 1024}, 1));
   }
   if (const auto value = reader.child("prefetch")) {
     plan.prefetch = value->scalar() == "stack"

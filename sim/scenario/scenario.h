@@ -33,6 +33,9 @@ struct Workload {
   /// Tokens an expert takes, over the mean: the rest is dropped, what lacks is padded. 0: dropless.
   double expert_capacity = 0.0;
   std::optional<bool> dropout;  ///< masks are kept; absent: as the stack trains such models
+  /// What it takes one process to bring a sequence from storage to host memory (training); 0: data
+  /// are there when they are wanted.
+  Seconds sample_time = Seconds();
   bool operator==(const Workload&) const = default;
 };
 
@@ -117,6 +120,8 @@ struct Plan {
   std::optional<std::int64_t> prefetch = std::nullopt;  ///< layers gathered ahead (ZeRO 3)
   std::optional<std::int64_t> host_threads = std::nullopt;  ///< of a rank; 0: its share of cores
   std::optional<bool> pageable_offload = std::nullopt;      ///< gradients go to unpinned memory
+  /// Processes per rank that read batches ahead (PyTorch's num_workers); 0: the training loop reads.
+  std::optional<std::int64_t> loader_workers = std::nullopt;
 
   [[nodiscard]] bool offloads(Offload what) const {
     return std::find(offload.begin(), offload.end(), what) != offload.end();
@@ -169,6 +174,13 @@ struct Scenario {
   std::int64_t host_cores = 0;       ///< of each; 0: not known
   std::int64_t ranks_of_a_host = 1;  ///< that share one
   /// What the stack's host needs on these hosts [s].
+  [[nodiscard]] std::int64_t loader_workers() const {
+    return plan.loader_workers.value_or(stack().loader_workers);
+  }
+  /// Of reading one micro-batch from storage, one process of the rank working on it.
+  [[nodiscard]] Seconds reading_time() const {
+    return workload.sample_time * static_cast<double>(workload.micro_batch);
+  }
   [[nodiscard]] double host_time(SoftwareNumber which) const {
     return stack().number(which) / host_speed;
   }

@@ -163,6 +163,7 @@ struct CountKey {
 };
 constexpr CountKey count_keys[] = {
     {"prefetch", &SoftwareProfile::prefetch},
+    {"loader_workers", &SoftwareProfile::loader_workers},
     {"gather_copies", &SoftwareProfile::gather_copies},
     {"gradient_copies", &SoftwareProfile::gradient_copies},
     {"norm_copies", &SoftwareProfile::norm_copies},
@@ -255,30 +256,6 @@ void read_workspaces(MapReader& root, SoftwareProfile& profile, Diagnostics& dia
   }
 }
 
-void read_run_facts(MapReader& root, SoftwareProfile& profile, Diagnostics& diagnostics) {
-  const auto list = root.child("run_facts");
-  if (!list) {
-    return;
-  }
-  const std::vector<std::string> kernels{"fa1", "fa2", "fa3", "fa4", "cudnn", "unfused"};
-  for (const YamlValue& item : list->items()) {
-    MapReader reader(item, "run_facts", diagnostics);
-    RunFact fact;
-    fact.runs = reader.text("runs");
-    if (reader.has("attention")) {
-      fact.attention = kernels[reader.choice("attention", kernels)];
-    }
-    if (reader.has("deterministic_attention")) {
-      fact.deterministic_attention = kernels[reader.choice("deterministic_attention", kernels)];
-    }
-    fact.optimizer_groups = reader.integer("optimizer_groups", {1, 1024}, 1);
-    fact.compiled_loss = reader.boolean("compiled_loss", false);
-    demand_origin(reader);
-    reader.finish();
-    profile.run_facts.push_back(fact);
-  }
-}
-
 using Known = std::map<std::string, std::shared_ptr<const SoftwareProfile>>;
 
 void read_fitted_number(const YamlValue& item, SoftwareProfile& profile,
@@ -330,23 +307,6 @@ const Known& all_software() {
 }  // namespace
 
 // The text before the first star must begin the id; what follows it may start anywhere behind that.
-bool is_among(const std::string& id, const std::string& runs) {
-  const std::size_t star = runs.find('*');
-  if (star == std::string::npos) {
-    return id == runs;
-  }
-  if (id.compare(0, star, runs, 0, star) != 0) {
-    return false;
-  }
-  const std::string rest = runs.substr(star + 1);
-  for (std::size_t from = star; from <= id.size(); ++from) {
-    if (is_among(id.substr(from), rest)) {
-      return true;
-    }
-  }
-  return false;
-}
-
 const char* name_of(SoftwareNumber number) { return number_keys[static_cast<int>(number)].name; }
 
 std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostics& diagnostics) {
@@ -368,7 +328,6 @@ std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostic
   read_choices(root, profile, diagnostics);
   read_host_threads(root, profile, diagnostics);
   read_workspaces(root, profile, diagnostics);
-  read_run_facts(root, profile, diagnostics);
   root.finish();
   profile.source_name = source->name;
   profile.hash = sha256_hex(source->text);

@@ -85,18 +85,6 @@ enum class MemoryReading {
   device      ///< of the whole device, as nvidia-smi reads it
 };
 
-/// What the public configuration of measured runs says and their records leave open (`validate` only).
-struct RunFact {
-  std::string runs;                     ///< ids of the runs; * stands for any text
-  std::string attention;                ///< kernel of runs whose stack chose one; empty: not told
-  std::string deterministic_attention;  ///< the same, of those that had to be deterministic
-  std::int64_t optimizer_groups = 1;    ///< ZeRO: groups of replicas, each with all the states
-  bool compiled_loss = false;           ///< the loss's operators were compiled into few kernels
-};
-
-/// Whether an id is one of a fact's runs.
-bool is_among(const std::string& id, const std::string& runs);
-
 struct SoftwareProfile {
   std::string name;
   std::vector<std::string> frameworks;  ///< words of `software.framework` in measured runs
@@ -136,6 +124,7 @@ struct SoftwareProfile {
   bool waits_for_messages = false;          ///< the host waits for those between pipeline stages
   bool synchronous_hops = false;            ///< the host waits for its GPU before each hop of a ring
   bool waits_for_batches = false;           ///< the host reads back what it sent of a micro-batch
+  std::int64_t loader_workers = 0;          ///< processes that read batches ahead; 0: the host itself
   bool scatters_messages = false;           ///< tensor ranks send a slice each between stages
   bool fp8_mlp_only = false;                ///< fp8 products are the MLP's, not those around attention
   bool gathers_logits = false;              ///< every rank of a replica has all tokens' logits
@@ -174,7 +163,6 @@ struct SoftwareProfile {
   Seconds grouped_product;                  ///< what each member adds to a grouped product
   Bytes context;                            ///< taken from the driver: CUDA context and kernels
   std::vector<LibraryWorkspace> workspaces;
-  std::vector<RunFact> run_facts;
   std::string source_name;                  ///< where it was read, for `inputs`
   std::string hash;                         ///< of that text
   std::string fit_name;                     ///< the file of its fitted numbers; empty: none

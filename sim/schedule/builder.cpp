@@ -91,6 +91,12 @@ void ProgramBuilder::host(const std::string& label, double seconds, bool waits) 
   }
 }
 
+void ProgramBuilder::host_until(const std::string& label, Seconds time) {
+  if (time > Seconds()) {
+    compute(Op::host, label, {}, {}).not_before = time;
+  }
+}
+
 void ProgramBuilder::host_waits(const std::string& label) {
   compute(Op::host, label, {}, {}).waits = true;
 }

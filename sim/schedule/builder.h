@@ -97,6 +97,8 @@ class ProgramBuilder {
   void wait_for(const std::string& label, Stream stream);
   /// The host works for `seconds`, after the compute stream if it `waits`; nothing if 0.
   void host(const std::string& label, double seconds, bool waits);
+  /// The host waits for what others do until `time` of the step; nothing if 0.
+  void host_until(const std::string& label, Seconds time);
   /// The host waits for the compute stream; what follows is launched from then on.
   void host_waits(const std::string& label);
   /// C (+)= A B with the transposes of Op::gemm.

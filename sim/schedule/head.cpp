@@ -15,10 +15,31 @@ TensorRef ModelEnds::ids(ProgramBuilder& build, const std::string& name, Index s
   return build.tensor(name, spec, slot);
 }
 
+bool ModelEnds::holds_host() const {
+  return scenario_.host_time(SoftwareNumber::host_micro_batch) > 0.0 ||
+         scenario_.workload.sample_time > Seconds() || scenario_.stack().waits_for_batches;
+}
+
+// Without processes of its own for reading, the training loop fetches a batch when it wants one.
 void ModelEnds::read_batch(ProgramBuilder& build) const {
-  build.host("training loop", scenario_.host_time(SoftwareNumber::host_micro_batch), false);
+  const double fetched =
+      scenario_.loader_workers() == 0 ? scenario_.reading_time().value() : 0.0;
+  build.host("training loop", scenario_.host_time(SoftwareNumber::host_micro_batch) + fetched,
+             false);
   if (scenario_.stack().waits_for_batches) {
     build.host_waits("sizes of the batch read back");
+  }
+}
+
+// Processes that read ahead deliver so many batches in the time of a step; where that is longer than
+// the step, the next one waits for its first.
+void ModelEnds::end_step(ProgramBuilder& build) const {
+  build.host("end of step", scenario_.host_time(SoftwareNumber::host_step), true);
+  const std::int64_t workers = scenario_.loader_workers();
+  if (workers > 0) {
+    const double batches = static_cast<double>(scenario_.micro_batches()) /
+                           static_cast<double>(workers);
+    build.host_until("batches from storage", scenario_.reading_time() * batches);
   }
 }
 

@@ -15,6 +15,10 @@ class ModelEnds {
   TensorRef ids(ProgramBuilder& build, const std::string& name, Index slot) const;
   /// The host's time to read a micro-batch, and its wait where it reads sizes of it back.
   void read_batch(ProgramBuilder& build) const;
+  /// What follows the optimizer: losses and norms read back, logs, the wait for the next batch.
+  void end_step(ProgramBuilder& build) const;
+  /// Whether the host does anything between micro-batches.
+  [[nodiscard]] bool holds_host() const;
   /// For a model of layers alone: the first layer's input, and the gradient of the last one's
   /// output, come from outside (`name`: "x", "dy"), and the gradient of the input goes there
   /// ("dx"). They are views: their bytes are those of `stream`, whose contents they give or take.

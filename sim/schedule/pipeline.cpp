@@ -222,7 +222,7 @@ Program PipelineStep::program() {
   build_.end_loop(turns_);
   parameters_.optimize();
   if (whole_model_) {
-    build_.host("end of step", scenario_.host_time(SoftwareNumber::host_step), true);
+    ends_.end_step(build_);
   }
   return build_.finish();
 }
@@ -639,8 +639,7 @@ void PipelineStep::wait_for_gradients() {
 
 // The first part of the model reads tokens, the last one labels, those between read nothing.
 void PipelineStep::read_data() {
-  const double seconds = scenario_.host_time(SoftwareNumber::host_micro_batch);
-  if (!whole_model_ || (seconds <= 0.0 && !scenario_.stack().waits_for_batches)) {
+  if (!whole_model_ || !ends_.holds_host()) {
     return;
   }
   for (const std::int64_t part : {std::int64_t{0}, p_ * v_ - 1}) {

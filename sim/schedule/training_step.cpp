@@ -35,7 +35,7 @@ class TrainingStep {
     micro_batch(Index::of(count - 1), true);
     parameters_.optimize();
     if (has_ends(scenario_.model)) {  // layers alone are timed without a training loop
-      build_.host("end of step", scenario_.host_time(SoftwareNumber::host_step), true);
+      ends_.end_step(build_);
     }
     return build_.finish();
   }

@@ -196,6 +196,8 @@ const char* words_for(const std::string& cause) {
       {"pipeline", "waiting for pipeline neighbours"},
       {"offload", "waiting for copies to or from host memory"},
       {"slower_ranks", "waiting for slower ranks (load imbalance)"},
+      {"host", "waiting for the host to launch kernels"},
+      {"data_loading", "waiting for data from storage"},
   };
   for (const auto& [name, text] : words) {
     if (cause == name) {

@@ -6,6 +6,7 @@
 #include "sim/topology/hardware_map.h"
 #include "sim/validation/look.h"
 #include "sim/validation/read_measured.h"
+#include "sim/validation/run_facts.h"
 
 namespace longhaul {
 
@@ -229,10 +230,10 @@ void read_loss(const std::string& loss, MeasuredRun& run) {
   }
 }
 
-// What the stack's profile knows of the run from its public configuration.
+// What the public configuration of the run says and its record leaves open.
 void take_facts(MeasuredRun& run) {
   Plan& plan = run.draft->plan;
-  for (const RunFact& fact : find_software(run.draft->software)->run_facts) {
+  for (const RunFact& fact : all_run_facts()) {
     if (!is_among(run.id, fact.runs)) {
       continue;
     }
@@ -249,6 +250,9 @@ void take_facts(MeasuredRun& run) {
     const std::int64_t replicas = plan.data * plan.context.degree();
     if (plan.zero > 0 && replicas % fact.optimizer_groups == 0 && fact.optimizer_groups > 1) {
       plan.zero_group = replicas / fact.optimizer_groups;
+    }
+    if (fact.sample_time > Seconds()) {
+      run.draft->workload.sample_time = fact.sample_time;
     }
   }
 }

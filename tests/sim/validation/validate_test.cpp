@@ -7,6 +7,7 @@
 #include "sim/validation/error_bands.h"
 #include "sim/validation/predict_run.h"
 #include "sim/validation/refit.h"
+#include "sim/validation/run_facts.h"
 #include "sim/validation/validate.h"
 
 using namespace longhaul;
@@ -373,6 +374,31 @@ TEST_CASE("groups of replicas that each hold the optimizer's states narrow its s
   const std::string several = "mlmci_a_multi_dist_optimizer_instances__dev";
   CHECK(test_run(several, "unfused", 1).draft->plan.zero_group == 4);
   CHECK(test_run("mlmci_a__dev", "unfused", 1).draft->plan.zero_group == 0);
+}
+
+TEST_CASE("runs whose data came over a network read them at its pace, their twins do not") {
+  const std::string remote = "mlmci_gpt3_mcore_te_tp1_pp4_vp1_1node__dev_dgx_gb200";
+  CHECK(test_run(remote, "unfused").draft->workload.sample_time == Seconds::of(0.1));
+  const std::string twin = "mlmci_gpt3_mcore_te_tp1_pp4_vp1__dev_dgx_gb200";
+  CHECK(test_run(twin, "unfused").draft->workload.sample_time == Seconds());
+}
+
+TEST_CASE("a fact without an origin, or with a word that nobody knows, is refused at its place") {
+  const auto codes = [](const std::string& fact) {
+    Diagnostics diagnostics;
+    read_run_facts(source_of("format: longhaul-run-facts/1\nfacts:\n  - " + fact + "\n"),
+                   diagnostics);
+    std::vector<std::string> found;
+    for (const Diagnostic& diagnostic : diagnostics.all()) {
+      found.push_back(diagnostic.code);
+      CHECK(diagnostic.place.line == 3);
+    }
+    return found;
+  };
+  CHECK(codes("{runs: a*, sample_time: 20 ms, source: somewhere}").empty());
+  CHECK(codes("{runs: a*, sample_time: 20 ms}").size() == 1);
+  CHECK(codes("{runs: a*, sample_tim: 20 ms, source: somewhere}").size() == 1);
+  CHECK(codes("{runs: a*, attention: fa9, source: somewhere}").size() == 1);
 }
 
 TEST_CASE("deterministic operators pin the workspaces of products, a deterministic flash does not") {
