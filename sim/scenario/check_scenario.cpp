@@ -164,9 +164,9 @@ void Checker::check_support() {
   if (workload_.phase == Phase::decode) {
     error("workload.phase", "no-schedule", "phase decode: " + soon, "try prefill or train");
   }
-  if (plan_.pipeline > 1 && workload_.phase != Phase::train) {
-    error("plan.pipeline", "no-schedule", "pipelines outside training: " + soon,
-          "use pipeline: 1");
+  if (plan_.pipeline > 1 && workload_.phase == Phase::attention) {
+    error("plan.pipeline", "not-used", "one layer's attention has no pipeline of stages",
+          "use pipeline: 1, or phase forward, prefill or train");
   }
 }
 
@@ -1004,11 +1004,11 @@ void Checker::check_sequence() {
 
 void Checker::check_batch() {
   const std::int64_t together = product({workload_.micro_batch, plan_.data});
-  if (workload_.phase != Phase::train) {
+  if (workload_.phase != Phase::train && plan_.pipeline == 1) {
     if (draft_.has("workload.global_batch") && workload_.global_batch != together) {
       error("workload.global_batch", "not-used",
-            fmt::format("phase {} has no global batch of {}: it runs micro_batch {} x data {} "
-                        "sequences once",
+            fmt::format("phase {} has no global batch of {}: without a pipeline it runs micro_batch "
+                        "{} x data {} sequences once",
                         word_of(phase_words, workload_.phase), workload_.global_batch,
                         workload_.micro_batch, plan_.data),
             "leave out 'global_batch'");
@@ -1082,7 +1082,7 @@ void Checker::check_virtual_group() {
     }
     return;
   }
-  if (workload_.phase != Phase::train || workload_.global_batch % sequences != 0) {
+  if (workload_.phase == Phase::attention || workload_.global_batch % sequences != 0) {
     return;  // said by check_support, check_batch
   }
   const std::int64_t micro_batches = workload_.global_batch / sequences;

@@ -60,6 +60,9 @@ struct Shapes {
 /// The attention problem of a scenario, as its program states it.
 AttentionGeometry attention_geometry(const Scenario& scenario);
 
+/// Passes over the model in a step: only training and pipelines have several.
+std::int64_t micro_batches_of(const Scenario& scenario);
+
 /// True if a training step keeps masks of dropout: GPT-like models on stacks that train them so.
 bool keeps_dropout_masks(const Scenario& scenario);
 
@@ -169,6 +172,7 @@ class ContextAttention {
  private:
   struct ChunkGradients;
   struct QueryChunk;
+  void choose_caches(const Scenario& scenario);
   void fill_cache(ProgramBuilder& build, TensorRef k, TensorRef v, const Index& layer) const;
   [[nodiscard]] TensorRef into_cache(ProgramBuilder& build, const std::string& name, TensorSpec cache,
                                      TensorRef x, const Index& layer) const;
@@ -233,7 +237,9 @@ class ContextAttention {
   std::unique_ptr<AttentionCore> core_;
   std::unique_ptr<AttentionCore> half_core_;  ///< where half of the sequence attends again
   bool keeps_scores_;
-  std::int64_t caches_;  ///< layers that a prefill keeps keys and values of; 0: none
+  /// Layers and micro-batches that a prefill keeps keys and values of (0: none); by stage which.
+  std::int64_t caches_ = 0;
+  std::vector<std::vector<std::int64_t>> caches_of_stages_;
   bool drops_;
   bool rotates_chunks_;  ///< positions are embedded behind the exchange
   bool packed_;       ///< q, k, v in one exchange

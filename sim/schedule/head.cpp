@@ -7,7 +7,7 @@ TensorRef ModelEnds::ids(ProgramBuilder& build, const std::string& name, Index s
   spec.shape.pop_back();
   spec.shards.pop_back();
   spec.type = DataType::int64;
-  spec.slots = scenario_.workload.phase == Phase::train ? scenario_.micro_batches() : 1;
+  spec.slots = micro_batches_of(scenario_);
   spec.persistent = true;
   spec.role = Role::input;
   const bool first = name == "tokens";
@@ -46,7 +46,7 @@ void ModelEnds::end_step(ProgramBuilder& build) const {
 TensorRef ModelEnds::outside(ProgramBuilder& build, const std::string& name, Role role,
                              Index slot) const {
   TensorSpec spec = block_.stream_spec();
-  spec.slots = scenario_.workload.phase == Phase::train ? scenario_.micro_batches() : 1;
+  spec.slots = micro_batches_of(scenario_);
   spec.persistent = true;
   spec.view = true;
   spec.role = role;

@@ -53,7 +53,9 @@ Program lower_phase(const Scenario& scenario) {
       return scenario.plan.pipeline > 1 ? lower_pipeline_step(scenario)
                                         : lower_training_step(scenario);
     case Phase::forward:
-    case Phase::prefill: return lower_forward_step(scenario);
+    case Phase::prefill:
+      return scenario.plan.pipeline > 1 ? lower_pipeline_step(scenario)
+                                        : lower_forward_step(scenario);
     case Phase::attention: return lower_attention_step(scenario);
     case Phase::decode: break;
   }
@@ -64,8 +66,8 @@ Program lower_phase(const Scenario& scenario) {
 }  // namespace
 
 Program lower(const Scenario& scenario) {
-  check(scenario.plan.pipeline == 1 || scenario.workload.phase == Phase::train,
-        "check_scenario refuses pipelines of other phases, which have no schedule");
+  check(scenario.plan.pipeline == 1 || scenario.workload.phase != Phase::attention,
+        "check_scenario refuses pipelines of one layer's attention");
   Program program = lower_phase(scenario);
   program.product_type = scenario.precision.compute;
   take_habits(scenario, program);

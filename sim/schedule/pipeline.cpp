@@ -1,4 +1,4 @@
-// A training step over a pipeline of stages: 1F1B and its interleaved form as Megatron-LM runs them
+// A step over a pipeline of stages: in training 1F1B and its interleaved form as Megatron-LM runs them
 // (arXiv 2104.04473; megatron/core/pipeline_parallel/schedules.py). docs/models/pipeline.md.
 //
 // All stages run one loop of turns: the forward pass of turn t and the backward pass that is due w
@@ -6,6 +6,9 @@
 // cool-down are the turns without a backward or a forward pass. The passes are numbered: interleaved,
 // chunks take turns after groups of micro-batches: of as many as there are stages, or of more
 // (Megatron-LM's microbatch_group_size_per_virtual_pipeline_stage).
+//
+// Forward and prefill passes are the same without backward passes: a warm-up that does not end, as
+// Megatron-LM runs its schedules with forward_only.
 #include <algorithm>
 #include <functional>
 
@@ -53,6 +56,10 @@ class Passes {
     // At least two slots, so that tensors of one slot are those that all passes share.
     const std::int64_t open = start() + 1 + ahead() + (v_ == 1 ? 0 : round());
     return std::max<std::int64_t>(2, std::min(count(), open));
+  }
+  /// The same of passes that no backward pass follows: behind those in which the pipeline fills.
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> steady_forward_turns() const {
+    return {p_, m_ / g_ * round() - 1 - ahead()};
   }
   /// Turns of a stage, from the first to before the second, in which passes repeat round by round:
   /// whole groups, all of whose inputs come in, whose gradients are not yet summed over replicas.
@@ -135,10 +142,12 @@ class PipelineStep {
     return some == 0 || layer_of_part < some;
   }
   [[nodiscard]] bool saves_nothing() const {
-    return block_.keeps_inputs_only() && recomputes(chunk_layers_ - 1);
+    return !trains_ || (block_.keeps_inputs_only() && recomputes(chunk_layers_ - 1));
   }
 
   void begin_turns();
+  void backward_turns();
+  void answer();
   template <class Body>
   void when(std::initializer_list<Condition> conditions, const Body& body);
   void exchange(Stream stream, const std::string& label, std::optional<TensorRef> sent, int to,
@@ -153,6 +162,7 @@ class PipelineStep {
   void forward();
   void forward_pass_of_stage();
   void forward_layer(const PassLayer& layer);
+  [[nodiscard]] Index cache_of(const PassLayer& layer) const;
   void backward();
   void backward_layer(const PassLayer& layer);
   void backward_pass_of_stage();
@@ -174,6 +184,7 @@ class PipelineStep {
   }
 
   const Scenario& scenario_;
+  bool trains_;
   ProgramBuilder build_;
   TransformerBlock block_;
   Parameters parameters_;
@@ -192,9 +203,10 @@ class PipelineStep {
 
 PipelineStep::PipelineStep(const Scenario& scenario)
     : scenario_(scenario),
-      build_("training step"),
+      trains_(scenario.workload.phase == Phase::train),
+      build_(trains_ ? "training step" : "forward step"),
       block_((build_.program().mesh = mesh_of(scenario), scenario)),
-      parameters_(build_, scenario, block_.shapes(), true),
+      parameters_(build_, scenario, block_.shapes(), trains_),
       ends_(scenario, block_, parameters_),
       stages_(scenario),
       p_(scenario.plan.pipeline),
@@ -211,29 +223,44 @@ PipelineStep::PipelineStep(const Scenario& scenario)
 }
 
 Program PipelineStep::program() {
-  parameters_.zero_gradients();
-  parameters_.gather_updated_weights();
+  if (trains_) {
+    parameters_.zero_gradients();
+    parameters_.gather_updated_weights();
+  }
   parameters_.gather_stage();
   begin_turns();
   when({{forward_pass(), 0, passes_.count() - 1}}, [&] { forward(); });
-  when({{backward_pass(), -1, -1}, {Index::coordinate(Axis::pipeline), 0, p_ - 2}},
-       [&] { receive_first_gradient(); });
-  when({{backward_pass(), 0, unbounded}}, [&] { backward(); });
+  if (trains_) {
+    backward_turns();
+  }
   build_.end_loop(turns_);
-  parameters_.optimize();
-  if (whole_model_) {
+  if (trains_) {
+    parameters_.optimize();
+  }
+  if (trains_ && whole_model_) {
     ends_.end_step(build_);
   }
   return build_.finish();
 }
 
+void PipelineStep::backward_turns() {
+  when({{backward_pass(), -1, -1}, {Index::coordinate(Axis::pipeline), 0, p_ - 2}},
+       [&] { receive_first_gradient(); });
+  when({{backward_pass(), 0, unbounded}}, [&] { backward(); });
+}
+
 // Between warm-up and cool-down all turns do the same, interleaved after every round of chunks; the
 // last turns differ, because they receive nothing more and sum the gradients over replicas.
 void PipelineStep::begin_turns() {
-  turns_ = build_.begin_loop("turns", passes_.count() + passes_.warm_up(0), true);
+  const std::int64_t longest = trains_ ? passes_.warm_up(0) : 0;
+  turns_ = build_.begin_loop("turns", passes_.count() + longest, true);
   Loop& loop = build_.program().loops[turns_.index];
   loop.period = passes_.period();
   for (std::int64_t stage = 0; stage < p_; ++stage) {
+    if (!trains_) {
+      loop.stage_uniform.push_back(passes_.steady_forward_turns());
+      continue;
+    }
     loop.stage_counts.push_back(passes_.count() + passes_.warm_up(stage));
     loop.stage_uniform.push_back(passes_.steady_turns(stage));
   }
@@ -639,7 +666,7 @@ void PipelineStep::wait_for_gradients() {
 
 // The first part of the model reads tokens, the last one labels, those between read nothing.
 void PipelineStep::read_data() {
-  if (!whole_model_ || !ends_.holds_host()) {
+  if (!trains_ || !whole_model_ || !ends_.holds_host()) {
     return;
   }
   for (const std::int64_t part : {std::int64_t{0}, p_ * v_ - 1}) {
@@ -653,6 +680,9 @@ void PipelineStep::forward() {
   receive_first_inputs();
   wait_for_inputs();
   forward_pass_of_stage();
+  if (!trains_) {
+    answer();
+  }
   v_ == 1 ? pass_on_activations() : pass_on_interleaved_activations();
 }
 
@@ -676,6 +706,30 @@ void PipelineStep::forward_pass_of_stage() {
   each_layer("layers forward", Way::forward, [&](const PassLayer& layer) { forward_layer(layer); });
 }
 
+// Without a backward pass the end of the model follows its last layer at once.
+void PipelineStep::answer() {
+  when({{forward_part(), parts() - 1, parts() - 1}}, [&] {
+    parameters_.gather_root(Section::top);
+    const TensorRef output = top_of_forward();
+    if (whole_model_) {
+      ends_.logits_only(build_, output);
+    } else {
+      ends_.go_out(build_, "y", output,
+                   of_forward(0, [&](std::int64_t k) { return passes_.micro_batch(k); }));
+    }
+    build_.release({output});
+  });
+}
+
+// Among the caches of a stage's layers, micro-batch by micro-batch.
+Index PipelineStep::cache_of(const PassLayer& layer) const {
+  return plus(of_stage_forward([&](std::int64_t stage, std::int64_t k) {
+                const auto& held = stages_.layers()[static_cast<std::size_t>(stage)];
+                return passes_.micro_batch(k) * static_cast<std::int64_t>(held.size());
+              }),
+              layer.weight);
+}
+
 void PipelineStep::forward_layer(const PassLayer& layer) {
   const TensorRef input = hidden(plus(input_of_forward().slot, layer.in_part));
   TensorRef output = input;
@@ -685,11 +739,14 @@ void PipelineStep::forward_layer(const PassLayer& layer) {
       layer.in_part);
   const Index slot = saves_nothing() ? Index::of(0) : kept;
   LayerState& saved = saved_[layer.mixture ? 1 : 0];
-  const bool keeps_nothing = layer.recomputes && block_.keeps_inputs_only();
+  const bool keeps_nothing = !trains_ || (layer.recomputes && block_.keeps_inputs_only());
   saved = block_.forward(build_, parameters_.layer(layer.weight, layer.turn), input, output,
-                         saved_slots(), slot, layer.weight,
+                         saved_slots(), slot, trains_ ? layer.weight : cache_of(layer),
                          keeps_nothing ? ForwardPass::passes_by : ForwardPass::keeps);
-  if (layer.recomputes) {
+  if (!trains_) {
+    block_.release_state(build_, saved);
+    build_.release({input});
+  } else if (layer.recomputes) {
     block_.drop(build_, saved, saved_slots(), slot);
   }
 }
@@ -816,11 +873,13 @@ void PipelineStep::leave_model() {
   build_.part(Part::backward);
 }
 
-// 1F1B: before each forward pass of the warm-up, and the first after it. Interleaved: before the
+// 1F1B: before each forward pass of the warm-up, and the first after it. Without backward passes:
+// before each. Interleaved: before the
 // first of all; each pass then receives the next one's input.
 void PipelineStep::receive_first_inputs() {
-  const Condition early =
-      v_ == 1 ? Condition{backward_pass(), -unbounded, 0} : Condition{forward_pass(), 0, 0};
+  const Condition each = trains_ ? Condition{backward_pass(), -unbounded, 0}
+                                 : Condition{forward_pass(), 0, unbounded};
+  const Condition early = v_ == 1 ? each : Condition{forward_pass(), 0, 0};
   when({early, {Index::coordinate(Axis::pipeline), 1, p_ - 1}}, [&] {
     exchange(Stream::pipeline, "receive activation", std::nullopt, 0, input_of_forward(), 1);
   });
@@ -829,6 +888,12 @@ void PipelineStep::receive_first_inputs() {
 // Megatron-LM's send_forward in the warm-up, then send_forward_recv_backward; both wait.
 void PipelineStep::pass_on_activations() {
   const Condition not_last{Index::coordinate(Axis::pipeline), 0, p_ - 2};
+  if (!trains_) {
+    when({not_last}, [&] {
+      exchange(Stream::pipeline, "send activation", top_of_forward(), 1, std::nullopt, 0);
+    });
+    return;
+  }
   when({not_last, {backward_pass(), -unbounded, -1}}, [&] {
     exchange(Stream::pipeline, "send activation", top_of_forward(), 1, std::nullopt, 0);
   });

@@ -58,6 +58,11 @@ AttentionGeometry attention_geometry(const Scenario& scenario) {
           keeps_dropout_masks(scenario), scenario.workload.cached_tokens};
 }
 
+std::int64_t micro_batches_of(const Scenario& scenario) {
+  const bool several = scenario.workload.phase == Phase::train || scenario.plan.pipeline > 1;
+  return several ? scenario.micro_batches() : 1;
+}
+
 bool keeps_dropout_masks(const Scenario& scenario) {
   const SoftwareProfile& stack = scenario.stack();
   const bool usual = scenario.model.gated_mlp ? stack.gated_dropout : stack.gpt_dropout;

@@ -8,7 +8,7 @@ namespace longhaul {
 
 /// One optimizer step: micro-batches of forward and backward, reduction, Adam.
 Program lower_training_step(const Scenario& scenario);
-/// The same over the stages of a pipeline.
+/// The same over the stages of a pipeline; of phases forward and prefill without backward passes.
 Program lower_pipeline_step(const Scenario& scenario);
 /// One pass over the input without gradients; a prefill keeps keys and values of every layer.
 Program lower_forward_step(const Scenario& scenario);

@@ -3,6 +3,7 @@
 // second all-to-all turns its output back. Around a ring core this is USP (arXiv 2405.07719).
 // When key/value heads run out, each is replicated before the exchange and its gradients summed.
 #include "sim/schedule/attention.h"
+#include "sim/schedule/stages.h"
 
 #include "sim/units/check.h"
 
@@ -22,15 +23,32 @@ ContextAttention::ContextAttention(const Scenario& scenario, const Shapes& shape
                         ? scenario.attention_kernel == "unfused" &&
                               scenario.workload.phase != Phase::attention
                         : scenario.plan.context.variant == RingVariant::materialised),
-      caches_(scenario.workload.phase == Phase::prefill ? scenario.model.layers : 0),
       drops_(keeps_dropout_masks(scenario)),
       rotates_chunks_(scenario.workload.phase != Phase::attention &&
                       scenario.model.positions == PositionEmbedding::rope),
       packed_(scenario.plan.context.packed_qkv),
       copies_(scenario.stack().exchange_copies),
       lone_copies_(scenario.stack().lone_exchange_copies && !packed_) {
+  if (scenario.workload.phase == Phase::prefill) {
+    choose_caches(scenario);
+  }
   if (scenario.plan.recompute_detail == RecomputeDetail::keep_attention_output_part) {
     half_core_ = make_half_core(scenario.plan.context, shapes);
+  }
+}
+
+// The model's caches stand micro-batch by micro-batch, layer by layer; a stage has its layers'.
+void ContextAttention::choose_caches(const Scenario& scenario) {
+  const Stages stages(scenario);
+  const std::int64_t micro_batches = micro_batches_of(scenario);
+  caches_ = stages.most_layers() * micro_batches;
+  for (const auto& layers : stages.layers()) {
+    auto& mine = caches_of_stages_.emplace_back();
+    for (std::int64_t micro_batch = 0; micro_batch < micro_batches; ++micro_batch) {
+      for (const std::int64_t layer : layers) {
+        mine.push_back(micro_batch * scenario.model.layers + layer);
+      }
+    }
   }
 }
 
@@ -179,6 +197,7 @@ void ContextAttention::fill_cache(ProgramBuilder& build, TensorRef k, TensorRef 
                                   const Index& layer) const {
   TensorSpec cache = build.spec_like(k, MemoryCategory::kv_buffers);
   cache.slots = caches_;
+  cache.stage_slots = caches_of_stages_;
   cache.persistent = true;
   cache.role = Role::output;
   build.compute(Op::copy, "keys into the cache", {k}, {build.tensor("k_cache", cache, layer)});
@@ -189,6 +208,7 @@ void ContextAttention::fill_cache(ProgramBuilder& build, TensorRef k, TensorRef 
 TensorRef ContextAttention::into_cache(ProgramBuilder& build, const std::string& name,
                                        TensorSpec cache, TensorRef x, const Index& layer) const {
   cache.slots = caches_;
+  cache.stage_slots = caches_of_stages_;
   cache.persistent = true;
   const TensorRef whole = build.tensor(name + "_cache", cache, layer);
   cache.shape[1] = shapes_.cached;

@@ -37,7 +37,7 @@ double attention_flops(const Scenario& scenario) {
 
 double sequences_per_step(const Scenario& scenario) {
   const Workload& workload = scenario.workload;
-  return workload.phase == Phase::train
+  return workload.phase == Phase::train || scenario.plan.pipeline > 1
              ? static_cast<double>(workload.global_batch)
              : static_cast<double>(workload.micro_batch * scenario.plan.data);
 }

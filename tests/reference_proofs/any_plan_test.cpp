@@ -304,3 +304,39 @@ TEST_CASE("whatever plan is legal trains the model of one GPU, does its work and
   }
   CHECK(accepted >= 300);
 }
+
+TEST_CASE("whatever plan is legal prefills as one GPU does, behind whatever is cached") {
+  std::map<std::string, int> refused;
+  int accepted = 0;
+  for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
+    Draw draw(seed + 5000);
+    ScenarioDraft draft = draw_draft(draw);
+    draft.workload.phase = Phase::prefill;
+    draft.workload.cached_tokens = draw.of<std::int64_t>({0, 8, 20});
+    draft.workload.expert_capacity = 2.0;  // room for all tokens, whatever experts they pass
+    draft.plan.offload.clear();
+    draft.plan.loss_chunks = 1;
+    if (draft.plan.pipeline == 1) {
+      draft.workload.global_batch = draft.plan.data;
+    }
+    const auto scenario = checked(draft, refused);
+    if (!scenario || !is_computable(*scenario)) {
+      continue;
+    }
+    ++accepted;
+    INFO("draw " << seed << ": " << describe(*scenario));
+    INFO("pipeline " << scenario->plan.pipeline << " x " << scenario->plan.virtual_pipeline << ", "
+                     << scenario->workload.cached_tokens << " cached");
+    const Program program = lower(*scenario);
+    const ExecutionOrder order =
+        seed % 2 == 0 ? ExecutionOrder::program : ExecutionOrder::any_legal;
+    const Verdict verdict = prove(*scenario, program, order, seed);
+    INFO(verdict.why << ": " << verdict.error);
+    CHECK(is_proven(verdict));
+    check_peak(*scenario, program);
+  }
+  for (const auto& [why, times] : refused) {
+    UNSCOPED_INFO(times << " x " << why);
+  }
+  CHECK(accepted >= 180);
+}

@@ -52,6 +52,47 @@ TEST_CASE("interleaved stages train the model of one") {
   require_proven(training(tiny(12), pipelined(Plan(), 2, 3), 6));
 }
 
+TEST_CASE("forward passes and prefills go through stages, a cache for each micro-batch") {
+  const auto proves = [](Scenario scenario) {
+    for (const std::int64_t cached : {0, 8}) {
+      scenario.workload.phase = Phase::prefill;
+      scenario.workload.cached_tokens = cached;
+      require_proven(scenario);
+      require_proven(scenario, ExecutionOrder::any_legal, 7);
+    }
+    scenario.workload.cached_tokens = 0;
+    scenario.workload.phase = Phase::forward;
+    scenario.model.vocab = 0;
+    require_proven(scenario);
+  };
+  for (const std::int64_t micro_batches : {1, 2, 5}) {
+    proves(training(tiny(4), pipelined(Plan(), 2, 1), micro_batches));
+    proves(training(tiny(4), pipelined(Plan(), 4, 1), micro_batches));
+  }
+  for (const std::int64_t micro_batches : {2, 4, 7}) {
+    proves(training(tiny(8), pipelined(Plan(), 2, 2), micro_batches));
+    proves(training(tiny(12), pipelined(Plan(), 2, 3), micro_batches));
+  }
+  proves(training(tiny(8), pipelined(Plan(), 4, 2), 8));
+  for (const int zero : {0, 3}) {
+    Plan plan = plan_of(M::ring, 2, 1);
+    plan.data = 2;
+    proves(training(tiny(4), pipelined(plan, 2, 1, zero), 3));
+    plan = plan_of(M::ulysses, 1, 2);
+    plan.tensor = 2;
+    plan.sequence_parallel = true;
+    proves(training(tiny(4), pipelined(plan, 2, 2, zero), 4));
+  }
+  Plan uneven = pipelined(Plan(), 2, 2);
+  uneven.stage_layers = {1, 2, 0, 3};
+  proves(training(tiny(6), uneven, 4));
+  Model tied = tiny(4);
+  tied.tied_embeddings = true;
+  Scenario prefill = training(tied, pipelined(Plan(), 2, 1), 2);
+  prefill.workload.phase = Phase::prefill;
+  require_proven(prefill);
+}
+
 TEST_CASE("stages deal whole weights to owners of their own, a tied embedding on both ends") {
   for (const bool tied : {false, true}) {
     Model model = tiny(4);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "sim/program/layout.h"
+#include "sim/schedule/attention.h"
 #include "sim/schedule/lower.h"
 
 namespace longhaul::test {
@@ -85,8 +86,9 @@ class Proof {
   void training();
   void layers();
   void prefill();
-  void give_cache(const Named& expected);
-  void compare_cache(const std::string& name, std::int64_t layer, const Array& expected);
+  const Named& caches_of(const Array& tokens, const Named& weights, std::int64_t micro_batch);
+  void give_cache(const std::string& name, std::int64_t slot, const Array& whole);
+  void compare_cache(const std::string& name, std::int64_t slot, const Array& expected);
   void run() { run_.run(order_, seed_); }
   void compare(const std::string& name, std::int64_t slot, const Array& expected);
   void compare_all(const std::string& name, const std::vector<Array>& expected) {
@@ -222,7 +224,7 @@ void Proof::layers() {
   const bool training = w.phase == Phase::train;
   const Named weights = random_weights(scenario_.model, 100);
   std::vector<Array> x, dy;
-  const std::int64_t slots = training ? scenario_.micro_batches() : 1;
+  const std::int64_t slots = micro_batches_of(scenario_);
   for (std::int64_t slot = 0; slot < slots; ++slot) {
     const std::vector<std::int64_t> shape{w.micro_batch * scenario_.plan.data, w.sequence_length,
                                           scenario_.model.hidden};
@@ -262,27 +264,26 @@ Array tokens_of(const Array& x, std::int64_t begin, std::int64_t length) {
 }
 
 // What the earlier tokens left, on every rank that shares the heads of a Ulysses group.
-void Proof::give_cache(const Named& expected) {
+void Proof::give_cache(const std::string& name, std::int64_t slot, const Array& whole) {
   const std::int64_t kv_heads = scenario_.model.kv_heads / scenario_.plan.tensor;
   const std::int64_t times =
       std::max<std::int64_t>(1, scenario_.plan.context.ulysses / kv_heads);
-  for (const std::string name : {"k", "v"}) {
-    const std::vector<Array>& layers = expected.at(name + "_cache");
-    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
-      const Array before = tokens_of(layers[layer], 0, scenario_.workload.cached_tokens);
-      run_.set_global(name + "_cached", static_cast<std::int64_t>(layer), repeated(before, times));
-    }
-  }
+  const Array before = tokens_of(whole, 0, scenario_.workload.cached_tokens);
+  run_.set_global(name + "_cached", slot, repeated(before, times));
 }
 
 // Every rank's new keys (or values), which stand behind its cached ones.
-void Proof::compare_cache(const std::string& name, std::int64_t layer, const Array& expected) {
+void Proof::compare_cache(const std::string& name, std::int64_t slot, const Array& expected) {
   const std::int64_t cached = scenario_.workload.cached_tokens / scenario_.plan.context.ring;
   const auto found = std::find_if(program_.tensors.begin(), program_.tensors.end(),
                                   [&](const Tensor& tensor) { return tensor.name == name; });
   const auto& shards = found->shards;
   for (std::int64_t rank = 0; rank < program_.mesh.ranks(); ++rank) {
-    const Array& local = run_.local(RankId(rank), name, layer);
+    const auto held = found->slot_of_whole(program_.mesh, RankId(rank), slot);
+    if (!held) {
+      continue;
+    }
+    const Array& local = run_.local(RankId(rank), name, *held);
     const std::int64_t fresh = local.size(1) - cached;
     const std::int64_t times = scenario_.plan.tensor * scenario_.plan.context.ulysses *
                                local.size(2) / scenario_.model.kv_heads;
@@ -307,35 +308,51 @@ void Proof::compare_cache(const std::string& name, std::int64_t layer, const Arr
     ++verdict_.compared;
     if (!(error <= verdict_.error)) {
       verdict_.error = error;
-      verdict_.why = name + " of layer " + std::to_string(layer);
+      verdict_.why = name + " slot " + std::to_string(slot);
     }
   }
+}
+
+// What a prefill of these tokens, one [b, S], leaves behind.
+const Named& Proof::caches_of(const Array& tokens, const Named& weights, std::int64_t micro_batch) {
+  return cached(key_of(scenario_) + std::to_string(micro_batch), [&] {
+    return train_unsharded(scenario_.model, scenario_.workload.mask, weights, {tokens}, {tokens});
+  });
 }
 
 void Proof::prefill() {
   const Workload& w = scenario_.workload;
   const Named weights = random_weights(scenario_.model, 100);
-  const std::vector<Array> tokens{random_ids(
-      {w.micro_batch * scenario_.plan.data, w.cached_tokens + w.sequence_length}, 200,
-      scenario_.model.vocab)};
-  run_.set_global("tokens", 0, tokens_of(tokens[0], w.cached_tokens, w.sequence_length));
-  const Named& expected = cached(key_of(scenario_), [&] {
-    return train_unsharded(scenario_.model, w.mask, weights, tokens, tokens);
-  });
+  std::vector<Array> tokens;
+  for (std::int64_t slot = 0; slot < micro_batches_of(scenario_); ++slot) {
+    tokens.push_back(random_ids(
+        {w.micro_batch * scenario_.plan.data, w.cached_tokens + w.sequence_length},
+        200 + static_cast<std::uint64_t>(slot), scenario_.model.vocab));
+    run_.set_global("tokens", slot, tokens_of(tokens.back(), w.cached_tokens, w.sequence_length));
+  }
   set_weights(weights, false);
+  const auto each_layer = [&](const auto& body) {
+    for (std::size_t slot = 0; slot < tokens.size(); ++slot) {
+      const auto micro_batch = static_cast<std::int64_t>(slot);
+      const Named& expected = caches_of(tokens[slot], weights, micro_batch);
+      for (const std::string name : {"k", "v"}) {
+        for (std::int64_t layer = 0; layer < scenario_.model.layers; ++layer) {
+          body(name, micro_batch * scenario_.model.layers + layer,
+               expected.at(name + "_cache")[static_cast<std::size_t>(layer)]);
+        }
+      }
+    }
+  };
   if (w.cached_tokens > 0) {
-    give_cache(expected);
+    each_layer([&](const std::string& name, std::int64_t slot, const Array& whole) {
+      give_cache(name, slot, whole);
+    });
   }
   run();
-  for (const char* name : {"k_cache", "v_cache"}) {
-    if (w.cached_tokens == 0) {
-      compare_all(name, expected.at(name));
-      continue;
-    }
-    for (std::int64_t layer = 0; layer < scenario_.model.layers; ++layer) {
-      compare_cache(name, layer, expected.at(name)[static_cast<std::size_t>(layer)]);
-    }
-  }
+  each_layer([&](const std::string& name, std::int64_t slot, const Array& whole) {
+    w.cached_tokens > 0 ? compare_cache(name + "_cache", slot, whole)
+                        : compare(name + "_cache", slot, whole);
+  });
 }
 
 }  // namespace
