@@ -1,6 +1,7 @@
 // Software profiles from YAML.
 #include "sim/scenario/software.h"
 
+#include <cctype>
 #include <algorithm>
 #include <functional>
 #include <map>
@@ -298,6 +299,23 @@ Known read_all() {
   return {found.begin(), found.end()};
 }
 
+// "Megatron-LM (2021)" and "megatron_lm 2021" are one name: small letters and digits, joined by '-'.
+std::string plain_name(const std::string& text) {
+  std::string plain;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) != 0) {
+      plain += static_cast<char>(std::tolower(byte));
+    } else if (!plain.empty() && plain.back() != '-') {
+      plain += '-';
+    }
+  }
+  if (!plain.empty() && plain.back() == '-') {
+    plain.pop_back();
+  }
+  return plain;
+}
+
 // Embedded profiles never change while the program runs.
 const Known& all_software() {
   static const Known known = read_all();
@@ -388,13 +406,15 @@ std::shared_ptr<const SoftwareProfile> find_software(const std::string& name) {
 }
 
 std::shared_ptr<const SoftwareProfile> software_of_framework(const std::string& framework) {
-  std::shared_ptr<const SoftwareProfile> best = find_software("ideal");
+  const std::string said = plain_name(framework);
+  std::shared_ptr<const SoftwareProfile> best;
   std::size_t longest = 0;
   for (const auto& [name, profile] : all_software()) {
     for (const std::string& word : profile->frameworks) {
-      if (word.size() > longest && framework.find(word) != std::string::npos) {
+      const std::string plain = plain_name(word);
+      if (plain.size() > longest && said.find(plain) != std::string::npos) {
         best = profile;
-        longest = word.size();
+        longest = plain.size();
       }
     }
   }

@@ -188,8 +188,8 @@ const std::vector<std::string>& software_names();
 /// The profile of that name; nothing if there is none. Read once, then shared.
 std::shared_ptr<const SoftwareProfile> find_software(const std::string& name);
 
-/// The profile whose `frameworks` has the longest word that occurs in `framework` ("NeMo 24.07");
-/// `ideal` if there is none.
+/// The profile whose `frameworks` has the longest word that occurs in `framework` ("NeMo 24.07"),
+/// whatever its case and what joins its parts; nothing if there is none.
 std::shared_ptr<const SoftwareProfile> software_of_framework(const std::string& framework);
 
 /// Reads a profile; the format is calibrate/profiles/README.md.

@@ -40,6 +40,7 @@ class Look {
     }
     return found;
   }
+  [[nodiscard]] Diagnostics& diagnostics() const { return diagnostics_; }
   [[nodiscard]] bool flag(const std::string& key) const { return text(key) == "true"; }
   std::int64_t tokens(const std::string& key, std::int64_t fallback) const {
     const auto value = find(key);

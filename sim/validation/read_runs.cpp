@@ -1,6 +1,7 @@
 #include "sim/validation/read_runs.h"
 
 #include <algorithm>
+#include <set>
 
 #include "sim/model/read_model.h"
 #include "sim/topology/hardware_map.h"
@@ -18,6 +19,43 @@ const char* name_of(MeasuredQuantity quantity) {
 
 namespace {
 
+// What a word stands for. A run that says it in another one is skipped, and says why: what it meant
+// is not for us to guess.
+template <class T>
+T known(MeasuredRun& run, const std::string& key, const std::string& said,
+        const std::optional<T>& value) {
+  if (!value) {
+    run.skip_reason = key + " '" + said + "' is not predicted yet";
+  }
+  return value.value_or(T());
+}
+
+void read_mask(const Look& look, MeasuredRun& run) {
+  MaskSpec& mask = run.draft->workload.mask;
+  const auto value = look.find("mask");
+  const Look window(value, look.diagnostics());
+  if (value && !value->is_scalar() && window.find("window")) {
+    mask = {MaskKind::window, window.tokens("window", 0)};
+    return;
+  }
+  const std::string said =
+      value && !value->is_scalar() ? "of several keys" : look.text("mask", "causal");
+  mask.kind = known(run, "mask", said,
+                    word<MaskKind>(said, {{"causal", MaskKind::causal}, {"full", MaskKind::full}}));
+}
+
+void read_compute_type(const Look& look, MeasuredRun& run) {
+  const std::string said = look.text("dtype", "bf16");
+  run.fp16 = said == "fp16";
+  if (said == "fp8") {
+    run.draft->precision.compute = DataType::fp8;
+  } else if (said == "fp32") {
+    run.skip_reason = "fp32 compute is not calibrated";
+  } else if (said != "bf16" && said != "fp16") {
+    run.skip_reason = "dtype '" + said + "' is not predicted yet";
+  }
+}
+
 void read_workload(const Look& look, MeasuredRun& run) {
   Workload& workload = run.draft->workload;
   const auto phase = word<Phase>(look.text("phase", "train"), {{"train", Phase::train},
@@ -29,22 +67,36 @@ void read_workload(const Look& look, MeasuredRun& run) {
     return;
   }
   workload.phase = *phase;
-  workload.pass = word<Pass>(look.text("pass", "forward_backward"),
-                             {{"forward", Pass::forward},
-                              {"backward", Pass::backward},
-                              {"forward_backward", Pass::forward_backward}})
-                      .value_or(Pass::forward_backward);
+  workload.pass = known(run, "pass", look.text("pass", "forward_backward"),
+                        word<Pass>(look.text("pass", "forward_backward"),
+                                   {{"forward", Pass::forward},
+                                    {"backward", Pass::backward},
+                                    {"forward_backward", Pass::forward_backward}}));
   workload.sequence_length = look.tokens("sequence_length", 0);
   workload.micro_batch = look.integer("micro_batch", 1);
   workload.global_batch = look.integer("global_batch", 1);
   workload.cached_tokens = look.tokens("cached_tokens", 0);
-  const std::string mask = look.text("mask", "causal");
-  workload.mask.kind = mask == "full" ? MaskKind::full : MaskKind::causal;
-  run.fp16 = look.text("dtype") == "fp16";
-  if (look.text("dtype") == "fp8") {
-    run.draft->precision.compute = DataType::fp8;
-  } else if (look.text("dtype") == "fp32") {
-    run.skip_reason = "fp32 compute is not calibrated";
+  read_mask(look, run);
+  read_compute_type(look, run);
+}
+
+void read_variant(const Look& look, MeasuredRun& run) {
+  ContextPlan& context = run.draft->plan.context;
+  const std::string said = look.text("variant", "pass_kv");
+  context.variant = known(run, "context variant", said,
+                          word<RingVariant>(said, {{"pass_kv", RingVariant::pass_kv},
+                                                   {"q_side_backward", RingVariant::q_side_backward},
+                                                   {"helpers", RingVariant::helpers},
+                                                   {"pass_q", RingVariant::pass_q},
+                                                   {"materialised", RingVariant::materialised},
+                                                   {"chunked_offload",
+                                                    RingVariant::chunked_offload}}));
+  if (context.variant == RingVariant::helpers) {
+    // Helpers even out a sequence dealt in order; whatever else the record infers is not meant.
+    context.order = SequenceOrder::contiguous;
+  }
+  if (context.variant == RingVariant::chunked_offload) {
+    context.chunks = look.integer("chunks", 0);
   }
 }
 
@@ -68,47 +120,53 @@ void read_context(const Look& look, MeasuredRun& run) {
   if (context.method == ContextMethod::all_gather && context.ring == 1) {
     context.ring = look.integer("degree", 1);
   }
-  context.order = word<SequenceOrder>(look.text("order", "contiguous"),
-                                      {{"contiguous", SequenceOrder::contiguous},
-                                       {"zigzag", SequenceOrder::zigzag},
-                                       {"striped", SequenceOrder::striped}})
-                      .value_or(SequenceOrder::contiguous);
+  context.order = known(run, "context order", look.text("order", "contiguous"),
+                        word<SequenceOrder>(look.text("order", "contiguous"),
+                                            {{"contiguous", SequenceOrder::contiguous},
+                                             {"zigzag", SequenceOrder::zigzag},
+                                             {"striped", SequenceOrder::striped}}));
   context.inner = look.text("inner") == "ring" ? InnerPlacement::ring : InnerPlacement::ulysses;
   context.inner_ring = look.integer("inner_ring", 1);
   context.packed_qkv = look.flag("packed_qkv");
-  const std::string variant = look.text("variant");
-  if (variant == "q_side_backward") {
-    context.variant = RingVariant::q_side_backward;
-  } else if (variant == "helpers") {
-    // Helpers even out a sequence dealt in order; whatever else the record infers is not meant.
-    context.variant = RingVariant::helpers;
-    context.order = SequenceOrder::contiguous;
-  } else if (variant == "pass_q") {
-    context.variant = RingVariant::pass_q;
-  } else if (variant == "materialised") {
-    context.variant = RingVariant::materialised;
-  } else if (variant == "chunked_offload") {
-    context.variant = RingVariant::chunked_offload;
-    context.chunks = look.integer("chunks", 0);
-  }
+  read_variant(look, run);
 }
 
 // What is kept of a layer, or which layers recompute. A half recomputes in its first layers: how
 // they are dealt changes neither time nor peak.
-void read_recompute_detail(const std::string& said, std::int64_t layers, Plan& plan) {
-  plan.recompute_detail =
-      word<RecomputeDetail>(said, {{"attention_core", RecomputeDetail::attention_core},
-                                   {"keep_attention_output", RecomputeDetail::keep_attention_output},
-                                   {"keep_attention_output_part",
-                                    RecomputeDetail::keep_attention_output_part},
-                                   {"keep_linear_outputs", RecomputeDetail::keep_linear_outputs},
-                                   {"op_sac", RecomputeDetail::op_sac}})
-          .value_or(RecomputeDetail::standard);
-  if (said == "every_second_layer" && layers > 1) {
-    plan.recompute = Recompute::full;
+void read_recompute_detail(const std::string& said, MeasuredRun& run) {
+  Plan& plan = run.draft->plan;
+  const std::int64_t layers = run.draft->model->layers;
+  if (said == "unknown_fraction") {
+    run.skip_reason = "how many layers recompute is not known";
+  } else if (said == "every_second_layer") {
+    plan.recompute = layers > 1 ? Recompute::full : plan.recompute;
     const std::int64_t parts = plan.pipeline * plan.virtual_pipeline;
-    plan.recompute_layers = std::max<std::int64_t>(1, layers / (2 * parts));
+    plan.recompute_layers = layers > 1 ? std::max<std::int64_t>(1, layers / (2 * parts)) : 0;
+  } else if (!said.empty()) {
+    plan.recompute_detail = known(
+        run, "recompute_detail", said,
+        word<RecomputeDetail>(said,
+                              {{"standard", RecomputeDetail::standard},
+                               {"attention_core", RecomputeDetail::attention_core},
+                               {"keep_attention_output", RecomputeDetail::keep_attention_output},
+                               {"keep_attention_output_part",
+                                RecomputeDetail::keep_attention_output_part},
+                               {"keep_linear_outputs", RecomputeDetail::keep_linear_outputs},
+                               {"op_sac", RecomputeDetail::op_sac}}));
   }
+}
+
+void read_recompute(const Look& look, MeasuredRun& run) {
+  const std::string said = look.text("recompute", "none");
+  run.recompute_unknown = said == "unknown";
+  if (!run.recompute_unknown) {
+    run.draft->plan.recompute =
+        known(run, "recompute", said,
+              word<Recompute>(said, {{"none", Recompute::none},
+                                     {"selective", Recompute::selective},
+                                     {"full", Recompute::full}}));
+  }
+  read_recompute_detail(look.text("recompute_detail"), run);
 }
 
 void read_offload(const Look& look, MeasuredRun& run) {
@@ -134,19 +192,11 @@ void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
   run.draft->data = plan.data;
   plan.zero = static_cast<int>(look.integer("zero", 0));
   plan.zero_group = look.integer("zero_group", 0);
-  plan.recompute =
-      word<Recompute>(look.text("recompute", "none"), {{"none", Recompute::none},
-                                                       {"selective", Recompute::selective},
-                                                       {"full", Recompute::full}})
-          .value_or(Recompute::none);
-  read_recompute_detail(look.text("recompute_detail"), run.draft->model->layers, plan);
-  run.recompute_unknown = look.text("recompute") == "unknown";
+  read_recompute(look, run);
   plan.uneven_stages = look.flag("uneven_stages");
   const std::string schedule = look.text("schedule", "1f1b");
   if (plan.pipeline > 1 && schedule != "1f1b" && schedule != "interleaved") {
     run.skip_reason = "pipeline schedule '" + schedule + "' is not modelled";
-  } else if (look.text("recompute_detail") == "unknown_fraction") {
-    run.skip_reason = "how many layers recompute is not known";
   }
   read_offload(look, run);
   read_context(Look(look.find("context"), diagnostics), run);
@@ -268,6 +318,34 @@ void read_trainer(MeasuredRun& run) {
   }
 }
 
+// Who trains with tensor ranks, stages or experts does it as Megatron-LM does; sharded data is FSDP's
+// or DeepSpeed's; rings of attention alone are published with ring-flash-attention's kernels.
+std::string usual_stack(const ScenarioDraft& draft) {
+  const Plan& plan = draft.plan;
+  if (draft.workload.phase == Phase::attention) {
+    return plan.context.ring > 1 ? "ring_flash_attention" : "ideal";
+  }
+  if (draft.workload.phase == Phase::prefill) {
+    return "ideal";
+  }
+  if (plan.tensor > 1 || plan.pipeline > 1 || plan.expert > 1) {
+    return "megatron";
+  }
+  return plan.zero == 1 || plan.zero == 2 || !plan.offload.empty() ? "deepspeed" : "fsdp";
+}
+
+// A benchmark's own name says less than the method if that names whose code was run.
+std::string stack_of(const std::string& method, MeasuredRun& run, const ScenarioDraft& draft) {
+  const auto implementation = software_of_framework(method);
+  const auto framework = software_of_framework(run.framework);
+  if (implementation || framework) {
+    return (implementation ? implementation : framework)->name;
+  }
+  run.stack_assumed = true;
+  run.unknown.emplace_back("software");
+  return usual_stack(draft);
+}
+
 // `before`: the framework of the run before, which "same stack" refers to.
 void read_software(const Look& look, const std::string& before, MeasuredRun& run) {
   const std::string attention = look.text("attention");
@@ -296,10 +374,7 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
   run.draft->expandable_segments = contains(look.text("allocator"), "expandable_segments");
   const std::string said = look.text("framework");
   run.framework = said == "same stack" ? before : said;
-  // A benchmark's own name says less than the method if that names whose code was run.
-  const std::string implementation = software_of_framework(look.text("method"))->name;
-  run.draft->software =
-      implementation != "ideal" ? implementation : software_of_framework(run.framework)->name;
+  run.draft->software = stack_of(look.text("method"), run, *run.draft);
   const std::string compiled = run.draft->software + "_compiled";
   if (look.flag("compile") && find_software(compiled)) {
     run.draft->software = compiled;
@@ -427,6 +502,21 @@ MeasuredRun read_run(const YamlValue& value, const std::string& source, const st
   return run;
 }
 
+// Said once for every framework of a file and the stack that stands in for it.
+void note_assumed_stack(const YamlValue& value, const MeasuredRun& run, std::set<std::string>& said,
+                        Diagnostics& diagnostics) {
+  if (!run.stack_assumed || !said.insert(run.framework + '/' + run.draft->software).second) {
+    return;
+  }
+  const std::string what = run.framework.empty()
+                               ? "no framework is stated"
+                               : "no stack is known by the framework '" + run.framework + "'";
+  diagnostics.note(value.place(), "assumed-stack",
+                   what + ": '" + run.draft->software + "' is taken, and the interval is wider",
+                   "write software: {framework: ...} with a word of a stack that is like it "
+                   "(longhaul list software)");
+}
+
 }  // namespace
 
 std::vector<MeasuredRun> read_runs(const SourcePtr& source, Diagnostics& diagnostics) {
@@ -449,11 +539,13 @@ std::vector<MeasuredRun> read_runs(const SourcePtr& source, Diagnostics& diagnos
     return runs;
   }
   const Look of_source(look.find("source"), diagnostics);
+  std::set<std::string> assumed;
   for (const YamlValue& value : list->items()) {
     const std::string before = runs.empty() ? "" : runs.back().framework;
     runs.push_back(read_run(value, source->name, before, diagnostics));
     MeasuredRun& run = runs.back();
     run.fitted = run.fitted || of_source.flag("fitted");
+    note_assumed_stack(value, run, assumed, diagnostics);
     run.trust = run.trust.empty() ? of_source.text("trust", "medium") : run.trust;
   }
   return runs;

@@ -38,6 +38,7 @@ struct MeasuredRun {
   bool fp16 = false;                    ///< ran in fp16, which is priced like bf16
   bool attention_open = false;          ///< the stack chose its kernel, or it is not stated
   bool recompute_unknown = false;       ///< the plan does not say: validate tries what there is
+  bool stack_assumed = false;           ///< no profile is known by its framework's name
   bool fitted = false;                  ///< a profile was fitted on it: scored apart
   std::string skip_reason;  ///< not empty: cannot be predicted yet
   std::optional<ScenarioDraft> draft;

@@ -34,7 +34,7 @@ std::string run_text(const std::string& plan, const std::string& measured) {
          "    workload: {phase: train, sequence_length: 8192, micro_batch: 1, global_batch: 8, "
          "mask: causal, dtype: bf16}\n"
          "    plan: " + plan + "\n"
-         "    software: {framework: test, attention: FA3}\n"
+         "    software: {framework: ideal, attention: FA3}\n"
          "    measured: " + measured + "\n";
 }
 
@@ -95,6 +95,70 @@ TEST_CASE("what has no schedule yet is skipped with its reason") {
   plan.replace(plan.find("pipeline: 1"), 11, "pipeline: 4, schedule: zb_h1");
   const MeasuredRun run = only_run(run_text(plan, "{step_time: 2 s}"));
   CHECK(run.skip_reason == "pipeline schedule 'zb_h1' is not modelled");
+}
+
+TEST_CASE("a word that the format does not have is no default: the run is skipped with it") {
+  const auto skipped = [](const std::string& from, const std::string& to) {
+    std::string text = run_text(plain_plan, "{step_time: 1 s}");
+    text.replace(text.find(from), from.size(), to);
+    return only_run(text).skip_reason;
+  };
+  CHECK(skipped("mask: causal", "mask: document") == "mask 'document' is not predicted yet");
+  CHECK(skipped("mask: causal", "mask: {blocks: 4}") == "mask 'of several keys' is not predicted yet");
+  CHECK(skipped("dtype: bf16", "dtype: int8") == "dtype 'int8' is not predicted yet");
+  CHECK(skipped("recompute: full", "recompute: half") == "recompute 'half' is not predicted yet");
+  CHECK(skipped("recompute: full", "recompute: full, recompute_detail: odd") ==
+        "recompute_detail 'odd' is not predicted yet");
+  const std::string none = "context: {method: none}";
+  CHECK(skipped(none, "context: {method: ring, ring: 8, order: spiral}") ==
+        "context order 'spiral' is not predicted yet");
+  CHECK(skipped(none, "context: {method: ring, ring: 8, variant: odd}") ==
+        "context variant 'odd' is not predicted yet");
+  CHECK(skipped("phase: train", "phase: attention, pass: sideways") ==
+        "pass 'sideways' is not predicted yet");
+  CHECK(skipped("mask: causal", "mask: {window: 4096}").empty());
+}
+
+TEST_CASE("a window of keys is a mask of measured runs, too") {
+  std::string text = run_text(plain_plan, "{step_time: 1 s}");
+  text.replace(text.find("mask: causal"), 12, "mask: {window: 4096}");
+  const MaskSpec mask = only_run(text).draft->workload.mask;
+  CHECK(mask.kind == MaskKind::window);
+  CHECK(mask.window == 4096);
+}
+
+TEST_CASE("a name's case and hyphens do not matter, and the longest known word decides") {
+  const auto stack = [](const std::string& framework) {
+    const auto found = software_of_framework(framework);
+    return found ? found->name : "";
+  };
+  CHECK(stack("TorchTitan (2025)") == "fsdp");
+  CHECK(stack("megatron_lm 2021") == "megatron_2021");
+  CHECK(stack("NVIDIA Megatron-Core 0.12") == "megatron");
+  CHECK(stack("Megatron-DeepSpeed") == "megatron_deepspeed");
+  CHECK(stack("HF transformers + DeepSpeed ZeRO-3") == "deepspeed");
+  CHECK(stack("BurstAttention") == "burst_attention");
+  CHECK(stack("Burst-Attention") == "ring_flash_attention");
+  CHECK(stack("Somebody's trainer").empty());
+}
+
+TEST_CASE("a framework that nobody knows runs as the stack most like it, and says so") {
+  const auto stack_with = [](const std::string& from, const std::string& to, std::size_t notes) {
+    std::string text = run_text(plain_plan, "{step_time: 1 s}");
+    text.replace(text.find("framework: ideal"), 16, "framework: test");
+    text.replace(text.find(from), from.size(), to);
+    Diagnostics diagnostics;
+    const auto runs = read_runs(source_of(text), diagnostics);
+    diagnostics.throw_if_errors();
+    CHECK(diagnostics.all().size() == notes);
+    CHECK(runs[0].stack_assumed == (notes > 0));
+    return runs[0].draft->software;
+  };
+  CHECK(stack_with("zero: 3", "zero: 3", 1) == "fsdp");
+  CHECK(stack_with("zero: 3", "zero: 1", 1) == "deepspeed");
+  CHECK(stack_with("tensor: 1", "tensor: 8", 1) == "megatron");
+  CHECK(stack_with("pipeline: 1", "pipeline: 2", 1) == "megatron");
+  CHECK(stack_with("framework: test", "framework: NeMo", 0) == "nemo");
 }
 
 TEST_CASE("a run on a device that nobody knows is left out with a warning, the others are read") {
@@ -191,7 +255,7 @@ TEST_CASE("a memory figure of unknown kind and unit is what the logs of its soft
   std::string text = run_text(plain_plan, "{peak_memory: 40 GB}");
   const std::string unsure = "    unknown: [memory_unit]\n";
   CHECK(only_run(text + unsure).measurements[0].value == 40e9);
-  const std::string software = "framework: test";
+  const std::string software = "framework: ideal";
   text.replace(text.find(software), software.size(), "framework: BurstAttention");
   CHECK(only_run(text + unsure).measurements[0].value == 40.0 * (1 << 30));
   CHECK(only_run(text).measurements[0].value == 40e9);
@@ -200,7 +264,7 @@ TEST_CASE("a memory figure of unknown kind and unit is what the logs of its soft
 
 TEST_CASE("a run of the same stack as the one before it ran on that stack") {
   std::string text = run_text(plain_plan, "{step_time: 2 s}");
-  const std::string software = "framework: test";
+  const std::string software = "framework: ideal";
   text.replace(text.find(software), software.size(), "framework: nanotron v0.5");
   const std::size_t begin = text.find("  - id: one");
   std::string second = text.substr(begin);
@@ -314,7 +378,7 @@ MeasuredRun test_run(const std::string& id, const std::string& attention, int ze
     run.replace(run.find(old), old.size(), text);
   };
   put("id: one", "id: " + id);
-  put("framework: test, attention: FA3", "framework: Megatron-LM CI, attention: " + attention);
+  put("framework: ideal, attention: FA3", "framework: Megatron-LM CI, attention: " + attention);
   put("zero: 3", "zero: " + std::to_string(zero));
   return only_run(run);
 }
@@ -411,7 +475,7 @@ TEST_CASE("Megatron's gradients are fp32 of bf16 runs, fp16 of fp16 runs, unless
   const auto gradients = [](const std::string& dtype, const std::string& mode) {
     std::string run = run_text(plain_plan, "{step_time: 1 s}");
     run.replace(run.find("dtype: bf16"), 11, "dtype: " + dtype);
-    run.replace(run.find("framework: test"), 15, "framework: Megatron-LM (2021)" + mode);
+    run.replace(run.find("framework: ideal"), 16, "framework: Megatron-LM (2021)" + mode);
     return only_run(run).draft->precision.gradients;
   };
   CHECK(gradients("bf16", "") == DataType::fp32);
@@ -595,7 +659,7 @@ TEST_CASE("a refit moves a host's time towards what a run shows, no further than
   // A run of NeMo's that took 5 % longer than its profile without fitted numbers predicts: the
   // stack's numbers grow, and what one run can say leaves them within two spreads of the prior.
   std::string text = run_text(plain_plan, "{step_time: 2 s}");
-  text.replace(text.find("framework: test"), 15, "framework: NeMo");
+  text.replace(text.find("framework: ideal"), 16, "framework: NeMo");
   ValidationOptions options;
   options.stack = without_fit;
   const ValidationReport before = validate({only_run(text)}, options);
@@ -625,7 +689,7 @@ TEST_CASE("a refit moves a host's time towards what a run shows, no further than
 
 TEST_CASE("a refit is printed as the file that gives profiles their fitted numbers") {
   std::string text = run_text(plain_plan, "{step_time: 2 s}");
-  text.replace(text.find("framework: test"), 15, "framework: NeMo");
+  text.replace(text.find("framework: ideal"), 16, "framework: NeMo");
   const Refit refit = refit_software({only_run(text)}, false, nullptr);
   Diagnostics diagnostics;
   std::map<std::string, std::shared_ptr<SoftwareProfile>> profiles;
@@ -648,7 +712,7 @@ TEST_CASE("a refit is printed as the file that gives profiles their fitted numbe
 TEST_CASE("a method that names an implementation names the stack, whatever benchmark it was run in") {
   std::string text = run_text("{tensor: 1, pipeline: 1, data: 8, zero: 3, recompute: full}",
                               "{step_time: 1 s}");
-  text.replace(text.find("framework: test"), 15, "framework: BurstEngine bench, method: burst");
+  text.replace(text.find("framework: ideal"), 16, "framework: BurstEngine bench, method: burst");
   CHECK(only_run(text).draft->software == "bmtrain");
   text.replace(text.find("method: burst"), 13, "method: ds-ulysses");
   CHECK(only_run(text).draft->software == "ds_ulysses");
