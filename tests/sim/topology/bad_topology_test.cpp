@@ -60,7 +60,7 @@ TEST_CASE("an unknown cluster, node, device or fabric is named, with the nearest
   CHECK_FALSE(find_cluster("dgx-h10", {}, Place{}, diagnostics));
   CHECK(errors_of(diagnostics) ==
         "0:0 unknown-cluster: no cluster is called 'dgx-h10' | did you mean 'dgx-h100'? presets: "
-        "a100-pcie, alps-gh200, aws-p4d, aws-p4de, aws-p5, dgx-a100, dgx-b200, dgx-h100, "
+        "a100-pcie, alps-gh200, aws-p4d, aws-p4de, aws-p5, dgx-a100, dgx-b200, dgx-b300, dgx-h100, "
         "gb200-nvl72, gb300-nvl72, gcp-a3-mega, gcp-a3-ultra, hgx-h100-4, hgx-h200, l20-pcie, "
         "l40s-pcie, "
         "polaris, rtx4090-pcie, single-gpu; or give the path of a .yaml file\n");

@@ -81,13 +81,13 @@ TEST_CASE("every cluster, node and device that comes along can be read") {
 TEST_CASE("the presets that the documentation names are there") {
   const std::vector<std::string> wanted{
       "a100-pcie",   "alps-gh200",   "aws-p4d",      "aws-p4de",    "aws-p5",
-      "dgx-a100",    "dgx-b200",     "dgx-h100",     "gb200-nvl72", "gb300-nvl72",
-      "gcp-a3-mega", "gcp-a3-ultra", "hgx-h100-4",   "hgx-h200",    "l20-pcie",
-      "l40s-pcie",   "polaris",      "rtx4090-pcie", "single-gpu"};
+      "dgx-a100",    "dgx-b200",     "dgx-b300",     "dgx-h100",    "gb200-nvl72",
+      "gb300-nvl72", "gcp-a3-mega",  "gcp-a3-ultra", "hgx-h100-4",  "hgx-h200",
+      "l20-pcie",    "l40s-pcie",    "polaris",      "rtx4090-pcie", "single-gpu"};
   CHECK(cluster_presets() == wanted);
   const std::vector<std::string> devices = device_presets();
   for (const char* name : {"a100-sxm-40gb", "a100-sxm-80gb", "a100-pcie-80gb", "a800-sxm-80gb",
-                           "h100-sxm-80gb", "h100-sxm-96gb", "h800-sxm-80gb", "h200-sxm", "b200",
+                           "h100-sxm-80gb", "h100-sxm-96gb", "h800-sxm-80gb", "h200-sxm", "b200", "b300",
                            "gb200", "l40s", "l20", "v100-sxm-32gb", "rtx4090"}) {
     INFO(name);
     CHECK(std::count(devices.begin(), devices.end(), name) == 1);
