@@ -408,6 +408,19 @@ void check_places(const Program& program, const Instruction& instruction, std::s
   check_all(instruction.writes, wanted.writes_host);
 }
 
+// What is gathered or passed on arrives as it was sent, and its cost counts on that. Sums may be kept
+// in another type than they travel in (FSDP's fp32 shards of bf16 gradients).
+void check_types(const Program& program, const Instruction& instruction, std::size_t place) {
+  for (std::size_t i = 0; i < instruction.reads.size(); ++i) {
+    const Tensor& sent = program.tensor(instruction.reads[i].tensor);
+    const Tensor& received = program.tensor(instruction.writes[i].tensor);
+    if (sent.type != received.type) {
+      fail(instruction, place, "sends '" + sent.name + "' and receives '" + received.name +
+                                   "', which have different element types");
+    }
+  }
+}
+
 void check_operands(const Program& program, const Instruction& instruction, std::size_t place) {
   const OperandCount want = operands_of(instruction.op);
   const std::size_t reads = instruction.reads.size();
@@ -434,6 +447,10 @@ void check_operands(const Program& program, const Instruction& instruction, std:
                         instruction.op == Op::host_copy;
     if ((is_collective(instruction.op) || copies) && reads != writes) {
       fail(instruction, place, "needs as many reads as writes");
+    }
+    if (is_collective(instruction.op) && instruction.op != Op::reduce_scatter &&
+        instruction.op != Op::all_reduce) {
+      check_types(program, instruction, place);
     }
     if (instruction.op == Op::broadcast &&
         (instruction.root < 0 ||

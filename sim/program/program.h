@@ -393,7 +393,8 @@ struct Program {
 };
 
 /// Verifies the structure: ids exist, loops nest and balance, slices fit, operand counts match
-/// the op, collectives have groups, tensors in host memory are touched by the host and by copies
+/// the op, collectives have groups and gather
+/// nothing in another type, tensors in host memory are touched by the host and by copies
 /// alone. Throws BugError naming the fault.
 void check_program(const Program& program);
 

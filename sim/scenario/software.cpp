@@ -115,6 +115,7 @@ constexpr HabitKey habit_keys[] = {
     {"keeps_gathered_tokens", &SoftwareProfile::keeps_gathered_tokens},
     {"fp8_gathers", &SoftwareProfile::fp8_gathers},
     {"keeps_fp8_weights", &SoftwareProfile::keeps_fp8_weights},
+    {"keeps_fp8_inputs", &SoftwareProfile::keeps_fp8_inputs},
     {"reshard_after_forward", &SoftwareProfile::reshard_after_forward},
     {"piecewise_shards", &SoftwareProfile::piecewise_shards},
     {"fp32_gradient_sums", &SoftwareProfile::fp32_gradient_sums},

@@ -100,6 +100,7 @@ struct SoftwareProfile {
   bool keeps_gathered_tokens = false;       ///< a recompute's, until its layer's backward pass
   bool fp8_gathers = false;                 ///< and what fp8 products gather travels in fp8
   bool keeps_fp8_weights = false;           ///< fp8: weights are cast in a step's first micro-batch
+  bool keeps_fp8_inputs = false;            ///< what fp8 products read is saved in fp8
   bool reshard_after_forward = true;        ///< FSDP: gathered weights are dropped after forward
   std::int64_t prefetch = 1;                ///< ZeRO 3: layers whose weights are gathered ahead
   std::int64_t gather_copies = 0;           ///< ZeRO 3: passes over gathered weights before their use

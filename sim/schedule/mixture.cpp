@@ -259,11 +259,13 @@ TensorRef Mixture::forward(ProgramBuilder& build, const TransformerBlock& block,
   state.up = build.fresh("expert_up", hidden_spec(slots, true), slot);
   build.compute(Op::grouped_gemm, "experts' up projection", {state.input, weights.up.value},
                 {state.up});
+  state.input = block.keep_operand(build, "expert_input", state.input, slots, slot);
   state.activation = build.fresh("expert_activation", hidden_spec(slots, false), slot);
   build.compute(Op::swiglu, "experts' activation", {state.up, state.weights}, {state.activation});
   Rows out = make(build, "expert_output", local_, cut_ * ranks_ * rows_, false, {}, only);
   build.compute(Op::grouped_gemm, "experts' down projection",
                 {state.activation, weights.down.value}, {out.rows});
+  state.activation = block.keep_operand(build, "expert_activation", state.activation, slots, slot);
   out = from_experts(build, "expert_output", out);
   const TensorRef sum = build.fresh("mixture_output", block.stream_spec());
   build.compute(Op::combine, "combine experts", {out.rows}, {sum}).experts_per_token = per_token_;
@@ -288,6 +290,8 @@ void Mixture::shared_forward(ProgramBuilder& build, const TransformerBlock& bloc
   const TensorRef partial = build.fresh("shared_output", block.gathered_spec());
   build.gemm("shared experts' down projection", state.shared_activation,
              weights.shared_down.value, partial);
+  state.shared_activation =
+      block.keep_operand(build, "shared_activation", state.shared_activation, slots, slot);
   const TensorRef shared = block.sum_over_tensor(build, "shared_output", partial);
   build.compute(Op::add, "add shared experts", {sum, shared}, {sum});
   build.release({shared});

@@ -32,7 +32,7 @@ bool TransformerBlock::overlaps() const {
 TensorRef TransformerBlock::as_gathered(ProgramBuilder& build, const std::string& name,
                                         TensorRef x) const {
   if (!sequence_parallel_ || !scenario_.stack().fp8_gathers ||
-      scenario_.precision.compute != DataType::fp8) {
+      scenario_.precision.compute != DataType::fp8 || build.of(x).type == DataType::fp8) {
     return x;
   }
   TensorSpec spec = stream_spec();

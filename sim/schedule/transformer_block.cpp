@@ -142,6 +142,7 @@ TensorRef TransformerBlock::gather_tokens(ProgramBuilder& build, const std::stri
   spec.shape = build.of(x).shape;
   spec.shape[1] *= shapes_.tensor;
   spec.shards.resize(spec.shape.size());
+  spec.type = build.of(x).type;
   spec.category = MemoryCategory::communication;
   const TensorRef all = build.fresh(name + "_gathered", spec);
   build
@@ -220,6 +221,30 @@ void TransformerBlock::attention_forward(ProgramBuilder& build, const LayerWeigh
   project_output(build, weights, state, slots, slot);
 }
 
+// Whether what the layers' products read stays in fp8 for their weight gradients.
+bool TransformerBlock::keeps_fp8() const {
+  return scenario_.workload.phase == Phase::train && scenario_.stack().keeps_fp8_inputs &&
+         scenario_.precision.compute == DataType::fp8 && !attention_.is_chunked() && !tiles() &&
+         !recomputes_parts();
+}
+
+// What of x stays behind the product that has read it: x, or what it was cast to. The product pays
+// for the cast (docs/models/gemm.md).
+TensorRef TransformerBlock::keep_operand(ProgramBuilder& build, const std::string& name,
+                                         TensorRef x, std::int64_t slots, Index slot) const {
+  if (!keeps_fp8()) {
+    return x;
+  }
+  TensorSpec spec;
+  spec.shape = build.of(x).shape;
+  spec.shards = build.of(x).shards;
+  spec.type = DataType::fp8;
+  const TensorRef small = build.fresh(name + "_kept", kept(spec, slots), slot);
+  build.compute(Op::copy, "keep " + name, {x}, {small}).fused = true;
+  build.release({x});
+  return small;
+}
+
 void TransformerBlock::norm_input(ProgramBuilder& build, const LayerWeights& weights,
                                   LayerState& state, std::int64_t slots, Index slot) const {
   state.norm_attention = build.fresh("normed_attention", kept(stream_spec(), slots), slot);
@@ -241,6 +266,8 @@ std::array<TensorRef, 3> TransformerBlock::project_heads(ProgramBuilder& build,
   const TensorSpec values = shapes_.heads_spec(shapes_.kv_heads, shapes_.value_dim);
   const TensorRef v = build.fresh("v", kept(values, own_slots), own_slot);
   qkv_forward(build, weights, state, {q, k, v}, slots, slot);
+  state.norm_attention =
+      keep_operand(build, "normed_attention", state.norm_attention, slots, slot);
   return {q, k, v};
 }
 
@@ -310,6 +337,7 @@ void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& we
     if (keeps) {
       state.tokens_mlp = tokens;
     }
+    state.norm_mlp = keep_operand(build, "normed_mlp", state.norm_mlp, slots, slot);
     activate(build, state, slots, slot);
     if (state.given_back) {
       build.release({state.up});
@@ -317,6 +345,7 @@ void TransformerBlock::mlp_forward(ProgramBuilder& build, const LayerWeights& we
     }
     sum = multiply_and_sum(build, "mlp_output", "down projection", state.activation,
                            weights.down.value);
+    state.activation = keep_operand(build, "mlp_activation", state.activation, slots, slot);
   }
   if (state.given_back) {
     build.release({state.activation, state.norm_mlp});

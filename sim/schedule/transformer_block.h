@@ -96,6 +96,10 @@ class TransformerBlock {
   // Shared with the head and the embedding.
   /// All tokens (dimension 1) of the tensor group, gathered when sequence parallel; else x itself.
   TensorRef gather_tokens(ProgramBuilder& build, const std::string& name, TensorRef x) const;
+  /// What stays of x for a weight gradient, behind the product that has read it: x itself, or in
+  /// stacks that save what fp8 products read (keeps_fp8_inputs) an fp8 copy; x is then given back.
+  TensorRef keep_operand(ProgramBuilder& build, const std::string& name, TensorRef x,
+                         std::int64_t slots, Index slot) const;
   /// Gives back what gather_tokens made.
   void drop_gathered(ProgramBuilder& build, TensorRef gathered, TensorRef x) const;
   /// Sums partial [b, s, ...] over the tensor group into the stream's layout and gives `partial`
@@ -145,6 +149,7 @@ class TransformerBlock {
   // The MLP of so many tokens after another (Plan::mlp_tiles): its activations are made again in
   // the backward pass.
   [[nodiscard]] bool tiles() const { return scenario_.plan.mlp_tiles > 1; }
+  [[nodiscard]] bool keeps_fp8() const;
   void each_tile(ProgramBuilder& build, const std::string& name,
                  const std::function<void(Index begin, bool first)>& body) const;
   [[nodiscard]] TensorRef tile_of(TensorRef whole, Index begin) const;

@@ -71,6 +71,33 @@ std::optional<std::array<std::int64_t, 2>> matrix_of(const Tensor& weight) {
   return std::array{elements / input, input};
 }
 
+// Of weights that are cast to fp8 the casts stay, from the first micro-batch on: each as it stands and
+// transposed, for products before Blackwell want both operands with the summed dimension last.
+// (Under ZeRO 3 the weights themselves do not stay.)
+void add_fp8_weights(const Scenario& scenario, Program& program) {
+  if (!scenario.stack().keeps_fp8_weights || scenario.precision.compute != DataType::fp8 ||
+      scenario.plan.zero == 3) {
+    return;
+  }
+  const bool transposed = scenario.cluster.device().architecture != "blackwell";
+  const std::size_t count = program.tensors.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!matrix_of(program.tensors[i])) {
+      continue;
+    }
+    Tensor cast = program.tensors[i];
+    cast.name = "fp8 " + cast.name;
+    cast.type = DataType::fp8;
+    cast.role = Role::none;
+    cast.category = MemoryCategory::parameters;
+    if (transposed) {
+      cast.shape.push_back(2);
+      cast.shards.emplace_back();
+    }
+    program.tensors.push_back(std::move(cast));
+  }
+}
+
 // Where products add to the gradients' sums themselves, autograd is handed a tensor of the weight's
 // type and shape that nobody reads. It is made once for every shape, and kept. (ZeRO 3 is another
 // library's, whose gradients are shards.)
@@ -158,6 +185,7 @@ void add_software_memory(const Scenario& scenario, Program& program) {
   }
   if (scenario.workload.phase == Phase::train) {
     add_buckets(scenario, program);
+    add_fp8_weights(scenario, program);
     add_dummy_gradients(scenario, program);
     add_reduction_bucket(scenario, program);
   }

@@ -416,6 +416,22 @@ TEST_CASE("products in pieces beside gathers and sums of tokens train the same m
   }
 }
 
+TEST_CASE("a stack that saves in fp8 what its products have read trains the same model") {
+  for (const std::int64_t tensor : {1, 2}) {
+    for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+      Plan plan = with(plan_of(M::ulysses, 1, 2), tensor, tensor > 1, 2);
+      plan.recompute = recompute;
+      Scenario scenario = training(tiny(8, 4), plan, 32, 2);
+      scenario.workload.global_batch = 2 * 2 * plan.data;
+      scenario.precision.compute = DataType::fp8;
+      scenario.software = "megatron";
+      REQUIRE(scenario.stack().keeps_fp8_inputs);
+      require_proven(scenario);
+      require_proven(scenario, ExecutionOrder::any_legal, 23);
+    }
+  }
+}
+
 TEST_CASE("all kinds of parallelism together train the same model") {
   for (const int zero : {0, 1, 2, 3}) {
     for (const InnerPlacement inner : {InnerPlacement::ulysses, InnerPlacement::ring}) {

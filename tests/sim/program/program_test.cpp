@@ -222,3 +222,30 @@ TEST_CASE("a program whose loops do not nest or whose operands are missing is re
   program.code[1].writes[0].tensor = TensorId(5);
   CHECK_THROWS_AS(check_program(program), BugError);
 }
+
+TEST_CASE("a gather that would convert what it gathers is refused, a sum may") {
+  const auto collective = [](Op op, DataType sent, DataType received) {
+    Program program;
+    program.mesh = mesh_of(1, 1, 4, 1);
+    program.groups = {{"ring", {Axis::ring}}};
+    for (const DataType type : {sent, received}) {
+      Tensor tensor;
+      tensor.shape = {4};
+      tensor.shards = {{}};
+      tensor.type = type;
+      tensor.persistent = true;
+      program.tensors.push_back(tensor);
+    }
+    Instruction instruction;
+    instruction.op = op;
+    instruction.stream = Stream::context;
+    instruction.group = GroupId(0);
+    instruction.reads = {{TensorId(0), Index::of(0), std::nullopt, Index::of(0), 0}};
+    instruction.writes = {{TensorId(1), Index::of(0), std::nullopt, Index::of(0), 0}};
+    program.code = {instruction};
+    return program;
+  };
+  CHECK_THROWS_AS(check_program(collective(Op::all_gather, DataType::fp8, DataType::bf16)), BugError);
+  CHECK_NOTHROW(check_program(collective(Op::all_gather, DataType::fp8, DataType::fp8)));
+  CHECK_NOTHROW(check_program(collective(Op::reduce_scatter, DataType::bf16, DataType::fp32)));
+}

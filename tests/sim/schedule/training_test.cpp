@@ -331,6 +331,33 @@ TEST_CASE("what fp8 products gather travels in fp8 where the stack casts first")
   CHECK(gathered("ideal") - gathered("megatron") == saved);
 }
 
+TEST_CASE("what fp8 products have read is saved in fp8 where the stack saves what it has cast") {
+  // Per token of a dense layer both norms' outputs and the MLP's product, 2m + f elements, a byte less
+  // each; of one with experts the first norm's output and k rows of input and product, m + k (m + f_e).
+  // Attention's output stays as attention saves it, the second norm's as the router reads it.
+  Model m = small_llama();
+  const auto saved = [](const Model& model, bool keeps, Recompute recompute) {
+    Scenario scenario = scenario_of(model, Phase::train, Plan());
+    scenario.precision.compute = DataType::fp8;
+    scenario.plan.recompute = recompute;
+    SoftwareProfile stack;
+    stack.keeps_fp8_inputs = keeps;
+    scenario.stack_override = std::make_shared<const SoftwareProfile>(stack);
+    return saved_at_loss(scenario);
+  };
+  const std::int64_t tokens = 2 * 64;
+  for (const Recompute recompute : {Recompute::none, Recompute::selective}) {
+    CHECK(saved(m, false, recompute) - saved(m, true, recompute) ==
+          tokens * m.layers * (2 * m.hidden + m.ffn));
+  }
+  CHECK(saved(m, false, Recompute::full) == saved(m, true, Recompute::full));
+  m.experts.count = 4;
+  m.experts.per_token = 2;
+  m.experts.ffn = 12;
+  CHECK(saved(m, false, Recompute::none) - saved(m, true, Recompute::none) ==
+        tokens * m.layers * (m.hidden + 2 * (m.hidden + 12)));
+}
+
 TEST_CASE("weights are cast to fp8 once a step by stacks that keep them, else in each micro-batch") {
   Scenario scenario = scenario_of(small_llama(), Phase::train, Plan());
   scenario.precision.compute = DataType::fp8;

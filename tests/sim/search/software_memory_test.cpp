@@ -55,3 +55,33 @@ TEST_CASE("a part of a gradient that leaves for host memory is there in bf16 and
   CHECK(added("{zero: 3, offload: [optimizer]}", stack) ==
         added("{zero: 3}", stack) + 10 * largest);
 }
+
+TEST_CASE("weights cast to fp8 stay: twice before Blackwell, once since") {
+  // Llama 3 8B on 2 tensor ranks: half of 32 layers' matrices, a byte for each element and form; not
+  // the embedding nor the head, whose products are not in fp8.
+  const auto held = [](const std::string& cluster, const std::string& plan, const char* type) {
+    Diagnostics diagnostics;
+    const auto source = std::make_shared<const SourceText>(SourceText{
+        "s.yaml", fmt::format("model: llama3-8b\ncluster: {}\ngpus: 8\nsoftware: megatron\n"
+                              "workload: {{sequence_length: 8k, global_batch: 8}}\nplan: {}\n"
+                              "precision: {{compute: {}}}\n", cluster, plan, type)});
+    const auto map = YamlValue::parse(source, diagnostics);
+    REQUIRE(map);
+    const auto scenario = check_scenario(read_scenario(*map, diagnostics), diagnostics);
+    REQUIRE(scenario);
+    Program program = lower(*scenario);
+    add_software_memory(*scenario, program);
+    double bytes = 0.0;
+    for (const Tensor& tensor : program.tensors) {
+      const bool cast = tensor.name.starts_with("fp8 ");
+      bytes += cast ? tensor.slot_bytes().value() * static_cast<double>(tensor.slots) : 0.0;
+    }
+    return bytes;
+  };
+  const double matrices = 32.0 * (2.0 * 4096 * 4096 + 2.0 * 4096 * 1024 + 3.0 * 4096 * 14336) / 2;
+  const std::string plan = "{tensor: 2, sequence_parallel: true}";
+  CHECK(held("dgx-h100", plan, "fp8") == 2.0 * matrices);
+  CHECK(held("dgx-b200", plan, "fp8") == matrices);
+  CHECK(held("dgx-h100", plan, "bf16") == 0.0);
+  CHECK(held("dgx-h100", "{tensor: 2, sequence_parallel: true, zero: 3}", "fp8") == 0.0);
+}
