@@ -97,6 +97,7 @@ class Checker {
   void check_materialised();
   void choose_inner_ring();
   void check_rank_order();
+  void say_what_straddles();
   void check_tensor();
   void check_heads();
   void check_sequence();
@@ -530,6 +531,32 @@ void Checker::check_rank_order() {
             fmt::format("rank_order {} spreads tensor {} over {} GPUs, more than the {} of a node",
                         rank_order_text(plan_), plan_.tensor, span, near),
             "usual plans put tp first");
+  }
+}
+
+// Groups that would fit where NVLink reaches, but do not divide it, so that some lie half in the next
+// one (64 of a rack's 72): those are slow, all wait for them, and nothing else shows why.
+void Checker::say_what_straddles() {
+  const std::int64_t domain = cluster().nvlink_domain_size();
+  const std::int64_t near = std::max<std::int64_t>(cluster().gpus_per_node(), domain);
+  const auto say = [&](const char* what, std::int64_t degree, std::int64_t span) {
+    if (degree > 1 && span < near && near % span != 0 && gpus_ > near) {
+      remarks_.push_back(fmt::format(
+          "{} groups over {} neighbouring GPUs do not divide the {} of {}: some cross the network{}",
+          what, span, near, domain > cluster().gpus_per_node() ? "an NVLink domain" : "a node",
+          domain > cluster().gpus_per_node() ? "; a node with fewer nvlink: domain_nodes leaves "
+                                               "the rest of each domain unused" : ""));
+    }
+  };
+  const auto along = [&](const char* what, PlanAxis axis) {
+    const std::int64_t degree = degree_of(plan_, axis);
+    say(what, degree, product({stride_of(plan_, axis), degree}));
+  };
+  along("tensor", PlanAxis::tensor);
+  along("ulysses", PlanAxis::ulysses);
+  along("ring", PlanAxis::ring);
+  if (stride_of(plan_, PlanAxis::pipeline) > 1 || plan_.pipeline == 1) {
+    say("expert", plan_.expert, product({plan_.expert, plan_.expert_tensor}));
   }
 }
 
@@ -1154,6 +1181,7 @@ std::optional<Scenario> Checker::run() {
     if (choose_data()) {
       check_rank_order();
       choose_inner_ring();
+      say_what_straddles();
       check_zero_group();
       check_overlaps();
       check_offload();

@@ -55,6 +55,33 @@ std::string on(int gpus, const std::string& workload, const std::string& plan,
 
 }  // namespace
 
+TEST_CASE("groups that fit an NVLink domain but do not divide it are remarked upon") {
+  // Four stages of 64 GPUs on racks of 72: of the first stage's experts all are in the first rack, the
+  // second stage's have 8 there and 56 in the next. On racks of which 64 are used none is cut.
+  const std::string rest = "\nsoftware: megatron\nworkload: {sequence_length: 4k, global_batch: 256}\n"
+                           "plan: {expert: 64, pipeline: 4, stage_layers: [16, 15, 15, 15]}\n";
+  const auto remarks = [&](const std::string& cluster, int gpus) {
+    const Scenario s = accepted("model: deepseek-v3\ncluster: " + cluster + "\ngpus: " +
+                                std::to_string(gpus) + rest);
+    std::string all;
+    for (const std::string& remark : s.remarks) {
+      all += remark + "\n";
+    }
+    return all;
+  };
+  const std::string trays = "{fabric: infiniband-rails, node: {include: gb200-tray, nvlink: "
+                            "{domain_nodes: 16}}}";
+  CHECK(remarks("gb200-nvl72", 256).find("expert groups over 64 neighbouring GPUs do not divide the "
+                                         "72 of an NVLink domain") != std::string::npos);
+  CHECK(remarks(trays, 256).find("do not divide") == std::string::npos);
+  CHECK(remarks("dgx-h100", 256).find("do not divide") == std::string::npos);  // 8 nodes each
+  const Scenario ring =
+      accepted(on(12, "sequence_length: 96k, global_batch: 2", "context: {method: ring, ring: 6}"));
+  REQUIRE(ring.remarks.size() == 1);
+  CHECK(ring.remarks[0] ==
+        "ring groups over 6 neighbouring GPUs do not divide the 8 of a node: some cross the network");
+}
+
 TEST_CASE("experts are cut like everything else unless the plan says otherwise") {
   const std::string work = "sequence_length: 4k";
   const Scenario plain = accepted(on(16, work, "tensor: 2, sequence_parallel: true, expert: 8",
