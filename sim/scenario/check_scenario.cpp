@@ -207,8 +207,11 @@ void Checker::check_model() {
 
 void Checker::check_precision() {
   if (precision_.compute == DataType::fp32) {
-    error("precision.compute", "no-profile", "matrix products in fp32 have no profile",
-          "use bf16, fp16 or fp8");
+    precision_.states = States::compute;  // a parameter in fp32 is its own master copy
+    remarks_.push_back(fmt::format(
+        "fp32: no table has products in fp32; they run at bf16's share of {}'s {:.1f} TFLOP/s "
+        "without tensor cores, as PyTorch does unless TF32 is allowed",
+        cluster().device().title, cluster().device().peak_fp32.value() / 1e12));
   }
   if (precision_.compute == DataType::fp8 && cluster().device().peak_fp8.value() <= 0.0) {
     error("precision.compute", "no-fp8",

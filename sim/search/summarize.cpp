@@ -231,9 +231,11 @@ void read_rates(const Scenario& scenario, Result& result) {
   }
   const double flops = model_flops(scenario).value();
   const Device& device = scenario.cluster.device();
-  const double peak = scenario.precision.compute == DataType::fp8 && device.peak_fp8.value() > 0
+  const DataType compute = scenario.precision.compute;
+  const double peak = compute == DataType::fp8 && device.peak_fp8.value() > 0
                           ? device.peak_fp8.value()
-                          : device.peak_bf16.value();
+                          : compute == DataType::fp32 ? device.peak_fp32.value()
+                                                      : device.peak_bf16.value();
   result.tokens_per_second = tokens / step;
   result.tokens_per_second_per_gpu = tokens / step / gpus;
   result.tflops_per_gpu = flops / step / gpus / 1e12;

@@ -165,6 +165,11 @@ void read_memory(const Look& look, MeasuredRun& run) {
     if (!value || is_derived(run, key)) {
       continue;
     }
+    if (run.autocast) {
+      run.skipped_quantities.push_back(std::string(key) + ": what autocast leaves in fp32 is not "
+                                       "modelled");
+      continue;
+    }
     const double bytes = look.checked(*value, parse_bytes(value->scalar()), Bytes()).value() *
                          bytes_per_stated_byte(run, value->scalar());
     if (bytes > 0.0) {

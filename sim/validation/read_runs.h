@@ -36,6 +36,7 @@ struct MeasuredRun {
   std::vector<std::string> unknown;     ///< keys whose value is a default or an inference
   std::vector<std::string> derived;     ///< measured keys computed from another one of the run
   bool fp16 = false;                    ///< ran in fp16, which is priced like bf16
+  bool autocast = false;  ///< "fp32" is the type of its parameters alone: products ran in bf16
   bool attention_open = false;          ///< the stack chose its kernel, or it is not stated
   bool recompute_unknown = false;       ///< the plan does not say: validate tries what there is
   bool stack_assumed = false;           ///< no profile is known by its framework's name

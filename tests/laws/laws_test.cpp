@@ -252,3 +252,27 @@ TEST_CASE("ranks renumbered change nothing: a ring over any equivalent GPUs take
   const double b = predicted(draft_of("llama3-8b", 8, 1 << 16, inner_ring)).step_time.value();
   CHECK_THAT(a, Catch::Matchers::WithinRel(b, 1e-6));
 }
+
+TEST_CASE("fp32 is no faster than the sheet's rate without tensor cores, and a weight its own master") {
+  // 4 bytes of weight, 4 of gradient and 8 of moments: as many as mixed precision keeps besides its
+  // bf16 weights. No step runs above the device's fp32 rate; that nothing of it is measured is said.
+  ScenarioDraft draft = draft_of("llama3-8b", 8, 8192, {});
+  draft.workload.global_batch = 8;
+  const Result mixed = predicted(draft);
+  draft.precision.compute = DataType::fp32;
+  const Result plain = predicted(draft);
+  CHECK(plain.mfu < 1.0);
+  CHECK(plain.mfu > 0.3);
+  CHECK(plain.step_time.value() > 5.0 * mixed.step_time.value());
+  CHECK(plain.extrapolated);
+  const auto states = [](const Result& result) {
+    double bytes = 0.0;
+    for (const auto& [name, held] : result.memory.categories) {
+      const bool state = name == "parameters" || name == "gradients" || name == "optimizer";
+      bytes += state ? held.value() : 0.0;
+    }
+    return bytes;
+  };
+  CHECK(states(plain) < states(mixed));
+  CHECK(checked(draft).precision.states == States::compute);
+}
