@@ -830,12 +830,6 @@ void Checker::check_offloaded_activations() {
   } else if (plan_.pipeline > 1) {
     error("plan.offload", "no-schedule", "offload of activations with a pipeline: " + soon,
           "use pipeline: 1, or leave out 'activations'");
-  } else if (plan_.recompute != Recompute::full ||
-             plan_.recompute_detail != RecomputeDetail::standard || plan_.recompute_layers > 0) {
-    error("plan.offload", "no-schedule",
-          "offload of activations other than the layers' inputs: " + soon,
-          "write recompute: full, which keeps nothing else, without recompute_detail and "
-          "recompute_layers");
   }
 }
 

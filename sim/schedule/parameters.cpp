@@ -607,6 +607,10 @@ std::vector<Parameters::PassPlace> Parameters::places_of_pass(LayerOrder order,
     if (gathers_in(order) && i + ahead_ < count) {
       place.gathers = places[static_cast<std::size_t>(i + ahead_)].run;
     }
+    if (fetches_in(order) && i + 1 < count) {
+      const PassPlace& next = places[static_cast<std::size_t>(i + 1)];
+      place.fetches = {runs[next.run].mixture, next.below};
+    }
     place.alone = i >= count - written_out(order);
   }
   return places;
@@ -775,11 +779,14 @@ void Parameters::take_out_layer(Index layer, Index turn) const {
   }
 }
 
+// True if a layer's saved tensors come from host memory while the one before it is at work.
+bool Parameters::fetches_in(LayerOrder order) const {
+  return training_ && order == LayerOrder::last_to_first &&
+         scenario_.plan.offloads(Offload::activations) && !scenario_.stack().synchronous_offload;
+}
+
 std::int64_t Parameters::written_out(LayerOrder order) const {
-  const bool fetches = training_ && order == LayerOrder::last_to_first &&
-                       scenario_.plan.offloads(Offload::activations) &&
-                       !scenario_.stack().synchronous_offload;
-  return std::max<std::int64_t>(gathers_in(order) ? ahead_ : 0, fetches ? 1 : 0);
+  return std::max<std::int64_t>(gathers_in(order) ? ahead_ : 0, fetches_in(order) ? 1 : 0);
 }
 
 // Gathered weights stand by turn in as many buffers as are gathered ahead and one, or by layer.

@@ -156,17 +156,20 @@ class Parameters {
   void over_layers(const std::string& name, LayerOrder order,
                    const std::function<void(Index layer)>& body) const;
   // What layers of a pass that follow each other must have in common to share a loop: their run, its
-  // being among the first ones, the run of the layer that is gathered meanwhile.
+  // being among the first ones, the run of the layer that is gathered meanwhile; where activations
+  // come back from host memory, of what kind those of the next one are (mixture, among the first).
   struct PassPlace {
     std::size_t run = 0;
     bool below = false;
     std::optional<std::size_t> gathers = std::nullopt;
+    std::optional<std::pair<bool, bool>> fetches = std::nullopt;
     bool alone = false;  ///< written out behind the loops
     bool operator==(const PassPlace&) const = default;
   };
   [[nodiscard]] std::vector<PassPlace> places_of_pass(LayerOrder order, std::int64_t split) const;
   void at_place(const PassPlace& place, LayerOrder order, Index layer, Index turn,
                 const std::function<void(Index, Index, bool)>& body) const;
+  [[nodiscard]] bool fetches_in(LayerOrder order) const;
   void enter_run(std::size_t run) const;
   void gather(const Some& stored, const std::string& label, Index layer, Index turn) const;
   void gather_outside(const Some& root, const std::string& label) const;

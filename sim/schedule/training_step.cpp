@@ -1,6 +1,7 @@
 // A training step: micro-batches of forward and backward over the layers, gradient reduction
 // overlapping the last backward, Adam on what each rank owns. The last micro-batch is written out
 // by itself, because only its backward reduces gradients (ZeRO 0, 1).
+#include "sim/schedule/activation_offload.h"
 #include "sim/schedule/head.h"
 #include "sim/schedule/steps.h"
 
@@ -19,7 +20,8 @@ class TrainingStep {
         layers_(scenario.model.layers),
         recomputing_(scenario.plan.recompute_layers > 0 ? scenario.plan.recompute_layers
                                                         : scenario.model.layers),
-        tied_(scenario.model.tied_embeddings) {
+        tied_(scenario.model.tied_embeddings),
+        activations_(build_, layers_) {
     build_.program().attention = attention_geometry(scenario);
   }
 
@@ -50,12 +52,25 @@ class TrainingStep {
   [[nodiscard]] bool saves_nothing() const {
     return block_.keeps_inputs_only() && recomputing_ == layers_;
   }
-  [[nodiscard]] std::int64_t saved_slots() const { return saves_nothing() ? 1 : layers_; }
+  // Where they go to host memory, layers take turns: one computes while another's are copied.
+  [[nodiscard]] std::int64_t saved_slots() const {
+    return saves_nothing() ? 1 : sends_inputs() ? (fetches_ahead() ? 2 : 1) : layers_;
+  }
   [[nodiscard]] Index saved_slot(Index layer) const {
-    return saves_nothing() ? Index::of(0) : layer;
+    if (saves_nothing() || saved_slots() == 1) {
+      return Index::of(0);
+    }
+    if (sends_inputs()) {
+      layer.modulus = saved_slots();
+    }
+    return layer;
+  }
+  [[nodiscard]] SavedKind kind_of(std::int64_t layer) const {
+    return {is_expert_layer(scenario_.model, layer), layer < recomputing_};
   }
 
-  // Offload of layer inputs: out behind the layer before, back in time for its backward pass.
+  // Offload of a layer's input, out while the layer reads it, and of what else it saves, out behind
+  // it; both are back in time for its backward pass.
   [[nodiscard]] bool sends_inputs() const {
     return scenario_.plan.offloads(Offload::activations);
   }
@@ -64,8 +79,9 @@ class TrainingStep {
   }
   [[nodiscard]] TensorRef input_on_host(Index layer);
   void send_input(Index layer);
-  void fetch_input(Index layer);
-  void fetch_for(Index layer);
+  void send_saved(SavedKind kind, const Index& layer);
+  void fetch_saved(const Index& layer, SavedKind kind);
+  void fetch_for(Index layer, SavedKind kind);
   void micro_batch(Index slot, bool last);
   TensorRef loss_and_back(TensorRef top, Index slot);
   void forward_layer(Index layer, Index turn, bool recomputes);
@@ -81,6 +97,7 @@ class TrainingStep {
   bool tied_;
   /// Of dense layers and of mixtures: where the forward loop left the activations, by layer.
   LayerState saved_[2];
+  ActivationOffload activations_;
 };
 
 void TrainingStep::micro_batch(Index slot, bool last) {
@@ -108,7 +125,7 @@ void TrainingStep::micro_batch(Index slot, bool last) {
   }
   parameters_.prepare_gradients(Section::top, only, only);
   if (fetches_ahead()) {
-    fetch_input(Index::of(layers_ - 1));
+    fetch_saved(Index::of(layers_ - 1), kind_of(layers_ - 1));
   }
   const TensorRef top = hidden(Index::of(layers_));
   const TensorRef d = loss_and_back(top, slot);
@@ -158,12 +175,16 @@ void TrainingStep::forward_layer(Index layer, Index turn, bool recomputes) {
   const LayerWeights weights = parameters_.layer(layer, turn);
   LayerState& saved = saved_[weights.mixture ? 1 : 0];
   const bool keeps_nothing = recomputes && block_.keeps_inputs_only();
+  activations_.begin();
   saved = block_.forward(build_, weights, hidden(layer), output, saved_slots(), saved_slot(layer),
                          layer, keeps_nothing ? ForwardPass::passes_by : ForwardPass::keeps);
   if (recomputes) {
     block_.drop(build_, saved, saved_slots(), saved_slot(layer));
   }
   if (sends_inputs()) {
+    if (!keeps_nothing) {
+      send_saved({weights.mixture, recomputes}, layer);
+    }
     build_.release({hidden(layer)});
   }
 }
@@ -185,34 +206,44 @@ void TrainingStep::send_input(Index layer) {
   }
 }
 
-void TrainingStep::fetch_input(Index layer) {
+// What else it left on the GPU.
+void TrainingStep::send_saved(SavedKind kind, const Index& layer) {
+  activations_.send(kind, hidden(layer).tensor, layer);
+  if (scenario_.stack().synchronous_offload) {
+    build_.wait_for("wait for the copy", Stream::copy);
+  }
+}
+
+void TrainingStep::fetch_saved(const Index& layer, SavedKind kind) {
   const TensorRef away = input_on_host(layer);
   build_.allocate(hidden(layer));
   build_.host_work(Op::from_host, "fetch layer input", {away}, {hidden(layer)});
   build_.release({away});
+  activations_.fetch(kind, saved_slot(layer), layer);
 }
 
-// Before a layer's backward pass: its own input, or that of the next one down, which comes while
-// this one computes. Loops end a layer above the first (Parameters::each_layer), which has none.
-void TrainingStep::fetch_for(Index layer) {
+// Before a layer's backward pass: what it saved itself, or the next one down, which comes while
+// this one computes. Loops end a layer above the first and have below each the same kind
+// (Parameters::each_layer).
+void TrainingStep::fetch_for(Index layer, SavedKind kind) {
   build_.part(Part::backward);
   if (!fetches_ahead()) {
-    fetch_input(layer);
+    fetch_saved(layer, kind);
   } else if (layer.loop || layer.constant > 0) {
     Index below = layer;
     below.constant -= 1;
-    fetch_input(below);
+    fetch_saved(below, kind_of(below.constant));
   }
 }
 
 void TrainingStep::backward_layer(Index layer, Index turn, TensorRef d, bool last,
                                   bool recomputes) {
-  if (sends_inputs()) {
-    fetch_for(layer);
-  }
   const LayerWeights weights = parameters_.layer(layer, turn);
+  if (sends_inputs()) {
+    fetch_for(layer, {weights.mixture, recomputes});
+  }
   const TensorRef input = hidden(layer);
-  LayerState state = at_slot(build_, saved_[weights.mixture ? 1 : 0], input, layer);
+  LayerState state = at_slot(build_, saved_[weights.mixture ? 1 : 0], input, saved_slot(layer));
   if (recomputes) {
     block_.restore(build_, weights, state, saved_slots(), saved_slot(layer), layer);
   }

@@ -225,6 +225,52 @@ TEST_CASE("hybrid sharding and tensor parallelism and tied embeddings and pipeli
   }
 }
 
+TEST_CASE("whatever a layer saves waits in host memory and comes back") {
+  // Every kind of recompute saves other tensors; a stack of separate operators saves copies, dropout
+  // masks, an unfused kernel its scores.
+  using D = RecomputeDetail;
+  const auto each_recompute = [](const Plan& bare, const Model& model, auto adjust) {
+    const std::pair<Recompute, D> ways[] = {{Recompute::none, D::standard},
+                                            {Recompute::selective, D::standard},
+                                            {Recompute::full, D::keep_attention_output},
+                                            {Recompute::full, D::keep_linear_outputs},
+                                            {Recompute::full, D::op_sac}};
+    for (const auto& [recompute, detail] : ways) {
+      const bool mixed = has_experts(model) || has_latent_attention(model);
+      if (mixed && (detail == D::keep_linear_outputs || detail == D::op_sac)) {
+        continue;
+      }
+      for (const std::int64_t some : {0, 1}) {
+        Plan plan = bare;
+        plan.recompute = recompute;
+        plan.recompute_detail = detail;
+        plan.recompute_layers = recompute == Recompute::none ? 0 : some;
+        Scenario scenario = short_training(model, plan, 16, 2);
+        adjust(scenario);
+        require_both_orders(scenario);
+      }
+    }
+  };
+  const auto as_it_is = [](Scenario&) {};
+  each_recompute(offloading(Plan(), 0, {Offload::activations}), tiny(), as_it_is);
+  each_recompute(offloading(with_data(plan_of(M::usp, 2, 2), 2), 3, {Offload::activations}), tiny(),
+                 as_it_is);
+  for (const char* software : {"deepspeed", "nanotron"}) {  // the one copies and does nothing else
+    each_recompute(offloading(with_data(Plan(), 2), 1, {Offload::activations}), tiny(),
+                   [&](Scenario& scenario) { scenario.software = software; });
+  }
+  each_recompute(offloading(Plan(), 0, {Offload::activations}), tiny(), [](Scenario& scenario) {
+    scenario.model.gated_mlp = false;
+    scenario.workload.dropout = true;
+  });
+  Model both = tiny();
+  both.layers = 5;
+  both.experts = {4, 2, 8, 8};
+  both.experts.dense_layers = 1;
+  both.experts.period = 2;
+  each_recompute(offloading(Plan(), 0, {Offload::activations}), both, as_it_is);
+}
+
 TEST_CASE("an input that is computed with before it is fetched is caught") {
   const Plan plan = offloading(Plan(), 0, {Offload::activations});
   const Scenario scenario = short_training(tiny(), plan, 16, 1);
