@@ -823,13 +823,9 @@ void Checker::check_host_work() {
 }
 
 void Checker::check_offloaded_activations() {
-  const std::string soon = "longhaul has no schedule for it yet";
   if (workload_.phase != Phase::train) {
     error("plan.offload", "not-used", "offload of activations is for phase train",
           "leave out 'activations'");
-  } else if (plan_.pipeline > 1) {
-    error("plan.offload", "no-schedule", "offload of activations with a pipeline: " + soon,
-          "use pipeline: 1, or leave out 'activations'");
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace longhaul {
@@ -12,6 +13,8 @@ struct LayerTraits {
   bool mixture = false;
   bool recomputes = false;
   std::optional<bool> gathers = std::nullopt;  ///< meanwhile a layer of that kind (true: a mixture)
+  /// What the next layer has saved comes from host memory meanwhile: (a mixture, recomputed).
+  std::optional<std::pair<bool, bool>> fetches = std::nullopt;
   bool operator==(const LayerTraits&) const = default;
 };
 

@@ -13,6 +13,7 @@
 #include <functional>
 
 #include "sim/scenario/pipeline_parts.h"
+#include "sim/schedule/activation_offload.h"
 #include "sim/schedule/head.h"
 #include "sim/schedule/pass_segments.h"
 #include "sim/schedule/steps.h"
@@ -81,6 +82,14 @@ class Passes {
   std::int64_t p_, v_, m_, g_;
 };
 
+// What tables of passes say of one that is `ahead` passes further.
+Index further(Index index, std::int64_t ahead) {
+  for (Lookup& lookup : index.lookups) {
+    lookup.constant += ahead;
+  }
+  return index;
+}
+
 class PipelineStep {
  public:
   explicit PipelineStep(const Scenario& scenario);
@@ -127,6 +136,7 @@ class PipelineStep {
     Index in_part;  ///< counted from the part's first layer
     Index weight;   ///< counted among the stage's layers
     Index turn;     ///< counted in the order of the pass
+    Index buffer;   ///< of tensors that wait in host memory: where they are on the GPU
     bool mixture = false;
     bool recomputes = false;
   };
@@ -137,6 +147,27 @@ class PipelineStep {
   void enter(Way way, const std::vector<std::int64_t>& places, bool mixture);
   [[nodiscard]] Index weight_of(Way way, const std::vector<std::int64_t>& places) const;
   void gather_first(Way way);
+
+  // Saved tensors that wait in host memory. On the GPU forward passes have slots 0 and 2 for them,
+  // backward passes 1 and 3, layers in turn; stacks that copy and do nothing else have one of each.
+  [[nodiscard]] bool sends() const {
+    return trains_ && scenario_.plan.offloads(Offload::activations);
+  }
+  [[nodiscard]] bool fetches_ahead() const {
+    return sends() && !scenario_.stack().synchronous_offload;
+  }
+  [[nodiscard]] std::int64_t buffers() const { return fetches_ahead() ? 4 : 2; }
+  [[nodiscard]] Index buffer_of(Way way, const std::vector<std::int64_t>& places,
+                                const Index& step) const;
+  [[nodiscard]] Index in_part_of(Way way, const std::vector<std::int64_t>& places) const;
+  [[nodiscard]] Index undone_slot(std::int64_t size, const Index& in_part) const;
+  [[nodiscard]] TensorRef input_on_host(const Index& place);
+  void send_input(const TensorRef& input, const Index& place);
+  void send_saved(SavedKind kind, const TensorRef& input, const Index& place, bool inputs_only);
+  void fetch_saved(SavedKind kind, const Index& in_part, const Index& buffer,
+                   std::int64_t ahead = 0);
+  void fetch_first(std::int64_t ahead);
+  void fetch_first_of(SavedKind kind, std::int64_t ahead);
   [[nodiscard]] bool recomputes(std::int64_t layer_of_part) const {
     const std::int64_t some = scenario_.plan.recompute_layers;
     return some == 0 || layer_of_part < some;
@@ -180,7 +211,7 @@ class PipelineStep {
 
   // Saved activations: slots for every pass and layer, or one for the layer that is recomputed.
   [[nodiscard]] std::int64_t saved_slots() const {
-    return saves_nothing() ? 1 : passes_.window() * chunk_layers_;
+    return saves_nothing() ? 1 : sends() ? buffers() : passes_.window() * chunk_layers_;
   }
 
   const Scenario& scenario_;
@@ -199,6 +230,7 @@ class PipelineStep {
   LoopId turns_;
   /// Of dense layers and of mixtures: where the forward loop left the activations.
   LayerState saved_[2];
+  ActivationOffload activations_;
 };
 
 PipelineStep::PipelineStep(const Scenario& scenario)
@@ -218,7 +250,8 @@ PipelineStep::PipelineStep(const Scenario& scenario)
       whole_model_(has_ends(scenario.model)),
       scatters_(v_ == 1 && scenario.stack().scatters_messages && !scenario.plan.sequence_parallel &&
                 scenario.plan.tensor > 1 && block_.shapes().tokens % scenario.plan.tensor == 0),
-      row_(*build_.group("pipeline", {Axis::pipeline})) {
+      row_(*build_.group("pipeline", {Axis::pipeline})),
+      activations_(build_, passes_.window() * chunk_layers_) {
   build_.program().attention = attention_geometry(scenario);
 }
 
@@ -247,6 +280,11 @@ void PipelineStep::backward_turns() {
   when({{backward_pass(), -1, -1}, {Index::coordinate(Axis::pipeline), 0, p_ - 2}},
        [&] { receive_first_gradient(); });
   when({{backward_pass(), 0, unbounded}}, [&] { backward(); });
+  if (fetches_ahead()) {
+    // Beside the forward pass of the next turn; what the last stage undoes is that pass itself.
+    when({{backward_pass(1), 0, passes_.count() - 1}, {Index::coordinate(Axis::pipeline), 0, p_ - 2}},
+         [&] { fetch_first(1); });
+  }
 }
 
 // Between warm-up and cool-down all turns do the same, interleaved after every round of chunks; the
@@ -441,6 +479,9 @@ std::vector<PassSegment> PipelineStep::segments(Way way) const {
       if (ahead && i + *ahead < count) {
         traits.gathers = is_mixture(way, part, i + *ahead);
       }
+      if (way == Way::backward && fetches_ahead() && i + 1 < count) {
+        traits.fetches = {is_mixture(way, part, i + 1), recomputes(layer_at(way, part, i + 1))};
+      }
       layers.push_back(traits);
     }
   }
@@ -513,6 +554,30 @@ void PipelineStep::gather_first(Way way) {
   }
 }
 
+// Where the layers stand in their parts.
+Index PipelineStep::in_part_of(Way way, const std::vector<std::int64_t>& places) const {
+  return of_part(way, [&](std::int64_t part) {
+    const std::int64_t place = places[static_cast<std::size_t>(part)];
+    return place < 0 ? 0 : layer_at(way, part, place);
+  });
+}
+
+Index PipelineStep::buffer_of(Way way, const std::vector<std::int64_t>& places,
+                              const Index& step) const {
+  const std::int64_t first = way == Way::forward ? 0 : 1;
+  if (!fetches_ahead()) {
+    return Index::of(first);
+  }
+  Index buffer = plus(of_part(way,
+                              [&](std::int64_t part) {
+                                const std::int64_t place = places[static_cast<std::size_t>(part)];
+                                return place < 0 ? 0 : 2 * place + first;
+                              }),
+                      step);
+  buffer.modulus = buffers();
+  return buffer;
+}
+
 void PipelineStep::segment_layers(Way way, const PassSegment& segment, LoopId loop,
                                   const std::function<void(const PassLayer&)>& body) {
   const auto places = [&](std::int64_t ahead) {
@@ -535,13 +600,15 @@ void PipelineStep::segment_layers(Way way, const PassSegment& segment, LoopId lo
     parameters_.gather_layer(plus(weight_of(way, places(ahead)), step),
                              plus(layer.turn, Index::of(ahead)));
   }
+  if (segment.traits.fetches) {
+    build_.part(Part::backward);
+    fetch_saved({segment.traits.fetches->first, segment.traits.fetches->second},
+                plus(in_part_of(way, places(1)), step),
+                buffer_of(way, places(1), Index::counter(loop, 2)));
+  }
   enter(way, places(0), segment.traits.mixture);
-  layer.in_part = plus(of_part(way,
-                               [&](std::int64_t part) {
-                                 const std::int64_t place = places(0)[static_cast<std::size_t>(part)];
-                                 return place < 0 ? 0 : layer_at(way, part, place);
-                               }),
-                       step);
+  layer.in_part = plus(in_part_of(way, places(0)), step);
+  layer.buffer = buffer_of(way, places(0), Index::counter(loop, 2));
   layer.weight = plus(weight_of(way, places(0)), step);
   layer.mixture = segment.traits.mixture;
   layer.recomputes = segment.traits.recomputes;
@@ -730,6 +797,85 @@ Index PipelineStep::cache_of(const PassLayer& layer) const {
               layer.weight);
 }
 
+TensorRef PipelineStep::input_on_host(const Index& place) {
+  TensorSpec spec = block_.stream_spec();
+  spec.slots = passes_.window() * chunk_layers_;
+  spec.in_host_memory = true;
+  return build_.tensor("hidden_on_host", spec, place);
+}
+
+void PipelineStep::send_input(const TensorRef& input, const Index& place) {
+  const TensorRef away = input_on_host(place);
+  build_.allocate(away);
+  build_.host_work(Op::to_host, "send layer input", {input}, {away});
+  if (scenario_.stack().synchronous_offload) {
+    build_.wait_for("wait for the copy", Stream::copy);
+  }
+}
+
+// Behind a layer: what it has left on the GPU.
+void PipelineStep::send_saved(SavedKind kind, const TensorRef& input, const Index& place,
+                              bool inputs_only) {
+  if (!inputs_only) {
+    activations_.send(kind, input.tensor, place);
+    if (scenario_.stack().synchronous_offload) {
+      build_.wait_for("wait for the copy", Stream::copy);
+    }
+  }
+  build_.release({input});
+}
+
+// Of the forward pass that this backward pass undoes, whose layers have `size` slots a pass.
+Index PipelineStep::undone_slot(std::int64_t size, const Index& in_part) const {
+  return plus(of_backward(0,
+                          [&](std::int64_t k) {
+                            return passes_.undone(k) % passes_.window() * size;
+                          }),
+              in_part);
+}
+
+// For this backward pass, or one that is `ahead` passes further.
+void PipelineStep::fetch_saved(SavedKind kind, const Index& in_part, const Index& buffer,
+                               std::int64_t ahead) {
+  const TensorRef input = hidden(further(undone_slot(chunk_layers_ + 1, in_part), ahead));
+  const Index place = further(undone_slot(chunk_layers_, in_part), ahead);
+  const TensorRef away = input_on_host(place);
+  build_.allocate(input);
+  build_.host_work(Op::from_host, "fetch layer input", {away}, {input});
+  build_.release({away});
+  activations_.fetch(kind, further(buffer, ahead), place);
+}
+
+// What the first layer of a backward pass needs, whichever it is on a stage and chunk.
+void PipelineStep::fetch_first(std::int64_t ahead) {
+  build_.part(Part::backward);
+  for (const bool mixture : {false, true}) {
+    for (const bool recomputed : {false, true}) {
+      fetch_first_of({mixture, recomputed}, ahead);
+    }
+  }
+}
+
+void PipelineStep::fetch_first_of(SavedKind kind, std::int64_t ahead) {
+  std::vector<std::int64_t> places;
+  for (std::int64_t part = 0; part < parts(); ++part) {
+    const bool has = stages_.layers_of_part(part) > 0 &&
+                     is_mixture(Way::backward, part, 0) == kind.mixture &&
+                     recomputes(layer_at(Way::backward, part, 0)) == kind.recomputes;
+    places.push_back(has ? 0 : -1);
+  }
+  if (std::count(places.begin(), places.end(), 0) == 0) {
+    return;
+  }
+  const Index has = of_part(Way::backward, [&](std::int64_t part) {
+    return places[static_cast<std::size_t>(part)] + 1;
+  });
+  when({{further(has, ahead), 1, 1}}, [&] {
+    fetch_saved(kind, in_part_of(Way::backward, places),
+                buffer_of(Way::backward, places, Index::of(0)), ahead);
+  });
+}
+
 void PipelineStep::forward_layer(const PassLayer& layer) {
   const TensorRef input = hidden(plus(input_of_forward().slot, layer.in_part));
   TensorRef output = input;
@@ -737,10 +883,15 @@ void PipelineStep::forward_layer(const PassLayer& layer) {
   const Index kept = plus(
       of_forward(0, [&](std::int64_t k) { return k % passes_.window() * chunk_layers_; }),
       layer.in_part);
-  const Index slot = saves_nothing() ? Index::of(0) : kept;
+  const Index slot = saves_nothing() ? Index::of(0) : sends() ? layer.buffer : kept;
   LayerState& saved = saved_[layer.mixture ? 1 : 0];
   const bool keeps_nothing = !trains_ || (layer.recomputes && block_.keeps_inputs_only());
-  saved = block_.forward(build_, parameters_.layer(layer.weight, layer.turn), input, output,
+  const LayerWeights weights = parameters_.layer(layer.weight, layer.turn);
+  if (sends()) {
+    send_input(input, kept);
+  }
+  activations_.begin();
+  saved = block_.forward(build_, weights, input, output,
                          saved_slots(), slot, trains_ ? layer.weight : cache_of(layer),
                          keeps_nothing ? ForwardPass::passes_by : ForwardPass::keeps);
   if (!trains_) {
@@ -748,6 +899,9 @@ void PipelineStep::forward_layer(const PassLayer& layer) {
     build_.release({input});
   } else if (layer.recomputes) {
     block_.drop(build_, saved, saved_slots(), slot);
+  }
+  if (sends()) {
+    send_saved({layer.mixture, layer.recomputes}, input, kept, keeps_nothing);
   }
 }
 
@@ -759,6 +913,9 @@ void PipelineStep::backward() {
     });
   } else {
     wait_for_gradients();
+  }
+  if (fetches_ahead()) {
+    when({{Index::coordinate(Axis::pipeline), p_ - 1, p_ - 1}}, [&] { fetch_first(0); });
   }
   head_and_loss();
   backward_pass_of_stage();
@@ -820,18 +977,15 @@ void PipelineStep::backward_pass_of_stage() {
 }
 
 void PipelineStep::backward_layer(const PassLayer& layer) {
-  const auto of_pass = [&](std::int64_t size) {
-    return plus(of_backward(0,
-                            [&](std::int64_t k) {
-                              return passes_.undone(k) % passes_.window() * size;
-                            }),
-                layer.in_part);
-  };
-  const TensorRef input = hidden(of_pass(chunk_layers_ + 1));
-  const Index slot = of_pass(chunk_layers_);
+  const TensorRef input = hidden(undone_slot(chunk_layers_ + 1, layer.in_part));
+  const Index slot = sends() ? layer.buffer : undone_slot(chunk_layers_, layer.in_part);
   Index turn = layer.turn;
   turn.modulus = 2;
   const LayerWeights weights = parameters_.layer(layer.weight, turn);
+  if (sends() && !fetches_ahead()) {
+    build_.part(Part::backward);
+    fetch_saved({layer.mixture, layer.recomputes}, layer.in_part, layer.buffer);
+  }
   LayerState state = at_slot(build_, saved_[layer.mixture ? 1 : 0], input, slot);
   if (layer.recomputes) {
     block_.restore(build_, weights, state, saved_slots(), saves_nothing() ? Index::of(0) : slot,

@@ -163,6 +163,85 @@ TEST_CASE("all that goes out to host memory comes back") {
 
 namespace {
 
+// The same step, of which every layer keeps all that its backward pass reads.
+Scenario keeping(const What& what, double scale = 1.0) {
+  Scenario scenario = scenario_of(what, scale);
+  scenario.plan.recompute = Recompute::none;
+  return scenario;
+}
+
+Scenario staged(const What& what, double scale, Recompute recompute, std::int64_t chunks) {
+  Scenario scenario = keeping(what, scale);
+  scenario.plan.context = ContextPlan();
+  scenario.plan.zero = 1;
+  scenario.plan.data = 2;
+  scenario.plan.pipeline = 4;
+  scenario.plan.virtual_pipeline = chunks;
+  scenario.plan.recompute = recompute;
+  scenario.workload.sequence_length = 1 << 13;
+  scenario.workload.global_batch = 2 * 24;
+  return scenario;
+}
+
+}  // namespace
+
+TEST_CASE("without recompute all that a layer saves goes out and comes back") {
+  // Four streams of 4096, q and (before and behind Ulysses' exchange) o, k and v of 8 heads of 128, up, gate and their product of 14336 in
+  // bf16 and a statistic of 32 heads in fp32: of 32 layers, 2 micro-batches, 2^14 tokens on 8 GPUs.
+  const Scenario scenario = keeping({Offload::activations});
+  const Timeline sent = timeline_of(scenario);
+  const double token = 2.0 * (4 * 4096 + 3 * 4096 + 2 * 1024 + 3 * 14336) + 4.0 * 32;
+  const double rank = 32.0 * (1 << 14) * token;
+  CHECK_THAT(bytes_between(scenario.cluster, sent, "cpu", "memory"),
+             Catch::Matchers::WithinRel(2.0 * 8 * rank, 1e-9));
+  CHECK_THAT(bytes_between(scenario.cluster, sent, "memory", "cpu"),
+             Catch::Matchers::WithinRel(2.0 * 8 * rank, 1e-9));
+  CHECK_THAT(static_cast<double>(sent.memory[0].host_peak),
+             Catch::Matchers::WithinRel(rank, 1e-9));
+  // The GPU keeps no more than what three layers save; one computes, one is copied, one is fetched.
+  const std::int64_t kept = timeline_of(keeping({})).memory[0].total;
+  const std::int64_t states = timeline_of(scenario_of({Offload::activations})).memory[0].total;
+  CHECK(sent.memory[0].total < kept - static_cast<std::int64_t>(0.8 * rank));
+  CHECK(sent.memory[0].total < states + static_cast<std::int64_t>(3.0 * rank / 32.0));
+}
+
+TEST_CASE("saved activations in host memory cost nothing on links without limits, else copies' time") {
+  const auto seconds = [](const Scenario& scenario) {
+    return timeline_of(scenario).end.seconds().value();
+  };
+  const double kept = seconds(keeping({}));
+  CHECK_THAT(seconds(keeping({Offload::activations}, 1e6)),
+             Catch::Matchers::WithinRel(kept, 1e-4));
+  const double usual = seconds(keeping({Offload::activations}));
+  CHECK(usual > kept);
+  // Twice the copies' time where these set the pace.
+  const double slow = seconds(keeping({Offload::activations}, 0.1));
+  const double slower = seconds(keeping({Offload::activations}, 0.05));
+  CHECK(slower > 1.8 * slow);
+  CHECK(slower < 2.0 * slow);
+  for (const std::int64_t chunks : {1, 2}) {
+    const double bare = seconds(staged({}, 1.0, Recompute::none, chunks));
+    const double free = seconds(staged({Offload::activations}, 1e6, Recompute::none, chunks));
+    CHECK_THAT(free, Catch::Matchers::WithinRel(bare, 1e-3));
+    CHECK(seconds(staged({Offload::activations}, 1.0, Recompute::none, chunks)) > free);
+  }
+}
+
+TEST_CASE("stages that send their activations keep two layers' of them, and fold and skip exactly") {
+  for (const Recompute recompute : {Recompute::none, Recompute::full}) {
+    for (const std::int64_t chunks : {1, 2}) {
+      const Scenario scenario = staged({Offload::activations}, 1.0, recompute, chunks);
+      check_folds_and_skips(scenario);
+      const Timeline sent = timeline_of(scenario);
+      const Timeline kept = timeline_of(staged({}, 1.0, recompute, chunks));
+      CHECK(sent.memory[0].total < kept.memory[0].total);
+      CHECK(sent.memory[0].host_peak > 0);
+    }
+  }
+}
+
+namespace {
+
 constexpr double parameters = 8030261248.0;
 
 // The optimizer in host memory of a stack like DeepSpeed's, with bf16 sums of gradients.

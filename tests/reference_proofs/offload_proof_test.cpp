@@ -271,6 +271,46 @@ TEST_CASE("whatever a layer saves waits in host memory and comes back") {
   each_recompute(offloading(Plan(), 0, {Offload::activations}), both, as_it_is);
 }
 
+TEST_CASE("stages of a pipeline send and fetch what their passes save") {
+  const auto proves = [](Plan plan, const Model& model, std::int64_t micro_batches,
+                         const char* software) {
+    for (const Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+      for (const std::int64_t some : {0, 1}) {
+        plan.recompute = recompute;
+        plan.recompute_layers = recompute == Recompute::none ? 0 : some;
+        Scenario scenario = short_training(model, plan, 16, micro_batches);
+        scenario.gpus *= plan.pipeline;
+        scenario.software = software;
+        require_both_orders(scenario);
+      }
+    }
+  };
+  for (const char* software : {"ideal", "megatron", "deepspeed"}) {
+    Plan plan = offloading(Plan(), 0, {Offload::activations});
+    plan.pipeline = 2;
+    proves(plan, tiny(4), 1, software);
+    proves(plan, tiny(4), 5, software);
+    plan.virtual_pipeline = 2;
+    plan.stage_layers = {2, 0, 1, 2};
+    proves(plan, tiny(5), 4, software);
+    plan = offloading(with_data(plan_of(M::ring, 2, 1), 2), 3, {Offload::activations});
+    plan.pipeline = 2;
+    proves(plan, tiny(4), 3, software);
+  }
+  Model both = tiny(6);
+  both.experts = {4, 2, 8, 8};
+  both.experts.dense_layers = 1;
+  both.experts.period = 2;
+  for (const std::int64_t chunks : {1, 2}) {
+    Plan plan = offloading(Plan(), 1, {Offload::activations});
+    plan.pipeline = 2;
+    plan.virtual_pipeline = chunks;
+    plan.stage_layers = chunks == 1 ? std::vector<std::int64_t>{2, 4}
+                                    : std::vector<std::int64_t>{1, 2, 3, 0};
+    proves(plan, both, 4, "ideal");
+  }
+}
+
 TEST_CASE("an input that is computed with before it is fetched is caught") {
   const Plan plan = offloading(Plan(), 0, {Offload::activations});
   const Scenario scenario = short_training(tiny(), plan, 16, 1);
