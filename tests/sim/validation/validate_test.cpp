@@ -97,7 +97,6 @@ TEST_CASE("what has no schedule yet is skipped with its reason") {
   CHECK(run.skip_reason == "pipeline schedule 'zb_h1' is not modelled");
 }
 
-<<<<<<< HEAD
 TEST_CASE("a word that the format does not have is no default: the run is skipped with it") {
   const auto skipped = [](const std::string& from, const std::string& to) {
     std::string text = run_text(plain_plan, "{step_time: 1 s}");
@@ -160,7 +159,8 @@ TEST_CASE("a framework that nobody knows runs as the stack most like it, and say
   CHECK(stack_with("tensor: 1", "tensor: 8", 1) == "megatron");
   CHECK(stack_with("pipeline: 1", "pipeline: 2", 1) == "megatron");
   CHECK(stack_with("framework: test", "framework: NeMo", 0) == "nemo");
-=======
+}
+
 TEST_CASE("fp32 shards with autocast compute in bf16, their memory is not scored; plain fp32 does not") {
   // 8 sequences of 8192 tokens through 8B parameters in 2 s are 220 TFLOP/s per GPU, more than the
   // 67 that an H100 has without tensor cores: such a record is of the parameters' type.
@@ -177,7 +177,6 @@ TEST_CASE("fp32 shards with autocast compute in bf16, their memory is not scored
   REQUIRE(shards.measurements.size() == 1);
   CHECK(shards.measurements[0].quantity == MeasuredQuantity::time);
   REQUIRE(shards.skipped_quantities.size() == 1);
->>>>>>> 25bae26 (fp32 compute from data-sheet rates; runs of fp32 shards are autocast)
 }
 
 TEST_CASE("a run on a device that nobody knows is left out with a warning, the others are read") {
