@@ -3,6 +3,7 @@
 
 #include "calibrate/fit/kernel_fit.h"
 #include "calibrate/fit/regression.h"
+#include "calibrate/fit/served_attention.h"
 #include "calibrate/fit/study.h"
 
 namespace longhaul {
@@ -14,31 +15,57 @@ constexpr std::size_t attention_points = 120;  // that the mechanism is fitted t
 constexpr double stiffness = 0.3;
 constexpr int backfits = 2;  // rounds in which the two corrections explain the other's rest
 
+// A thread block that loads an index and what it points to: two trips to memory of 0.5 us and more.
+constexpr double life_prior = 1.3e-6;
+
 struct AttentionModel {
   AttentionCurve curve;
+  CopyRates rates;
   RegressionResult regression;
 };
 
-// What is fitted: logarithms of beta, launch, start of a tile and cost of a masked step.
-AttentionCurve attention_curve(const AttentionCurve& start, const Eigen::VectorXd& logs) {
-  AttentionCurve curve = start;
-  curve.beta = std::min(99.0, std::exp(logs[0]));
-  curve.launch = Seconds::of(std::exp(logs[1]));
-  curve.tile_start = Seconds::of(std::exp(logs[2]));
-  curve.masked_step = std::min(9.9, std::exp(logs[3]));
-  return curve;
+// What the rows share besides their curve. The life of thread blocks in `rates` is the prior.
+struct Served {
+  const Device& device;
+  CopyRates rates;
+  AttentionServer server;
+};
+
+// What is fitted: logarithms of beta, launch, start of a tile, cost of a masked step and, where such
+// count, how long a thread block lives.
+constexpr Eigen::Index curve_parameters = 4;
+
+bool counts_blocks(const Served& served, const AttentionRow& row) {
+  return row.vllm && (row.paged_cache || served.server.flash3);
 }
 
-// Reads K and V and writes them to the cache: a memory-bound kernel of its own.
-double cache_seconds(const Device& device, double memory_share, Seconds memory_launch,
-                     const AttentionRow& row) {
-  if (!row.paged_cache) {
-    return 0.0;
+AttentionModel attention_of(const Served& served, const AttentionCurve& start,
+                            const Eigen::VectorXd& logs) {
+  AttentionModel model{start, served.rates, {}};
+  model.curve.beta = std::min(99.0, std::exp(logs[0]));
+  model.curve.launch = Seconds::of(std::exp(logs[1]));
+  model.curve.tile_start = Seconds::of(std::exp(logs[2]));
+  model.curve.masked_step = std::min(9.9, std::exp(logs[3]));
+  if (logs.size() > curve_parameters) {
+    model.rates.block_life = std::exp(logs[curve_parameters]);
   }
-  const double elements = static_cast<double>(row.shape.batch * row.shape.keys) *
-                          static_cast<double>(row.shape.kv_heads * row.shape.head_dim);
-  return memory_launch.value() +
-         8.0 * elements / (device.memory_bandwidth.value() * memory_share);
+  return model;
+}
+
+// The attention kernel itself.
+double kernel_seconds(const Served& served, const AttentionCurve& curve, const AttentionRow& row) {
+  return served.server.flash3
+             ? flash3_mechanism(served.device, curve, served.rates.memory_share, row)
+             : attention_mechanism(served.device, curve, false, served.rates.memory_share,
+                                   row.shape, served.server.order);
+}
+
+// Kernels of their own around it.
+double seconds_around(const Served& served, const AttentionModel& model, const AttentionRow& row) {
+  const double cache = cache_seconds(served.device, model.rates, row);
+  return served.server.flash3
+             ? cache + combine_seconds(served.device, model.curve, model.rates, row)
+             : cache;
 }
 
 // The two corrections, each fitted to what the other leaves. Deviations are at the sizes of the
@@ -72,45 +99,50 @@ void fit_corrections(const std::vector<AttentionRow>& rows,
   }
 }
 
-AttentionModel attention_model(const Device& device, const AttentionCurve& start,
-                               double memory_share, Seconds memory_launch,
-                               const std::vector<AttentionRow>& rows, bool in_order) {
-  const std::vector<AttentionRow> some = thinned(rows, attention_points);
-  const auto size = static_cast<Eigen::Index>(some.size());
-  const auto seconds = [&](const AttentionCurve& curve, const AttentionRow& row) {
-    return attention_mechanism(device, curve, false, memory_share, row.shape, in_order) +
-           cache_seconds(device, memory_share, memory_launch, row);
-  };
+RegressionProblem attention_problem(const Served& served, const AttentionCurve& start,
+                                    const std::vector<AttentionRow>& rows) {
   RegressionProblem problem;
-  problem.predict = [&](const Eigen::VectorXd& logs) {
-    const AttentionCurve curve = attention_curve(start, logs);
+  const auto size = static_cast<Eigen::Index>(rows.size());
+  problem.predict = [&served, &start, &rows, size](const Eigen::VectorXd& logs) {
+    const AttentionModel model = attention_of(served, start, logs);
     Eigen::VectorXd result(size);
     for (Eigen::Index i = 0; i < size; ++i) {
-      result[i] = std::log(seconds(curve, some[static_cast<std::size_t>(i)]));
+      const AttentionRow& row = rows[static_cast<std::size_t>(i)];
+      result[i] = std::log(kernel_seconds(served, model.curve, row) +
+                           seconds_around(served, model, row));
     }
     return result;
   };
   problem.observed.resize(size);
   for (Eigen::Index i = 0; i < size; ++i) {
-    problem.observed[i] = std::log(some[static_cast<std::size_t>(i)].seconds);
+    problem.observed[i] = std::log(rows[static_cast<std::size_t>(i)].seconds);
   }
   problem.weights = Eigen::VectorXd::Ones(size);
-  problem.prior.resize(4);
-  problem.prior << std::log(start.beta), std::log(start.launch.value()),
+  const bool blocks = counts_blocks(served, rows.front());
+  problem.prior.resize(blocks ? curve_parameters + 1 : curve_parameters);
+  problem.prior.head(curve_parameters) << std::log(start.beta), std::log(start.launch.value()),
       std::log(start.tile_start.value()), std::log(start.masked_step);
-  problem.prior_sigma = Eigen::VectorXd::Constant(4, prior_sigma);
-  AttentionModel model;
-  model.regression = robust_fit(problem);
-  model.curve = attention_curve(start, model.regression.parameters);
+  if (blocks) {
+    problem.prior[curve_parameters] = std::log(served.rates.block_life);
+  }
+  problem.prior_sigma = Eigen::VectorXd::Constant(problem.prior.size(), prior_sigma);
+  return problem;
+}
+
+AttentionModel attention_model(const Served& served, const AttentionCurve& start,
+                               const std::vector<AttentionRow>& rows) {
+  const std::vector<AttentionRow> some = thinned(rows, attention_points);
+  const RegressionResult regression = robust_fit(attention_problem(served, start, some));
+  AttentionModel model = attention_of(served, start, regression.parameters);
+  model.regression = regression;
   std::vector<Deviation> deviations;
   for (const AttentionRow& row : rows) {
-    // The correction is of the kernel, so the cache's share of the time is taken off first; half
-    // of the time at least is the kernel's.
-    const double cache = cache_seconds(device, memory_share, memory_launch, row);
-    const double kernel = std::max(row.seconds - cache, 0.5 * row.seconds);
-    const double modelled =
-        attention_mechanism(device, model.curve, false, memory_share, row.shape, in_order);
-    deviations.push_back({attention_sizes(row.shape), std::log(kernel / modelled)});
+    // The correction is of the kernel, so what is around it is taken off first; half of the time at
+    // least is the kernel's.
+    const double kernel =
+        std::max(row.seconds - seconds_around(served, model, row), 0.5 * row.seconds);
+    deviations.push_back({attention_sizes(row.shape),
+                          std::log(kernel / kernel_seconds(served, model.curve, row))});
   }
   fit_corrections(rows, deviations, model.curve);
   return model;
@@ -120,7 +152,8 @@ AttentionModel attention_model(const Device& device, const AttentionCurve& start
 
 std::optional<AttentionFit> fit_attention(const Device& device, const AttentionCurve& start,
                                           double memory_share, Seconds memory_launch,
-                                          const std::vector<AttentionRow>& rows, bool in_order) {
+                                          const std::vector<AttentionRow>& rows,
+                                          const AttentionServer& server) {
   if (rows.size() < least_points) {
     return std::nullopt;
   }
@@ -131,18 +164,22 @@ std::optional<AttentionFit> fit_attention(const Device& device, const AttentionC
   if (families < least_families) {
     return std::nullopt;
   }
+  const Served served{device, {memory_share, memory_launch, life_prior}, server};
   Study<AttentionRow, AttentionModel> study;
   study.fit = [&](const std::vector<AttentionRow>& training) {
-    return attention_model(device, start, memory_share, memory_launch, training, in_order);
+    return attention_model(served, start, training);
   };
   study.predict = [&](const AttentionModel& model, const AttentionRow& row) {
-    return attention_mechanism(device, model.curve, false, memory_share, row.shape, in_order) *
+    return kernel_seconds(served, model.curve, row) *
                attention_correction(model.curve, row.shape) +
-           cache_seconds(device, memory_share, memory_launch, row);
+           seconds_around(served, model, row);
   };
   const AttentionModel model = study.fit(rows);
   AttentionFit fit{model.curve, {}};
   fit.report.names = {"beta", "launch", "tile_start", "masked_step"};
+  if (counts_blocks(served, rows.front())) {
+    fit.report.names.push_back("block_life");
+  }
   fit.report.parameters = model.regression.parameters;
   fit.report.covariance = model.regression.covariance;
   validate(study, model, rows, fold_of_row, fit.report);

@@ -304,9 +304,9 @@ std::string fit_attention_group(Session& session, const AttentionFamily& family,
   const std::string what =
       fmt::format("attention-{}-{}-d{}{}", family.name, masked ? "causal" : "full", head_dim,
                   backward ? "-backward" : "");
-  const auto fit =
-      fit_attention(session.device, start, session.memory_share, session.memory_launch, rows,
-                    pass.in_order);
+  const AttentionServer server{pass.order, family.name == "fa3" && rows.front().vllm};
+  const auto fit = fit_attention(session.device, start, session.memory_share,
+                                 session.memory_launch, rows, server);
   if (!fit) {
     refuse(session, what, rows.size());
     return "";

@@ -55,16 +55,22 @@ struct MemoryFit {
 /// between run at the cache's rate and are left out. The report is of the large ones.
 std::optional<MemoryFit> fit_memory(const Device& device, const std::vector<StreamRow>& rows);
 
+/// How rows were called.
+struct AttentionServer {
+  TileOrder order = TileOrder::longest;
+  bool flash3 = false;  ///< FlashAttention-3 as vLLM calls it (served_attention.h); then no order
+};
+
 struct AttentionFit {
   AttentionCurve curve;
   FitReport report;
 };
 /// All rows must be of one kernel, pass, head size and kind of mask. `start`: the profile's curve;
 /// its tile sizes are kept, its figures are the prior. `memory`: prices what a paged cache takes.
-/// `in_order`: the kernel starts its tiles as AttentionPass::in_order says.
+/// All rows write a paged cache or none does, and all are vLLM's or none is.
 std::optional<AttentionFit> fit_attention(const Device& device, const AttentionCurve& start,
                                           double memory_share, Seconds memory_launch,
                                           const std::vector<AttentionRow>& rows,
-                                          bool in_order = false);
+                                          const AttentionServer& server = {});
 
 }  // namespace longhaul

@@ -67,6 +67,7 @@ std::vector<AttentionRow> read_attention_rows(const SourcePtr& source, const Row
     row.shape.backward = file.text(cells, "pass") == "backward";
     const std::string window = file.text(cells, "window_tokens");
     row.paged_cache = !window.empty();
+    row.vllm = file.text(cells, "source").starts_with("vllm");
     if (row.paged_cache || file.text(cells, "causal") == "yes") {
       row.shape.band.upper = 0;
     }

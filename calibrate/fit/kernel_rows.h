@@ -17,6 +17,7 @@ struct GemmRow {
 struct AttentionRow {
   AttentionShape shape;
   bool paged_cache = false;  ///< the time includes writing K and V to a cache
+  bool vllm = false;         ///< called by vLLM (column source), whose habits are known
   double seconds = 0.0;
 };
 

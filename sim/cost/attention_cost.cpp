@@ -18,24 +18,6 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   return a / b - (a % b != 0 && (a < 0) != (b < 0) ? 1 : 0);
 }
 
-double exact_list_schedule(const std::vector<double>& costs, std::int64_t copies,
-                           std::int64_t servers) {
-  std::priority_queue<double, std::vector<double>, std::greater<>> free_at;
-  for (std::int64_t i = 0; i < servers; ++i) {
-    free_at.push(0.0);
-  }
-  double end = 0.0;
-  for (const double cost : costs) {
-    for (std::int64_t i = 0; i < copies; ++i) {
-      const double done = free_at.top() + cost;
-      free_at.pop();
-      free_at.push(done);
-      end = std::max(end, done);
-    }
-  }
-  return end;
-}
-
 double even_share(const std::vector<double>& costs, std::int64_t copies, std::int64_t servers) {
   double total = 0.0;
   for (const double cost : costs) {
@@ -76,7 +58,8 @@ double sm_rate(const Device& device, KernelType type) {
   return peak.value() / device.sms;
 }
 
-// Costs of the tiles of one head, longest first; tiles that see nothing are not there.
+// Costs of the tiles of one head, in the order of their queries; tiles that see nothing are not
+// there.
 std::vector<double> tiles_of(const AttentionShape& shape, const AttentionCurve& curve, double step,
                              std::int64_t rows, std::int64_t columns) {
   std::vector<double> costs;
@@ -90,18 +73,17 @@ std::vector<double> tiles_of(const AttentionShape& shape, const AttentionCurve& 
                     step * (static_cast<double>(steps.whole) +
                             curve.masked_step * static_cast<double>(steps.masked)));
   }
-  std::sort(costs.begin(), costs.end(), std::greater<>());
   return costs;
 }
 
-double io_bytes(const AttentionShape& shape) {
-  const double query = static_cast<double>(shape.batch * shape.queries * shape.heads) *
-                       static_cast<double>(shape.head_dim);
-  const double key = static_cast<double>(shape.batch * shape.keys * shape.kv_heads) *
-                     static_cast<double>(shape.head_dim);
-  // Forward: read q, k, v, write o (2 bytes each). Backward: read q, k, v, do, write dq in fp32
-  // (added up, so read as well), dk, dv.
-  return shape.backward ? 12.0 * query + 8.0 * key : 4.0 * query + 4.0 * key;
+double schedule(std::vector<double> tiles, std::int64_t copies, std::int64_t sms,
+                TileOrder order) {
+  if (order == TileOrder::grid) {
+    return grid_schedule(tiles, copies, sms);
+  }
+  std::sort(tiles.begin(), tiles.end(), std::greater<>());
+  return order == TileOrder::rows ? ordered_schedule(tiles, copies, sms)
+                                  : list_schedule(tiles, copies, sms);
 }
 
 // Flash kernels run one kernel before the backward pass, which reads o and do and clears dq in fp32,
@@ -154,6 +136,24 @@ TileSteps tile_steps(const Band& band, std::int64_t first_row, std::int64_t rows
   return {whole, end - begin - whole};
 }
 
+double greedy_schedule(const std::vector<double>& costs, std::int64_t copies,
+                       std::int64_t servers) {
+  std::priority_queue<double, std::vector<double>, std::greater<>> free_at;
+  for (std::int64_t i = 0; i < servers; ++i) {
+    free_at.push(0.0);
+  }
+  double end = 0.0;
+  for (const double cost : costs) {
+    for (std::int64_t i = 0; i < copies; ++i) {
+      const double done = free_at.top() + cost;
+      free_at.pop();
+      free_at.push(done);
+      end = std::max(end, done);
+    }
+  }
+  return end;
+}
+
 double list_schedule(const std::vector<double>& costs, std::int64_t copies, std::int64_t servers) {
   if (costs.empty()) {
     return 0.0;
@@ -163,7 +163,7 @@ double list_schedule(const std::vector<double>& costs, std::int64_t copies, std:
     return costs.front() * static_cast<double>(ceil_divide(jobs, servers));
   }
   if (jobs <= exact_jobs) {
-    return exact_list_schedule(costs, copies, servers);
+    return greedy_schedule(costs, copies, servers);
   }
   return std::max(costs.front(), even_share(costs, copies, servers) + 0.5 * costs.back());
 }
@@ -175,6 +175,22 @@ double ordered_schedule(const std::vector<double>& costs, std::int64_t copies,
     return best;
   }
   return std::max(best, even_share(costs, copies, servers) + 0.5 * costs.front());
+}
+
+double grid_schedule(const std::vector<double>& costs, std::int64_t copies, std::int64_t servers) {
+  if (costs.empty()) {
+    return 0.0;
+  }
+  if (static_cast<std::int64_t>(costs.size()) * copies > exact_jobs) {
+    return even_share(costs, copies, servers) +
+           0.5 * *std::max_element(costs.begin(), costs.end());
+  }
+  std::vector<double> all;
+  all.reserve(costs.size() * static_cast<std::size_t>(copies));
+  for (std::int64_t copy = 0; copy < copies; ++copy) {
+    all.insert(all.end(), costs.begin(), costs.end());
+  }
+  return greedy_schedule(all, 1, servers);
 }
 
 std::array<double, 3> attention_sizes(const AttentionShape& shape) {
@@ -194,26 +210,40 @@ double attention_correction(const AttentionCurve& curve, const AttentionShape& s
   return smooth * correction_factor(curve.layout, attention_layout(shape));
 }
 
+double attention_bytes(const AttentionShape& shape) {
+  const double query = static_cast<double>(shape.batch * shape.queries * shape.heads) *
+                       static_cast<double>(shape.head_dim);
+  const double key = static_cast<double>(shape.batch * shape.keys * shape.kv_heads) *
+                     static_cast<double>(shape.head_dim);
+  // Forward: read q, k, v, write o (2 bytes each). Backward: read q, k, v, do, write dq in fp32
+  // (added up, so read as well), dk, dv.
+  return shape.backward ? 12.0 * query + 8.0 * key : 4.0 * query + 4.0 * key;
+}
+
+// One step: rows x columns scores, 2 (backward: 5) products of 2 FLOP per element and head_dim,
+// and beta/16 cycles per score for exponentials and everything else.
+// Of the five two are as wide as the values (dO V^T, P^T dO), of the two one (P V).
+double attention_step(const Device& device, const AttentionCurve& curve,
+                      const AttentionShape& shape, bool materialised) {
+  const std::int64_t value_dim = shape.value_dim > 0 ? shape.value_dim : shape.head_dim;
+  const std::int64_t channels = shape.backward ? 6 * shape.head_dim + 4 * value_dim
+                                               : 2 * shape.head_dim + 2 * value_dim;
+  const double products = static_cast<double>(channels) / sm_rate(device, shape.type);
+  const double drawing = shape.dropout && !materialised ? dropout_beta : 0.0;
+  const double others = (curve.beta + drawing) / 16.0 / device.boost_clock.value();
+  return static_cast<double>(curve.rows * curve.columns) * (products + others);
+}
+
 double attention_mechanism(const Device& device, const AttentionCurve& curve, bool materialised,
-                           double memory_share, const AttentionShape& given, bool in_order) {
+                           double memory_share, const AttentionShape& given,
+                           TileOrder order) {
   const AttentionShape shape = given.backward ? transposed(given) : given;
   const std::int64_t rows = given.backward ? curve.columns : curve.rows;
   const std::int64_t columns = given.backward ? curve.rows : curve.columns;
-  // One step: rows x columns scores, 2 (backward: 5) products of 2 FLOP per element and head_dim,
-  // and beta/16 cycles per score for exponentials and everything else.
-  // Of the five two are as wide as the values (dO V^T, P^T dO), of the two one (P V).
-  const std::int64_t value_dim = given.value_dim > 0 ? given.value_dim : given.head_dim;
-  const std::int64_t channels = given.backward ? 6 * given.head_dim + 4 * value_dim
-                                               : 2 * given.head_dim + 2 * value_dim;
-  const double products = static_cast<double>(channels) / sm_rate(device, given.type);
-  const double drawing = given.dropout && !materialised ? dropout_beta : 0.0;
-  const double others = (curve.beta + drawing) / 16.0 / device.boost_clock.value();
-  const double step = static_cast<double>(rows * columns) * (products + others);
-  const std::vector<double> tiles = tiles_of(shape, curve, step, rows, columns);
-  const std::int64_t copies = given.batch * given.heads;
-  const double kernel = in_order ? ordered_schedule(tiles, copies, device.sms)
-                                 : list_schedule(tiles, copies, device.sms);
-  const double bytes = io_bytes(given) + (materialised ? materialised_bytes(given) : 0.0);
+  const double step = attention_step(device, curve, given, materialised);
+  const double kernel = schedule(tiles_of(shape, curve, step, rows, columns),
+                                 given.batch * given.heads, device.sms, order);
+  const double bytes = attention_bytes(given) + (materialised ? materialised_bytes(given) : 0.0);
   const double bandwidth = device.memory_bandwidth.value() * memory_share;
   const double memory = bytes / bandwidth;
   // Flash kernels hide their traffic behind the products; unfused ones pay both.
@@ -233,7 +263,7 @@ KernelTime KernelCosts::attention(const AttentionShape& shape) const {
   const bool masked = shape.band.lower || shape.band.upper;
   const AttentionCurve& curve = curve_for(masked ? pass.masked : pass.full, shape.head_dim);
   const double burst = attention_mechanism(device_, curve, family_->materialised,
-                                           profile_->memory_efficiency, shape, pass.in_order) *
+                                           profile_->memory_efficiency, shape, pass.order) *
                        attention_correction(curve, shape);
   const double launch = std::min(curve.launch.value(), burst);
   const Trust trust = trust_of(curve.range, attention_sizes(shape), curve.spread);

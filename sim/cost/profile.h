@@ -45,13 +45,19 @@ struct AttentionCurve {
   double spread = 0.1;
 };
 
+/// How a kernel starts its tiles.
+enum class TileOrder {
+  longest,  ///< the longest first
+  rows,     ///< head after head in the order of their queries, so that a causal mask's longest start
+            ///< last; tiles share SMs, which evens out what that loses
+  grid      ///< the same order, one tile an SM
+};
+
 /// Forward or backward of one kernel family.
 struct AttentionPass {
   std::vector<AttentionCurve> full;    ///< without a mask, by head_dim
   std::vector<AttentionCurve> masked;  ///< with one
-  /// Tiles start in the order of their queries, head after head, so that a causal mask's longest
-  /// ones start last; else the longest start first.
-  bool in_order = false;
+  TileOrder order = TileOrder::longest;
 };
 
 struct AttentionFamily {
@@ -118,7 +124,14 @@ double gemm_correction(const Device& device, const GemmCurve& curve, const GemmS
 /// the data-sheet bandwidth.
 double attention_mechanism(const Device& device, const AttentionCurve& curve, bool materialised,
                            double memory_share, const AttentionShape& shape,
-                           bool in_order = false);
+                           TileOrder order = TileOrder::longest);
+
+/// Seconds of one step of a tile's main loop: products, and beta/16 cycles a score.
+double attention_step(const Device& device, const AttentionCurve& curve,
+                      const AttentionShape& shape, bool materialised = false);
+
+/// Bytes that a call moves at least once.
+double attention_bytes(const AttentionShape& shape);
 
 /// Seconds of one memory-bound kernel: launch + s + s ramp / (s + ramp) with s = bytes / rate, so that
 /// a stream shorter than the ramp runs at half its rate and a long one loses the ramp.
@@ -174,11 +187,20 @@ TileSteps tile_steps(const Band& band, std::int64_t first_row, std::int64_t rows
 /// first): exact up to 4096 jobs, beyond that total/servers plus half a shortest job.
 double list_schedule(const std::vector<double>& costs, std::int64_t copies, std::int64_t servers);
 
-/// Costs given likewise, but the shortest jobs start first, copy after copy: when nothing is left to
+/// Jobs start in the order given, each `copies` times, whenever a server is free: the time until all
+/// have ended.
+double greedy_schedule(const std::vector<double>& costs, std::int64_t copies,
+                       std::int64_t servers);
+
+/// Costs given as for list_schedule, but the shortest jobs start first, copy after copy: when nothing is left to
 /// start, every server is on average half way through one of the longest, so that half of it is added
 /// to total/servers. (On one server per SM some counts would end later; two tiles share an SM, which
 /// evens that out.)
 double ordered_schedule(const std::vector<double>& costs, std::int64_t copies,
                         std::int64_t servers);
+
+/// Jobs in the order of one copy, copy after copy: exact up to 4096 jobs, beyond that total/servers
+/// plus half a longest job.
+double grid_schedule(const std::vector<double>& costs, std::int64_t copies, std::int64_t servers);
 
 }  // namespace longhaul

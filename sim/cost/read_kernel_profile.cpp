@@ -102,7 +102,9 @@ AttentionPass read_pass(MapReader& parent, const std::string& key, Diagnostics& 
   const Seconds tile_start = reader.seconds("tile_start");
   const double masked_step = reader.number("masked_step", 0.0, 10.0);
   const double spread = reader.number("spread", 0.0, 2.0);
-  pass.in_order = reader.has("order") && reader.choice("order", {"longest", "rows"}) == 1;
+  if (reader.has("order")) {
+    pass.order = static_cast<TileOrder>(reader.choice("order", {"longest", "rows", "grid"}));
+  }
   for (std::vector<AttentionCurve>* curves : {&pass.full, &pass.masked}) {
     for (AttentionCurve& curve : *curves) {
       curve.launch = launch;
