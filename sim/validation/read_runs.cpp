@@ -280,6 +280,14 @@ void read_loss(const std::string& loss, MeasuredRun& run) {
   }
 }
 
+// What tensor ranks gather travels in the compute type, whatever the stack does otherwise.
+void gather_wide(MeasuredRun& run) {
+  SoftwareProfile stack = run.draft->stack_override ? *run.draft->stack_override
+                                                    : *find_software(run.draft->software);
+  stack.fp8_gathers = false;
+  run.draft->stack_override = std::make_shared<const SoftwareProfile>(std::move(stack));
+}
+
 // What the public configuration of the run says and its record leaves open.
 void take_facts(MeasuredRun& run) {
   Plan& plan = run.draft->plan;
@@ -296,6 +304,9 @@ void take_facts(MeasuredRun& run) {
     }
     if (fact.compiled_loss) {
       fuse_loss(run, true);
+    }
+    if (fact.wide_gathers) {
+      gather_wide(run);
     }
     const std::int64_t replicas = plan.data * plan.context.degree();
     if (plan.zero > 0 && replicas % fact.optimizer_groups == 0 && fact.optimizer_groups > 1) {

@@ -20,6 +20,7 @@ RunFact read_fact(const YamlValue& item, Diagnostics& diagnostics) {
   }
   fact.optimizer_groups = reader.integer("optimizer_groups", {1, 1024}, 1);
   fact.compiled_loss = reader.boolean("compiled_loss", false);
+  fact.wide_gathers = reader.boolean("wide_gathers", false);
   fact.sample_time = reader.seconds("sample_time", Seconds());
   demand_origin(reader);
   reader.finish();

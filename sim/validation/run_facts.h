@@ -18,6 +18,7 @@ struct RunFact {
   std::string deterministic_attention;  ///< the same, of those that had to be deterministic
   std::int64_t optimizer_groups = 1;    ///< ZeRO: groups of replicas, each with all the states
   bool compiled_loss = false;           ///< the loss's operators were compiled into few kernels
+  bool wide_gathers = false;            ///< fp8 products gather in the compute type all the same
   Seconds sample_time;                  ///< to read a sequence from storage; 0: not told
 };
 

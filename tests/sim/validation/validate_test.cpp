@@ -452,6 +452,13 @@ TEST_CASE("a fused loss is not made of a stack's separate operators; compiled, i
   CHECK_FALSE(test_run("a", "unfused").draft->stack_override);
 }
 
+TEST_CASE("fp8 with a scale for each row gathers in the compute type, with one for a tensor in fp8") {
+  const MeasuredRun rows = test_run("tt_any_8b_fp8_rowwise_vanilla", "unfused");
+  REQUIRE(rows.draft->stack_override);
+  CHECK_FALSE(rows.draft->stack_override->fp8_gathers);
+  CHECK_FALSE(test_run("tt_any_8b_fp8_tensorwise_vanilla", "unfused").draft->stack_override);
+}
+
 TEST_CASE("groups of replicas that each hold the optimizer's states narrow its sharding") {
   const std::string several = "mlmci_a_multi_dist_optimizer_instances__dev";
   CHECK(test_run(several, "unfused", 1).draft->plan.zero_group == 4);
