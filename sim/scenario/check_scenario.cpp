@@ -663,13 +663,12 @@ void Checker::check_recompute() {
           "recompute: full recomputes more than the attention core",
           "write recompute: selective");
   }
-  const bool keeps_products = plan_.recompute_detail == RecomputeDetail::keep_linear_outputs ||
-                              plan_.recompute_detail == RecomputeDetail::op_sac;
-  if ((has_experts(model()) || has_latent_attention(model())) && keeps_products) {
+  if (has_latent_attention(model()) && plan_.recompute_detail == RecomputeDetail::op_sac) {
     error("plan.recompute_detail", "no-schedule",
-          "longhaul has no schedule yet that keeps the matrix products' outputs of a layer with "
-          "experts or latent attention",
-          "use recompute: selective or full, or recompute_detail: keep_attention_output");
+          "longhaul has no schedule yet that keeps every second matrix product of a layer with "
+          "latent attention",
+          "use recompute_detail: keep_linear_outputs or keep_attention_output, or recompute: "
+          "selective or full");
   }
   if (plan_.recompute_layers > model().layers) {
     error("plan.recompute_layers", "out-of-range",

@@ -113,6 +113,25 @@ void LatentProjections::release(ProgramBuilder& build, const LatentState& state)
   }
 }
 
+void LatentProjections::drop_norms(ProgramBuilder& build, const LatentState& state) const {
+  build.release({state.kv_latent});
+  if (latent_.q_rank > 0) {
+    build.release({state.q_latent});
+  }
+}
+
+void LatentProjections::restore_norms(ProgramBuilder& build, const LatentWeights& weights,
+                                      const LatentState& state) const {
+  build.allocate(state.kv_latent);
+  build.compute(Op::norm, "key/value latent norm", {state.kv_raw, weights.norm_kv.value},
+                {state.kv_latent});
+  if (latent_.q_rank > 0) {
+    build.allocate(state.q_latent);
+    build.compute(Op::norm, "query latent norm", {state.q_raw, weights.norm_q.value},
+                  {state.q_latent});
+  }
+}
+
 TensorRef LatentProjections::backward(ProgramBuilder& build, const TransformerBlock& block,
                                       const LatentWeights& weights, const LatentState& state,
                                       TensorRef x, const QkvTensors& gradients) const {

@@ -39,6 +39,10 @@ class LatentProjections {
                TensorRef x, const QkvTensors& heads, LatentState& state, std::int64_t slots,
                Index slot) const;
   void release(ProgramBuilder& build, const LatentState& state) const;
+  /// Gives back what the norms made of the latent vectors, and makes it again.
+  void drop_norms(ProgramBuilder& build, const LatentState& state) const;
+  void restore_norms(ProgramBuilder& build, const LatentWeights& weights,
+                     const LatentState& state) const;
   /// From the gradients of q, k, v, which it gives back together with the state, to that of x,
   /// which is returned, fresh.
   TensorRef backward(ProgramBuilder& build, const TransformerBlock& block,

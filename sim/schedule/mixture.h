@@ -47,6 +47,15 @@ class Mixture {
   TensorRef forward(ProgramBuilder& build, const TransformerBlock& block,
                     const MixtureWeights& weights, TensorRef x, MixtureState& state,
                     std::int64_t slots, Index slot) const;
+  // Recompute in part, in sim/schedule/recompute.cpp.
+  /// Gives back what a recompute that keeps products' outputs makes again (every_second: torchtitan's
+  /// op_sac), and holds what it keeps besides.
+  void drop(ProgramBuilder& build, const TransformerBlock& block, const MixtureState& state,
+            bool every_second, std::int64_t slots, Index slot) const;
+  /// Makes it again, from x.
+  void restore(ProgramBuilder& build, const TransformerBlock& block, const MixtureWeights& weights,
+               TensorRef x, MixtureState& state, bool every_second, std::int64_t slots,
+               Index slot) const;
   /// Gives the state back.
   void release(ProgramBuilder& build, const MixtureState& state) const;
   /// From d, the gradient of the output, to that of x, which is returned, fresh. Gives the state
@@ -70,6 +79,15 @@ class Mixture {
   void exchange(ProgramBuilder& build, Op op, const std::string& label, const Rows& from,
                 const Rows& to, int dim, int join_dim) const;
   void drop(ProgramBuilder& build, const Rows& rows) const;
+  [[nodiscard]] std::vector<TensorRef> kept_outputs(ProgramBuilder& build,
+                                                    const TransformerBlock& block,
+                                                    bool every_second, std::int64_t slots,
+                                                    const Index& slot) const;
+  [[nodiscard]] TensorRef kept_gate(ProgramBuilder& build, const TransformerBlock& block,
+                                    std::int64_t slots, const Index& slot) const;
+  void products_again(ProgramBuilder& build, const TransformerBlock& block,
+                      const MixtureWeights& weights, TensorRef x, MixtureState& state,
+                      std::int64_t slots, const Index& slot) const;
   Rows experts_backward(ProgramBuilder& build, const MixtureWeights& weights,
                         const MixtureState& state, TensorRef d) const;
   void shared_forward(ProgramBuilder& build, const TransformerBlock& block,

@@ -10,7 +10,7 @@
 // activation run again.
 // op_sac (torchtitan's selective checkpointing by operator): the same, but every second matrix
 // product runs again. Of wq, wk, wv, wo, w1, w3, w2 these are wk, wo and w3; wk, a part of the
-// fused projection here, is kept with wq and wv.
+// fused projection here, is kept with wq and wv. Of mixtures: see Mixture::drop.
 #include "sim/schedule/transformer_block.h"
 
 namespace longhaul {
@@ -64,6 +64,111 @@ void TransformerBlock::restore(ProgramBuilder& build, const LayerWeights& weight
   }
 }
 
+// Outputs that are kept although nothing reads them: of the experts' down projections, or (op_sac) of
+// the exchange behind them; of the shared experts.
+std::vector<TensorRef> Mixture::kept_outputs(ProgramBuilder& build, const TransformerBlock& block,
+                                             bool every_second, std::int64_t slots,
+                                             const Index& slot) const {
+  std::vector<TensorRef> kept;
+  TensorSpec rows;
+  rows.shape = every_second ? std::vector<std::int64_t>{experts_, rows_, hidden_}
+                            : std::vector<std::int64_t>{local_, cut_ * ranks_ * rows_, hidden_};
+  rows.type = type_;
+  rows.slots = slots;
+  if (!every_second || ranks_ > 1) {
+    kept.push_back(build.tensor("expert_output_kept", rows, slot));
+  }
+  if (shares()) {
+    TensorSpec shared = block.gathered_spec();
+    shared.slots = slots;
+    kept.push_back(build.tensor("shared_output_kept", shared, slot));
+  }
+  return kept;
+}
+
+TensorRef Mixture::kept_gate(ProgramBuilder& build, const TransformerBlock& block,
+                             std::int64_t slots, const Index& slot) const {
+  return build.tensor("shared_gate_kept", shared_spec(block, slots, false), slot);
+}
+
+// op_sac counts no router and no grouped product among its matrix products: both run again. What an
+// all-to-all brought is kept; without one, tokens are copied to their experts again.
+void Mixture::drop(ProgramBuilder& build, const TransformerBlock& block, const MixtureState& state,
+                   bool every_second, std::int64_t slots, Index slot) const {
+  build.release({state.activation});
+  for (const TensorRef& kept : kept_outputs(build, block, every_second, slots, slot)) {
+    build.allocate(kept);
+  }
+  if (every_second) {
+    build.release({state.up, state.logits});
+  }
+  if (every_second && ranks_ == 1) {
+    build.release({state.input, state.weights});
+  }
+  if (!shares()) {
+    return;
+  }
+  build.release({state.shared_activation});
+  if (every_second) {
+    const TensorRef gate = kept_gate(build, block, slots, slot);
+    build.allocate(gate);
+    build.compute(Op::copy, "keep the gate", {half_of(state.shared_up, 3, 0)}, {gate}).fused = true;
+    build.release({state.shared_up});
+  }
+}
+
+// What op_sac does not keep, up to the activations.
+void Mixture::products_again(ProgramBuilder& build, const TransformerBlock& block,
+                             const MixtureWeights& weights, TensorRef x, MixtureState& state,
+                             std::int64_t slots, const Index& slot) const {
+  build.allocate(state.logits);
+  build.gemm("router", x, weights.router.value, state.logits);
+  const TensorRef chosen =
+      build.fresh("router_weights", token_spec(block, per_token_, DataType::fp32));
+  build.compute(Op::route, "choose experts", {state.logits}, {chosen});
+  if (ranks_ == 1) {
+    TensorSpec like;
+    like.slots = slots;
+    const Rows rows = to_experts(build, "expert_input", x, chosen, like, slot);
+    state.input = rows.rows;
+    state.weights = *rows.weights;
+  }
+  build.release({chosen});
+  build.allocate(state.up);
+  build.compute(Op::grouped_gemm, "experts' up projection", {state.input, weights.up.value},
+                {state.up});
+  if (!shares()) {
+    return;
+  }
+  const TensorRef gate = kept_gate(build, block, slots, slot);
+  build.allocate(state.shared_up);
+  build.compute(Op::copy, "restore the gate", {gate}, {half_of(state.shared_up, 3, 0)}).fused =
+      true;
+  const TensorRef tokens = block.gather_tokens(build, "shared_input", x);
+  build.gemm("shared experts' up projection", tokens, half_of(weights.shared_up.value, 2, 1),
+             half_of(state.shared_up, 3, 1));
+  block.drop_gathered(build, tokens, x);
+  build.release({gate});
+}
+
+void Mixture::restore(ProgramBuilder& build, const TransformerBlock& block,
+                      const MixtureWeights& weights, TensorRef x, MixtureState& state,
+                      bool every_second, std::int64_t slots, Index slot) const {
+  for (const TensorRef& kept : kept_outputs(build, block, every_second, slots, slot)) {
+    build.release({kept});
+  }
+  if (every_second) {
+    products_again(build, block, weights, x, state, slots, slot);
+  }
+  build.allocate(state.activation);
+  build.compute(Op::swiglu, "experts' activation", {state.up, state.weights}, {state.activation});
+  if (shares()) {
+    build.allocate(state.shared_activation);
+    build.compute(Op::swiglu, "shared experts' activation", {state.shared_up},
+                  {state.shared_activation});
+  }
+}
+
 // The half of the up projection that op_sac keeps.
 TensorRef TransformerBlock::kept_half(ProgramBuilder& build, std::int64_t slots, Index slot) const {
   return build.tensor("mlp_gate_kept", kept(activation_spec(), slots), slot);
@@ -88,17 +193,25 @@ void TransformerBlock::drop_details(ProgramBuilder& build, const LayerState& sta
     drop_all_but_attention(build, state, slots, slot);
     return;
   }
-  const RecomputeDetail detail = scenario_.plan.recompute_detail;
-  build.release({state.activation, state.norm_mlp, state.norm_attention});
-  release_copies(build, state);
-  // The down projection's output is kept, too, though nothing reads it again.
-  build.allocate(build.tensor("mlp_output_kept", kept(gathered_spec(), slots), slot));
-  if (detail == RecomputeDetail::op_sac) {
+  const bool every_second = scenario_.plan.recompute_detail == RecomputeDetail::op_sac;
+  build.release({state.norm_mlp, state.norm_attention});
+  if (has_latent_attention(scenario_.model)) {
+    latent_.drop_norms(build, state.latent);
+  }
+  if (state.mixture) {
+    mixture_.drop(build, *this, state.experts, every_second, slots, slot);
+  } else {
+    build.release({state.activation});
+    release_copies(build, state);
+    // The down projection's output is kept, too, though nothing reads it again.
+    build.allocate(build.tensor("mlp_output_kept", kept(gathered_spec(), slots), slot));
+  }
+  if (every_second) {
     build.release({state.middle});
     if (drops_) {
       build.release({state.attention_mask});
     }
-    if (scenario_.model.gated_mlp) {
+    if (scenario_.model.gated_mlp && !state.mixture) {
       const TensorRef half = kept_half(build, slots, slot);
       build.allocate(half);
       build.compute(Op::copy, "keep the gate", {half_of(state.up, 3, 0)}, {half}).fused = true;
@@ -143,11 +256,21 @@ void TransformerBlock::restore_details(ProgramBuilder& build, const LayerWeights
     build.release({again});
     return;
   }
-  build.release({build.tensor("mlp_output_kept", kept(gathered_spec(), slots), slot)});
+  if (has_latent_attention(scenario_.model)) {
+    latent_.restore_norms(build, weights.latent, state.latent);
+  }
+  if (!state.mixture) {
+    build.release({build.tensor("mlp_output_kept", kept(gathered_spec(), slots), slot)});
+  }
   if (detail == RecomputeDetail::op_sac) {
     project_output(build, weights, state, slots, slot);
   }
   norm_middle(build, weights, state, slots, slot);
+  if (state.mixture) {
+    mixture_.restore(build, *this, weights.experts, state.norm_mlp, state.experts,
+                     detail == RecomputeDetail::op_sac, slots, slot);
+    return;
+  }
   if (detail == RecomputeDetail::op_sac && scenario_.model.gated_mlp) {
     restore_up(build, weights, state, slots, slot);
   }

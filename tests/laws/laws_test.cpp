@@ -276,3 +276,24 @@ TEST_CASE("fp32 is no faster than the sheet's rate without tensor cores, and a w
   CHECK(states(plain) < states(mixed));
   CHECK(checked(draft).precision.states == States::compute);
 }
+
+TEST_CASE("what a mixture's recompute keeps costs memory and saves time, step by step") {
+  // Everything; outputs of products; every second product's; the layers' inputs.
+  const auto with = [](Recompute recompute, RecomputeDetail detail) {
+    ScenarioDraft draft = draft_of("mixtral-8x7b", 32, 8192, {});
+    draft.workload.global_batch = 32;
+    draft.plan.expert = 8;
+    draft.plan.recompute = recompute;
+    draft.plan.recompute_detail = detail;
+    return predicted(draft);
+  };
+  const Result results[] = {with(Recompute::none, RecomputeDetail::standard),
+                            with(Recompute::full, RecomputeDetail::keep_linear_outputs),
+                            with(Recompute::full, RecomputeDetail::op_sac),
+                            with(Recompute::full, RecomputeDetail::standard)};
+  for (int i = 1; i < 4; ++i) {
+    INFO(i);
+    CHECK(results[i].memory.peak.value() < results[i - 1].memory.peak.value());
+    CHECK(results[i].step_time.value() > results[i - 1].step_time.value());
+  }
+}

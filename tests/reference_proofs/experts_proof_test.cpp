@@ -170,6 +170,28 @@ TEST_CASE("layers of two kinds are gathered under ZeRO 3, near and far ahead, or
   }
 }
 
+TEST_CASE("experts whose products are kept, all or every second, train the same model") {
+  for (const RecomputeDetail detail :
+       {RecomputeDetail::keep_linear_outputs, RecomputeDetail::op_sac}) {
+    for (const std::int64_t shared : {0, 8}) {
+      Model model = mixture(8);
+      model.experts.shared_ffn = shared;
+      model.layers = 3;
+      model.experts.dense_layers = 1;
+      for (Plan plan : {dealt(Plan(), 1, 2), dealt(Plan(), 2, 2), dealt(Plan(), 4, 4),
+                        dealt(plan_of(M::ring, 2, 1), 2, 2), cut(dealt(Plan(), 2, 2), 2, 2)}) {
+        plan.recompute = Recompute::full;
+        plan.recompute_detail = detail;
+        for (const std::int64_t some : {0, 2}) {
+          plan.recompute_layers = some;
+          require_proven(training(model, plan, 2));
+          require_proven(training(model, plan), ExecutionOrder::any_legal, 3);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("rows that no token takes change nothing") {
   Scenario scenario = training(mixture(), dealt(Plan(), 2, 2));
   scenario.workload.expert_capacity = 1.5;

@@ -60,6 +60,13 @@ TEST_CASE("latent attention under every context method, whatever is recomputed")
       require_proven(latent(12), plan);
     }
   }
+  for (Plan plan : {Plan(), plan_of(M::ring, 2, 1), plan_of(M::ulysses, 1, 2),
+                    over(plan_of(M::ring, 2, 1), 2, true)}) {
+    plan.recompute = Recompute::full;
+    plan.recompute_detail = RecomputeDetail::keep_linear_outputs;
+    require_proven(latent(12), plan);
+    require_proven(latent(0), plan, 2);
+  }
   Plan query_side = plan_of(M::ring, 4, 1);
   query_side.context.variant = RingVariant::q_side_backward;
   require_proven(latent(12), query_side);
