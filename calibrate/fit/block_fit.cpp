@@ -14,7 +14,7 @@ constexpr double uneven_sigma = 2.0;  // nothing is known of it beforehand
 
 enum BlockParameter {
   launch, tile_start, step, efficiency, load_rate, quantise, memory_share, sharpness, wave_odds,
-  uneven, spill, block_parameters
+  uneven, own, plain, block_parameters  // own: what only one architecture has
 };
 
 GemmCurve block_curve(BlockRule rule, const Eigen::VectorXd& logs) {
@@ -32,7 +32,10 @@ GemmCurve block_curve(BlockRule rule, const Eigen::VectorXd& logs) {
   curve.blocks.quantise_share = std::exp(logs[quantise]);
   curve.blocks.uneven = Seconds::of(std::exp(logs[uneven]));
   if (rule == BlockRule::deep_gemm_hopper) {
-    curve.blocks.spill = Seconds::of(std::exp(logs[spill]));
+    curve.blocks.spill = Seconds::of(std::exp(logs[own]));
+  } else {
+    curve.blocks.gather = Seconds::of(std::exp(logs[own]));
+    curve.blocks.plain_gather = Seconds::of(std::exp(logs[plain]));
   }
   return curve;
 }
@@ -79,14 +82,16 @@ std::optional<GemmForm> block_form(const Device& device) {
       hopper ? BlockRule::deep_gemm_hopper : BlockRule::deep_gemm_blackwell;
   GemmForm form;
   form.names = {"launch",         "tile_start",   "step",      "efficiency", "load_rate",
-                "quantise_share", "memory_share", "sharpness", "wave_odds",  "uneven"};
+                "quantise_share", "memory_share", "sharpness", "wave_odds",  "uneven",
+                hopper ? "spill" : "gather"};
   form.prior.resize(block_parameters);
   form.prior << std::log(4e-6), std::log(1e-6), std::log(1e-7), std::log(0.8), std::log(2.0),
-      std::log(0.6), std::log(0.85), std::log(4.0), 2.0, std::log(3e-8), std::log(2e-6);
+      std::log(0.6), std::log(0.85), std::log(4.0), 2.0, std::log(3e-8),
+      std::log(hopper ? 2e-6 : 1.3e-6), std::log(3e-6);
   if (hopper) {
-    form.names.push_back("spill");
+    form.prior.conservativeResize(plain);
   } else {
-    form.prior.conservativeResize(spill);
+    form.names.push_back("plain_gather");
   }
   form.prior_sigma = Eigen::VectorXd::Constant(form.prior.size(), prior_sigma);
   form.prior_sigma[wave_odds] = odds_sigma;

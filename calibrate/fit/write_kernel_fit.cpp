@@ -105,7 +105,9 @@ std::string write_blocks(const BlockFigures& figures) {
       hopper ? "deep_gemm_hopper" : "deep_gemm_blackwell", figures.efficiency,
       microseconds(figures.step), figures.load_rate, figures.quantise_share,
       microseconds(figures.uneven),
-      hopper ? "      spill: " + microseconds(figures.spill) + "\n" : "");
+      hopper ? "      spill: " + microseconds(figures.spill) + "\n"
+             : "      gather: " + microseconds(figures.gather) + "\n      plain_gather: " +
+                   microseconds(figures.plain_gather) + "\n");
 }
 
 }  // namespace

@@ -101,6 +101,29 @@ double quantising(const Device& device, const GemmCurve& curve, const GemmShape&
   return 3.0 * elements / (device.memory_bandwidth.value() * curve.blocks.quantise_share);
 }
 
+// On Blackwell DeepGEMM spreads the scales of B, given in fp32, one a 128 x 128, over the rows of B and
+// packs four into one word, before every product (csrc/apis/layout.hpp). PyTorch's index_select
+// copies rows of whole 16 bytes, so k of whole 512, by one thread block a row, of which an SM holds
+// 32, or fewer if they have more than 64 threads (IndexKernelUtils.cu: a thread 16 bytes). Another
+// kernel takes other rows.
+double spreading(const Device& device, const GemmCurve& curve, const GemmShape& shape) {
+  constexpr std::int64_t group = 128;
+  if (curve.blocks.rule != BlockRule::deep_gemm_blackwell) {
+    return 0.0;
+  }
+  const std::int64_t scales = ceil_divide(shape.k, group);
+  const std::int64_t words = ceil_divide(scales, 4);
+  const auto rows = static_cast<double>(shape.n * shape.count);
+  const double moved = 4.0 * rows * static_cast<double>(2 * scales + words) /
+                       (device.memory_bandwidth.value() * curve.blocks.quantise_share);
+  if (scales % 4 != 0) {
+    return moved + curve.blocks.plain_gather.value();
+  }
+  const std::int64_t threads = std::min<std::int64_t>(256, ceil_divide(words, 32) * 32);
+  const auto resident = static_cast<double>(std::min<std::int64_t>(32, 2048 / threads));
+  return moved + curve.blocks.gather.value() * rows / (resident * device.sms);
+}
+
 const GemmCurve* curve_of(const KernelProfile& profile, KernelType type) {
   for (const GemmCurve& curve : profile.gemm) {
     if (curve.type == type) {
@@ -133,7 +156,9 @@ double gemm_mechanism(const Device& device, const GemmCurve& curve, const GemmSh
   const bool ruled = curve.blocks.rule != BlockRule::fastest;
   const double best =
       ruled ? blocks_time(device, curve, shape) : fastest_tiling(device, curve, shape);
-  const double before = curve.launch.value() + (ruled ? quantising(device, curve, shape) : 0.0);
+  const double before =
+      curve.launch.value() +
+      (ruled ? quantising(device, curve, shape) + spreading(device, curve, shape) : 0.0);
   const double memory = gemm_bytes(shape) / (device.memory_bandwidth.value() * curve.memory_share);
   const double larger = std::max(best, memory);
   if (curve.sharpness <= 0.0) {

@@ -82,6 +82,8 @@ struct BlockFigures {
   double quantise_share = 0.5;  ///< of the data-sheet bandwidth, while A is made fp8
   Seconds uneven;               ///< further, a step of one tile: m is no multiple of 4
   Seconds spill;                ///< further, a step: Hopper's large tiles that share no loads
+  Seconds plain_gather;         ///< of spreading scales of B where k is no multiple of 512 (Blackwell)
+  Seconds gather;               ///< life of a thread block that spreads scales of B (Blackwell)
 };
 
 /// Matrix products of one element type; symbols and equations: docs/models/gemm.md.

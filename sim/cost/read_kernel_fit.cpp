@@ -120,6 +120,9 @@ BlockFigures read_blocks(const YamlValue& value, Diagnostics& diagnostics) {
   figures.uneven = reader.seconds("uneven");
   if (figures.rule == BlockRule::deep_gemm_hopper) {
     figures.spill = reader.seconds("spill");
+  } else {
+    figures.gather = reader.seconds("gather");
+    figures.plain_gather = reader.seconds("plain_gather");
   }
   reader.finish();
   return figures;

@@ -182,9 +182,13 @@ GemmCurve true_blocks(BlockRule rule) {
   curve.wave_share = 0.9;
   curve.memory_share = 0.8;
   curve.sharpness = 3.0;
-  curve.blocks = {rule, 0.7, Seconds::of(1e-7), 3.0, 0.5, Seconds::of(8e-8), Seconds()};
+  curve.blocks = {rule, 0.7, Seconds::of(1e-7), 3.0, 0.5, Seconds::of(8e-8), Seconds(),
+                  Seconds(), Seconds()};
   if (rule == BlockRule::deep_gemm_hopper) {
     curve.blocks.spill = Seconds::of(1.5e-6);
+  } else {
+    curve.blocks.gather = Seconds::of(1.8e-6);
+    curve.blocks.plain_gather = Seconds::of(3e-6);
   }
   return curve;
 }
@@ -220,6 +224,55 @@ TEST_CASE("what a rule's tiles cost is found again: products, quantising, spills
   CHECK_THAT(fit->curve.launch.value(), WithinRel(truth.launch.value(), 0.15));
   CHECK(fit->report.names.size() == 11);
   CHECK(fit->report.covariance.rows() == 11);
+}
+
+TEST_CASE("Blackwell's scales of B cost a thread block a row where k holds whole 512, else one kernel") {
+  // 65,536 rows, 32 blocks an SM: the step from k = 384 to 512 is what the life of a block makes it;
+  // from 512 to 640 it is gone again.
+  const Device device = device_named("b200");
+  GemmCurve curve = true_blocks(BlockRule::deep_gemm_blackwell);
+  const auto time = [&](std::int64_t n, std::int64_t k) {
+    return gemm_mechanism(device, curve, {16, n, k, 1, KernelType::fp8_block});
+  };
+  const double waiting = 1.8e-6 * 65536.0 / (32.0 * device.sms);
+  const auto extra = [&](std::int64_t n, std::int64_t k) {
+    const double with = time(n, k);
+    curve.blocks.gather = Seconds();
+    const double without = time(n, k);
+    curve.blocks.gather = Seconds::of(1.8e-6);
+    return with - without;
+  };
+  CHECK(extra(65536, 384) == 0.0);
+  CHECK_THAT(extra(65536, 512), WithinRel(waiting, 1e-6));
+  CHECK(extra(65536, 640) == 0.0);
+  const double slower = time(65536, 640);
+  curve.blocks.plain_gather = Seconds();
+  CHECK_THAT(slower - time(65536, 640), WithinRel(3e-6, 1e-6));
+  CHECK_THAT(extra(32768, 2048), WithinRel(waiting / 2.0, 1e-6));
+  // 16,384 / 128 scales need 32 threads, 65,536 / 128 need 128, of which an SM holds 16 blocks.
+  CHECK_THAT(extra(65536, 16384), WithinRel(waiting, 1e-6));
+  CHECK_THAT(extra(65536, 65536), WithinRel(2.0 * waiting, 1e-6));
+}
+
+TEST_CASE("what scales of B cost on Blackwell is found again, both ways") {
+  const Device device = device_named("b200");
+  const GemmCurve truth = true_blocks(BlockRule::deep_gemm_blackwell);
+  std::vector<GemmRow> rows = block_rows(device, BlockRule::deep_gemm_blackwell, 0.02);
+  Noise random(0.02);
+  for (const std::int64_t n : {512, 4096, 16384, 65536}) {
+    for (const std::int64_t k : {384, 512, 640, 768, 1024}) {
+      for (const std::int64_t m : {16, 64, 256, 1024, 4096}) {
+        GemmRow row{{m, n, k, 1, KernelType::fp8_block}, 0.0};
+        row.seconds = gemm_mechanism(device, truth, row.shape) * random.factor();
+        rows.push_back(row);
+      }
+    }
+  }
+  const auto fit = fit_gemm(device, KernelType::fp8_block, rows);
+  REQUIRE(fit);
+  CHECK_THAT(fit->curve.blocks.gather.value(), WithinRel(1.8e-6, 0.2));
+  CHECK_THAT(fit->curve.blocks.plain_gather.value(), WithinRel(3e-6, 0.25));
+  CHECK(fit->report.names.back() == "plain_gather");
 }
 
 TEST_CASE("a fit of a rule's tiles that was written is read back as the same prices") {
