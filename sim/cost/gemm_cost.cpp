@@ -219,13 +219,16 @@ KernelTime KernelCosts::gemm(const GemmShape& shape) const {
                             static_cast<double>(shape.k)};
   const double burst =
       gemm_mechanism(device_, curve, shape) * gemm_correction(device_, curve, shape);
+  const bool odd = shape.odd_rows && element_bytes(shape.type) == 2.0;
+  const double rows = odd ? profile_->odd_rows : 1.0;
+  const double speed = shape.zeros ? profile_->zeros : sustained_;
   // A training step keeps the GPU hot, so that its short kernels run at sustained clocks as well.
   const double launch = std::min(curve.launch.value(), burst);
   // Where bf16 was fitted, a type without a fit is a guess beside it.
   const bool fitted = !profile_->gemm.front().correction.empty();
   const Trust trust = trust_of(curve.range, sizes, curve.spread);
-  return {Seconds::of(launch + (burst - launch) / sustained_), trust.spread,
-          trust.extrapolated || generic_ || (own == nullptr && fitted)};
+  return {Seconds::of(launch + rows * (burst - launch) / speed), trust.spread,
+          trust.extrapolated || odd || generic_ || (own == nullptr && fitted)};
 }
 
 Seconds KernelCosts::gemm_sum(Bytes further) const {

@@ -46,6 +46,8 @@ struct GemmShape {
   std::int64_t k = 0;
   std::int64_t count = 1;
   KernelType type = KernelType::bf16;
+  bool odd_rows = false;  ///< an operand's or the output's rows have an odd number of elements
+  bool zeros = false;     ///< of operands that were never set, which draw little power
 };
 
 /// A kernel bound by memory: bytes it must read and write, and how many launches.

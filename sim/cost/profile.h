@@ -163,6 +163,8 @@ struct KernelProfile {
   double memory_spread = 0.1;
   double sustained = 1.0;     ///< speed of a training step against a burst (power)
   double sustained_attention = 1.0;  ///< the same of attention, which draws less power
+  double odd_rows = 1.0;             ///< times that a product of 2-byte elements in odd rows takes
+  double zeros = 1.0;                ///< speed of a product of zeros against a burst of numbers
   double accumulate_share = 0.0;     ///< of the time for a sum's further bytes that a product shows
   double interference = 0.0;  ///< slowing beside communication, SMs apart
   /// Beside an all-gather on A100 attention took 1.83 and a product 1.76 times as long

@@ -262,6 +262,14 @@ std::optional<KernelProfile> read_kernel_profile(const SourcePtr& source,
     profile.sustained_attention = entry.number(0.1, 1.0);
   }
   {
+    Entry entry(root, "odd_rows", diagnostics);
+    profile.odd_rows = entry.number(1.0, 20.0);
+  }
+  if (root.has("zeros")) {
+    Entry entry(root, "zeros", diagnostics);
+    profile.zeros = entry.number(1.0, 2.0);
+  }
+  {
     Entry entry(root, "accumulate_share", diagnostics);
     profile.accumulate_share = entry.number(0.0, 2.0);
   }

@@ -136,6 +136,9 @@ const Price& Pricer::price(std::size_t place, std::int64_t query_owner,
   Price price = compute(program_.code[place], query_owner, key_owner);
   if (program_.code[place].op != Op::host) {
     price.time = price.time * program_.slowdown;
+    if (!program_.code[place].fused) {
+      price.time = std::max(price.time, program_.gap * program_.code[place].launches);
+    }
     price.last_tiles = price.last_tiles * program_.slowdown;
   }
   return known_.emplace(key, price).first->second;
@@ -212,6 +215,14 @@ Seconds Pricer::copies_around(const AttentionShape& shape, const Instruction& in
   return memory_bound(operands * (instruction.traffic - 1.0), 1.0).time;
 }
 
+// Rows of an odd number of elements begin at addresses that are no multiple of 4 bytes.
+bool Pricer::has_odd_rows(const Instruction& instruction) const {
+  const auto odd = [&](const TensorRef& ref) {
+    return program_.tensor(ref.tensor).shape.back() % 2 != 0;
+  };
+  return odd(instruction.reads[0]) || odd(instruction.reads[1]) || odd(instruction.writes[0]);
+}
+
 // A reads m*k, B k*n, C m*n elements, whatever the shapes and transposes: k^2 = A*B/C.
 Price Pricer::gemm(const Instruction& instruction) const {
   GemmShape shape;
@@ -231,6 +242,8 @@ Price Pricer::gemm(const Instruction& instruction) const {
   shape.type =
       kernel_type(instruction.full_precision ? program_.tensor(instruction.reads[0].tensor).type
                                              : program_.product_type);
+  shape.odd_rows = !program_.pads_rows && has_odd_rows(instruction);
+  shape.zeros = program_.unset_weights;
   const KernelTime time = kernels_.gemm(shape);
   Price price{time.time, time.relative_spread, time.extrapolated, 0};
   if (shape.type == KernelType::fp8) {

@@ -51,6 +51,7 @@ class Pricer {
                                 std::optional<std::int64_t> key_owner);
   const KernelTime& call_time(const AttentionShape& shape);
   [[nodiscard]] Price gemm(const Instruction& instruction) const;
+  [[nodiscard]] bool has_odd_rows(const Instruction& instruction) const;
   [[nodiscard]] Price head_products(const Instruction& instruction) const;
   [[nodiscard]] Bytes cast_bytes(const Instruction& instruction, double a, double b) const;
   [[nodiscard]] Bytes sum_bytes(const Instruction& instruction) const;

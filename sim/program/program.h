@@ -384,6 +384,9 @@ struct Program {
   DataType product_type = DataType::bf16;
   Host host;
   double slowdown = 1.0;   ///< of every kernel: the slowest GPU's speed
+  bool pads_rows = false;    ///< rows that are odd in shape stand padded to an even length
+  Seconds gap;  ///< what a launch takes at least, however short its kernel: nothing is launched ahead
+  bool unset_weights = false;  ///< products are of weights that were never set
   Seconds grouped_product;  ///< what each member adds to the time of a grouped product
   Bytes framework_memory;  ///< held on every GPU besides tensors (CUDA context, ...)
   bool expandable_segments = false;  ///< of the framework's allocator

@@ -128,6 +128,9 @@ struct SoftwareProfile {
   std::int64_t loader_workers = 0;          ///< processes that read batches ahead; 0: the host itself
   bool scatters_messages = false;           ///< tensor ranks send a slice each between stages
   bool fp8_mlp_only = false;                ///< fp8 products are the MLP's, not those around attention
+  bool pads_vocabulary = false;             ///< to a multiple of 128 on every tensor rank
+  bool keeps_gaps = false;                  ///< nothing is launched ahead of the kernel that runs
+  bool unset_weights = false;               ///< a benchmark's weights were never set
   bool gathers_logits = false;              ///< every rank of a replica has all tokens' logits
   bool exchange_copies = false;             ///< tensors are put in order around an all-to-all
   bool lone_exchange_copies = false;        ///< also where Ulysses' group has one member

@@ -70,6 +70,8 @@ Program lower(const Scenario& scenario) {
         "check_scenario refuses pipelines of one layer's attention");
   Program program = lower_phase(scenario);
   program.product_type = scenario.precision.compute;
+  program.pads_rows = scenario.stack().pads_vocabulary;
+  program.unset_weights = scenario.stack().unset_weights;
   take_habits(scenario, program);
   return program;
 }

@@ -66,6 +66,9 @@ double expected_largest(std::int64_t count) {
 void take_habits(const Scenario& scenario, Program& program) {
   const SoftwareProfile& stack = scenario.stack();
   program.host.launch = Seconds::of(scenario.host_time(SoftwareNumber::host_launch));
+  if (stack.keeps_gaps) {
+    std::swap(program.gap, program.host.launch);
+  }
   program.host.collective = Seconds::of(scenario.host_time(SoftwareNumber::host_collective));
   program.host.record_streams = stack.record_streams;
   program.host.gather_buffer = stack.gather_buffer;

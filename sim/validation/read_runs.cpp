@@ -312,6 +312,9 @@ void take_facts(MeasuredRun& run) {
     if (plan.zero > 0 && replicas % fact.optimizer_groups == 0 && fact.optimizer_groups > 1) {
       plan.zero_group = replicas / fact.optimizer_groups;
     }
+    if (fact.cuts_vocabulary) {
+      run.draft->model->vocab -= run.draft->model->vocab % plan.tensor;
+    }
     if (fact.sample_time > Seconds()) {
       run.draft->workload.sample_time = fact.sample_time;
     }
@@ -345,8 +348,14 @@ std::string usual_stack(const ScenarioDraft& draft) {
   return plan.zero == 1 || plan.zero == 2 || !plan.offload.empty() ? "deepspeed" : "fsdp";
 }
 
-// A benchmark's own name says less than the method if that names whose code was run.
+// What facts about the run know goes before its words. A benchmark's own name says less than the
+// method if that names whose code was run.
 std::string stack_of(const std::string& method, MeasuredRun& run, const ScenarioDraft& draft) {
+  for (const RunFact& fact : all_run_facts()) {
+    if (!fact.stack.empty() && is_among(run.id, fact.runs)) {
+      return fact.stack;
+    }
+  }
   const auto implementation = software_of_framework(method);
   const auto framework = software_of_framework(run.framework);
   if (implementation || framework) {

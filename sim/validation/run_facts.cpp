@@ -1,6 +1,7 @@
 #include "sim/validation/run_facts.h"
 
 #include "sim/input/presets.h"
+#include "sim/scenario/software.h"
 #include "sim/units/check.h"
 
 namespace longhaul {
@@ -21,6 +22,10 @@ RunFact read_fact(const YamlValue& item, Diagnostics& diagnostics) {
   fact.optimizer_groups = reader.integer("optimizer_groups", {1, 1024}, 1);
   fact.compiled_loss = reader.boolean("compiled_loss", false);
   fact.wide_gathers = reader.boolean("wide_gathers", false);
+  if (reader.has("stack")) {
+    fact.stack = software_names()[reader.choice("stack", software_names())];
+  }
+  fact.cuts_vocabulary = reader.boolean("cuts_vocabulary", false);
   fact.sample_time = reader.seconds("sample_time", Seconds());
   demand_origin(reader);
   reader.finish();

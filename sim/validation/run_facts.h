@@ -19,6 +19,8 @@ struct RunFact {
   std::int64_t optimizer_groups = 1;    ///< ZeRO: groups of replicas, each with all the states
   bool compiled_loss = false;           ///< the loss's operators were compiled into few kernels
   bool wide_gathers = false;            ///< fp8 products gather in the compute type all the same
+  std::string stack;                    ///< what ran, whatever the record names; empty: not told
+  bool cuts_vocabulary = false;         ///< rows that tensor ranks cannot share equally are left out
   Seconds sample_time;                  ///< to read a sequence from storage; 0: not told
 };
 

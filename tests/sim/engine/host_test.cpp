@@ -51,6 +51,28 @@ TEST_CASE("kernels longer than their launch hide the host, but for the first lau
   CHECK_THAT(real, Catch::Matchers::WithinRel(ideal + launch, 1e-6));
 }
 
+TEST_CASE("where gaps are kept each kernel takes its launch or its own time, whichever is longer") {
+  const auto gapped = [](std::int64_t size, double gap) {
+    Program program = products(size, 50, 0.0);
+    program.gap = Seconds::of(gap);
+    return run(program);
+  };
+  CHECK_THAT(gapped(64, 100e-6), Catch::Matchers::WithinRel(50 * 100e-6, 1e-6));
+  CHECK(gapped(8192, 100e-6) == gapped(8192, 0.0));
+}
+
+TEST_CASE("rows of an odd length slow a product unless the stack pads them") {
+  const auto columns = [](std::int64_t n, bool pads) {
+    Draft d(1);
+    d.add(Op::gemm, {d.ref(d.tensor({4096, 2048})), d.ref(d.tensor({2048, n}))},
+          {d.ref(d.tensor({4096, n}))});
+    d.program.pads_rows = pads;
+    return run(d.program);
+  };
+  CHECK(columns(50257, false) > 2.0 * columns(50258, false));
+  CHECK(columns(50257, true) < columns(50264, true) * 1.02);
+}
+
 TEST_CASE("skipping turns changes nothing when the host sets the pace, the GPU does, or both") {
   for (const double launch : {0.0, 2e-6, 20e-6, 1.3e-3}) {
     CHECK(run(products(4096, 300, launch), true) == run(products(4096, 300, launch), false));

@@ -459,6 +459,18 @@ TEST_CASE("fp8 with a scale for each row gathers in the compute type, with one f
   CHECK_FALSE(test_run("tt_any_8b_fp8_tensorwise_vanilla", "unfused").draft->stack_override);
 }
 
+TEST_CASE("figures that a code composed ran on that code, whatever their record says") {
+  // vTrain's own tables have vocab_size // world_size rows: 128261 over 4 ranks leave one out.
+  CHECK(test_run("vt_single_0000", "unfused").draft->software == "vtrain");
+  CHECK(test_run("vt_multi_0000", "unfused").draft->software != "vtrain");
+  std::string text = run_text(plain_plan, "{step_time: 1 s}");
+  text.replace(text.find("id: one"), 7, "id: vt_single_1");
+  text.replace(text.find("128256"), 6, "128261");
+  text.replace(text.find("tensor: 1"), 9, "tensor: 4");
+  text.replace(text.find("data: 8"), 7, "data: 2");
+  CHECK(only_run(text).draft->model->vocab == 128260);
+}
+
 TEST_CASE("groups of replicas that each hold the optimizer's states narrow its sharding") {
   const std::string several = "mlmci_a_multi_dist_optimizer_instances__dev";
   CHECK(test_run(several, "unfused", 1).draft->plan.zero_group == 4);
