@@ -1,7 +1,7 @@
 #include "sim/validation/read_runs.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "sim/model/read_model.h"
 #include "sim/topology/hardware_map.h"
@@ -534,10 +534,8 @@ MeasuredRun read_run(const YamlValue& value, const std::string& source, const st
   return run;
 }
 
-// Said once for every framework of a file and the stack that stands in for it.
-void note_assumed_stack(const YamlValue& value, const MeasuredRun& run, std::set<std::string>& said,
-                        Diagnostics& diagnostics) {
-  if (!run.stack_assumed || !said.insert(run.framework + '/' + run.draft->software).second) {
+void note_assumed_stack(const YamlValue& value, const MeasuredRun& run, Diagnostics& diagnostics) {
+  if (!run.stack_assumed) {
     return;
   }
   const std::string what = run.framework.empty()
@@ -549,9 +547,32 @@ void note_assumed_stack(const YamlValue& value, const MeasuredRun& run, std::set
                    "(longhaul list software)");
 }
 
-}  // namespace
+// A note about many runs of a file is one note, at the first of them.
+void append_notes_once(const Diagnostics& own, Diagnostics& diagnostics) {
+  std::map<std::pair<std::string, std::string>, int> times;
+  for (const Diagnostic& one : own.all()) {
+    times[{one.code, one.message}] += one.severity == Severity::note ? 1 : 0;
+  }
+  for (const Diagnostic& one : own.all()) {
+    if (one.severity == Severity::error) {
+      diagnostics.error(one.place, one.code, one.message, one.help);
+      continue;
+    }
+    if (one.severity == Severity::warning) {
+      diagnostics.warning(one.place, one.code, one.message, one.help);
+      continue;
+    }
+    int& count = times[{one.code, one.message}];
+    if (count > 0) {
+      const std::string more =
+          count > 1 ? " (here and " + std::to_string(count - 1) + " times more)" : "";
+      diagnostics.note(one.place, one.code, one.message + more, one.help);
+      count = 0;
+    }
+  }
+}
 
-std::vector<MeasuredRun> read_runs(const SourcePtr& source, Diagnostics& diagnostics) {
+std::vector<MeasuredRun> read_runs_of(const SourcePtr& source, Diagnostics& diagnostics) {
   std::vector<MeasuredRun> runs;
   const auto document = YamlValue::parse(source, diagnostics);
   if (!document) {
@@ -571,15 +592,23 @@ std::vector<MeasuredRun> read_runs(const SourcePtr& source, Diagnostics& diagnos
     return runs;
   }
   const Look of_source(look.find("source"), diagnostics);
-  std::set<std::string> assumed;
   for (const YamlValue& value : list->items()) {
     const std::string before = runs.empty() ? "" : runs.back().framework;
     runs.push_back(read_run(value, source->name, before, diagnostics));
     MeasuredRun& run = runs.back();
     run.fitted = run.fitted || of_source.flag("fitted");
-    note_assumed_stack(value, run, assumed, diagnostics);
+    note_assumed_stack(value, run, diagnostics);
     run.trust = run.trust.empty() ? of_source.text("trust", "medium") : run.trust;
   }
+  return runs;
+}
+
+}  // namespace
+
+std::vector<MeasuredRun> read_runs(const SourcePtr& source, Diagnostics& diagnostics) {
+  Diagnostics own;
+  std::vector<MeasuredRun> runs = read_runs_of(source, own);
+  append_notes_once(own, diagnostics);
   return runs;
 }
 

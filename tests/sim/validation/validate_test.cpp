@@ -179,6 +179,16 @@ TEST_CASE("fp32 shards with autocast compute in bf16, their memory is not scored
   REQUIRE(shards.skipped_quantities.size() == 1);
 }
 
+TEST_CASE("a note about many runs of a file is said once, with how many") {
+  std::string text = run_text(plain_plan, "{step_time: 1 s}");
+  text.replace(text.find("framework: ideal"), 16, "framework: test");
+  const std::string second = text.substr(text.find("  - id: one"));
+  Diagnostics diagnostics;
+  CHECK(read_runs(source_of(text + second + second), diagnostics).size() == 3);
+  REQUIRE(diagnostics.all().size() == 1);
+  CHECK_THAT(diagnostics.all()[0].message, Catch::Contains("(here and 2 times more)"));
+}
+
 TEST_CASE("a run on a device that nobody knows is left out with a warning, the others are read") {
   std::string text = run_text(plain_plan, "{step_time: 2 s}");
   text.replace(text.find("h100-sxm-80gb"), 13, "h99-sxm");
