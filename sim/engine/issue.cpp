@@ -163,7 +163,9 @@ void Machine::launch(ActorState& state, Task& task, const Instruction& instructi
     work = host.launch * instruction.launches;
   }
   state.host = std::max(state.host, earliest_launch()) + SimTime::from(work);
-  state.host = std::max(state.host, SimTime::from(instruction.not_before));
+  if (instruction.not_before > Seconds()) {
+    state.host = std::max(state.host, SimTime::from(instruction.not_before));
+  }
   task.launched = state.host;
 }
 

@@ -15,8 +15,8 @@ bool Machine::start_compute(ActorId actor, std::uint32_t index) {
   check(instruction.stream == Stream::compute, "kernels run on the compute stream");
   task.started = now_;
   account_gap(state, task.blame, std::min(task.held_up, now_));
-  const bool read = cause_of(instruction) == Cause::data_loading;
-  account_gap(state, {read ? Cause::data_loading : Cause::host, SimTime(), 0.0}, now_);
+  const bool reads_data = instruction.not_before > Seconds();
+  account_gap(state, {reads_data ? Cause::data_loading : Cause::host, SimTime(), 0.0}, now_);
   if (instruction.op == Op::allocate) {
     apply_memory(actor, task);
     complete(actor, index);
