@@ -300,21 +300,16 @@ void ScenarioReader::read_overlaps(MapReader& reader) {
   read("overlap_tensor_collectives", plan.overlap_tensor_collectives);
   read("reshard_after_forward", plan.reshard_after_forward);
   read("pageable_offload", plan.pageable_offload);
-  if (const auto value = reader.child("host_threads")) {
-    plan.host_threads = value->scalar() == "stack"
-                            ? std::nullopt
-                            : std::optional(reader.integer("host_threads", {1, 1024}, 1));
-  }
-  if (const auto value = reader.child("loader_workers")) {
-    plan.loader_workers = value->scalar() == "stack"
-                              ? std::nullopt
-                              : std::optional(reader.integer("loader_workers", {0, 1024}, 1));
-  }
-  if (const auto value = reader.child("prefetch")) {
-    plan.prefetch = value->scalar() == "stack"
-                        ? std::nullopt
-                        : std::optional(reader.integer("prefetch", {0, 16}, 1));
-  }
+  const auto count = [&](const std::string& key, IntegerRange range,
+                         std::optional<std::int64_t>& habit) {
+    if (const auto value = reader.child(key)) {
+      habit = value->scalar() == "stack" ? std::nullopt
+                                         : std::optional(reader.integer(key, range, 1));
+    }
+  };
+  count("host_threads", {1, 1024}, plan.host_threads);
+  count("loader_workers", {0, 1024}, plan.loader_workers);
+  count("prefetch", {0, 16}, plan.prefetch);
 }
 
 void ScenarioReader::read_plan(const YamlValue& map) {

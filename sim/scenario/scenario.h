@@ -173,7 +173,6 @@ struct Scenario {
   double host_speed = 1.0;  ///< of the cluster's hosts, against a DGX H100's
   std::int64_t host_cores = 0;       ///< of each; 0: not known
   std::int64_t ranks_of_a_host = 1;  ///< that share one
-  /// What the stack's host needs on these hosts [s].
   [[nodiscard]] std::int64_t loader_workers() const {
     return plan.loader_workers.value_or(stack().loader_workers);
   }
@@ -181,6 +180,7 @@ struct Scenario {
   [[nodiscard]] Seconds reading_time() const {
     return workload.sample_time * static_cast<double>(workload.micro_batch);
   }
+  /// What the stack's host needs on these hosts [s].
   [[nodiscard]] double host_time(SoftwareNumber which) const {
     return stack().number(which) / host_speed;
   }

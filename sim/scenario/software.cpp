@@ -1,8 +1,8 @@
 // Software profiles from YAML.
 #include "sim/scenario/software.h"
 
-#include <cctype>
 #include <algorithm>
+#include <cctype>
 #include <functional>
 #include <map>
 
@@ -328,7 +328,6 @@ const Known& all_software() {
 
 }  // namespace
 
-// The text before the first star must begin the id; what follows it may start anywhere behind that.
 const char* name_of(SoftwareNumber number) { return number_keys[static_cast<int>(number)].name; }
 
 std::optional<SoftwareProfile> read_software(const SourcePtr& source, Diagnostics& diagnostics) {

@@ -57,7 +57,7 @@ class TrainingStep {
     return saves_nothing() ? 1 : sends_inputs() ? (fetches_ahead() ? 2 : 1) : layers_;
   }
   [[nodiscard]] Index saved_slot(Index layer) const {
-    if (saves_nothing() || saved_slots() == 1) {
+    if (saved_slots() == 1) {
       return Index::of(0);
     }
     if (sends_inputs()) {

@@ -1,6 +1,7 @@
 #include "sim/validation/read_runs.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 
 #include "sim/model/read_model.h"
@@ -23,7 +24,8 @@ namespace {
 // is not for us to guess.
 template <class T>
 T known(MeasuredRun& run, const std::string& key, const std::string& said,
-        const std::optional<T>& value) {
+        std::initializer_list<std::pair<const char*, T>> words) {
+  const std::optional<T> value = word<T>(said, words);
   if (!value) {
     run.skip_reason = key + " '" + said + "' is not predicted yet";
   }
@@ -40,8 +42,8 @@ void read_mask(const Look& look, MeasuredRun& run) {
   }
   const std::string said =
       value && !value->is_scalar() ? "of several keys" : look.text("mask", "causal");
-  mask.kind = known(run, "mask", said,
-                    word<MaskKind>(said, {{"causal", MaskKind::causal}, {"full", MaskKind::full}}));
+  mask.kind = known<MaskKind>(run, "mask", said,
+                              {{"causal", MaskKind::causal}, {"full", MaskKind::full}});
 }
 
 void read_compute_type(const Look& look, MeasuredRun& run) {
@@ -67,11 +69,10 @@ void read_workload(const Look& look, MeasuredRun& run) {
     return;
   }
   workload.phase = *phase;
-  workload.pass = known(run, "pass", look.text("pass", "forward_backward"),
-                        word<Pass>(look.text("pass", "forward_backward"),
-                                   {{"forward", Pass::forward},
-                                    {"backward", Pass::backward},
-                                    {"forward_backward", Pass::forward_backward}}));
+  workload.pass = known<Pass>(run, "pass", look.text("pass", "forward_backward"),
+                              {{"forward", Pass::forward},
+                               {"backward", Pass::backward},
+                               {"forward_backward", Pass::forward_backward}});
   workload.sequence_length = look.tokens("sequence_length", 0);
   workload.micro_batch = look.integer("micro_batch", 1);
   workload.global_batch = look.integer("global_batch", 1);
@@ -82,15 +83,13 @@ void read_workload(const Look& look, MeasuredRun& run) {
 
 void read_variant(const Look& look, MeasuredRun& run) {
   ContextPlan& context = run.draft->plan.context;
-  const std::string said = look.text("variant", "pass_kv");
-  context.variant = known(run, "context variant", said,
-                          word<RingVariant>(said, {{"pass_kv", RingVariant::pass_kv},
-                                                   {"q_side_backward", RingVariant::q_side_backward},
-                                                   {"helpers", RingVariant::helpers},
-                                                   {"pass_q", RingVariant::pass_q},
-                                                   {"materialised", RingVariant::materialised},
-                                                   {"chunked_offload",
-                                                    RingVariant::chunked_offload}}));
+  context.variant = known<RingVariant>(run, "context variant", look.text("variant", "pass_kv"),
+                                       {{"pass_kv", RingVariant::pass_kv},
+                                        {"q_side_backward", RingVariant::q_side_backward},
+                                        {"helpers", RingVariant::helpers},
+                                        {"pass_q", RingVariant::pass_q},
+                                        {"materialised", RingVariant::materialised},
+                                        {"chunked_offload", RingVariant::chunked_offload}});
   if (context.variant == RingVariant::helpers) {
     // Helpers even out a sequence dealt in order; whatever else the record infers is not meant.
     context.order = SequenceOrder::contiguous;
@@ -120,11 +119,10 @@ void read_context(const Look& look, MeasuredRun& run) {
   if (context.method == ContextMethod::all_gather && context.ring == 1) {
     context.ring = look.integer("degree", 1);
   }
-  context.order = known(run, "context order", look.text("order", "contiguous"),
-                        word<SequenceOrder>(look.text("order", "contiguous"),
-                                            {{"contiguous", SequenceOrder::contiguous},
-                                             {"zigzag", SequenceOrder::zigzag},
-                                             {"striped", SequenceOrder::striped}}));
+  context.order = known<SequenceOrder>(run, "context order", look.text("order", "contiguous"),
+                                       {{"contiguous", SequenceOrder::contiguous},
+                                        {"zigzag", SequenceOrder::zigzag},
+                                        {"striped", SequenceOrder::striped}});
   context.inner = look.text("inner") == "ring" ? InnerPlacement::ring : InnerPlacement::ulysses;
   context.inner_ring = look.integer("inner_ring", 1);
   context.packed_qkv = look.flag("packed_qkv");
@@ -139,20 +137,20 @@ void read_recompute_detail(const std::string& said, MeasuredRun& run) {
   if (said == "unknown_fraction") {
     run.skip_reason = "how many layers recompute is not known";
   } else if (said == "every_second_layer") {
-    plan.recompute = layers > 1 ? Recompute::full : plan.recompute;
-    const std::int64_t parts = plan.pipeline * plan.virtual_pipeline;
-    plan.recompute_layers = layers > 1 ? std::max<std::int64_t>(1, layers / (2 * parts)) : 0;
+    if (layers > 1) {
+      plan.recompute = Recompute::full;
+      const std::int64_t parts = plan.pipeline * plan.virtual_pipeline;
+      plan.recompute_layers = std::max<std::int64_t>(1, layers / (2 * parts));
+    }
   } else if (!said.empty()) {
-    plan.recompute_detail = known(
+    plan.recompute_detail = known<RecomputeDetail>(
         run, "recompute_detail", said,
-        word<RecomputeDetail>(said,
-                              {{"standard", RecomputeDetail::standard},
-                               {"attention_core", RecomputeDetail::attention_core},
-                               {"keep_attention_output", RecomputeDetail::keep_attention_output},
-                               {"keep_attention_output_part",
-                                RecomputeDetail::keep_attention_output_part},
-                               {"keep_linear_outputs", RecomputeDetail::keep_linear_outputs},
-                               {"op_sac", RecomputeDetail::op_sac}}));
+        {{"standard", RecomputeDetail::standard},
+         {"attention_core", RecomputeDetail::attention_core},
+         {"keep_attention_output", RecomputeDetail::keep_attention_output},
+         {"keep_attention_output_part", RecomputeDetail::keep_attention_output_part},
+         {"keep_linear_outputs", RecomputeDetail::keep_linear_outputs},
+         {"op_sac", RecomputeDetail::op_sac}});
   }
 }
 
@@ -160,11 +158,10 @@ void read_recompute(const Look& look, MeasuredRun& run) {
   const std::string said = look.text("recompute", "none");
   run.recompute_unknown = said == "unknown";
   if (!run.recompute_unknown) {
-    run.draft->plan.recompute =
-        known(run, "recompute", said,
-              word<Recompute>(said, {{"none", Recompute::none},
-                                     {"selective", Recompute::selective},
-                                     {"full", Recompute::full}}));
+    run.draft->plan.recompute = known<Recompute>(run, "recompute", said,
+                                                 {{"none", Recompute::none},
+                                                  {"selective", Recompute::selective},
+                                                  {"full", Recompute::full}});
   }
   read_recompute_detail(look.text("recompute_detail"), run);
 }
@@ -245,14 +242,23 @@ void read_mlp_tiles(MeasuredRun& run) {
   plan.mlp_tiles = pieces_of(tokens, std::max<std::int64_t>(1, (tokens + hidden - 1) / hidden));
 }
 
+// The run's stack, with what `change` makes of it.
+void change_stack(MeasuredRun& run, const std::function<void(SoftwareProfile&)>& change) {
+  ScenarioDraft& draft = *run.draft;
+  SoftwareProfile stack =
+      draft.stack_override ? *draft.stack_override : *find_software(draft.software);
+  change(stack);
+  draft.stack_override = std::make_shared<const SoftwareProfile>(std::move(stack));
+}
+
 // A loss of few kernels instead of the stack's separate operators.
 void fuse_loss(MeasuredRun& run, bool compiled) {
-  SoftwareProfile stack = *find_software(run.draft->software);
-  std::erase_if(stack.operators, [](const OperatorHabit& habit) {
-    return habit.op == "loss" || habit.op == "loss_statistics";
+  change_stack(run, [compiled](SoftwareProfile& stack) {
+    std::erase_if(stack.operators, [](const OperatorHabit& habit) {
+      return habit.op == "loss" || habit.op == "loss_statistics";
+    });
+    stack.compiled_loss = compiled;
   });
-  stack.compiled_loss = compiled;
-  run.draft->stack_override = std::make_shared<const SoftwareProfile>(std::move(stack));
 }
 
 // torchtitan and torchtune cut the tokens in 8, or in the next number that divides them. Liger's fused
@@ -280,14 +286,6 @@ void read_loss(const std::string& loss, MeasuredRun& run) {
   }
 }
 
-// What tensor ranks gather travels in the compute type, whatever the stack does otherwise.
-void gather_wide(MeasuredRun& run) {
-  SoftwareProfile stack = run.draft->stack_override ? *run.draft->stack_override
-                                                    : *find_software(run.draft->software);
-  stack.fp8_gathers = false;
-  run.draft->stack_override = std::make_shared<const SoftwareProfile>(std::move(stack));
-}
-
 // What the public configuration of the run says and its record leaves open.
 void take_facts(MeasuredRun& run) {
   Plan& plan = run.draft->plan;
@@ -306,7 +304,7 @@ void take_facts(MeasuredRun& run) {
       fuse_loss(run, true);
     }
     if (fact.wide_gathers) {
-      gather_wide(run);
+      change_stack(run, [](SoftwareProfile& stack) { stack.fp8_gathers = false; });
     }
     const std::int64_t replicas = plan.data * plan.context.degree();
     if (plan.zero > 0 && replicas % fact.optimizer_groups == 0 && fact.optimizer_groups > 1) {
@@ -350,7 +348,7 @@ std::string usual_stack(const ScenarioDraft& draft) {
 
 // What facts about the run know goes before its words. A benchmark's own name says less than the
 // method if that names whose code was run.
-std::string stack_of(const std::string& method, MeasuredRun& run, const ScenarioDraft& draft) {
+std::string stack_of(const std::string& method, MeasuredRun& run) {
   for (const RunFact& fact : all_run_facts()) {
     if (!fact.stack.empty() && is_among(run.id, fact.runs)) {
       return fact.stack;
@@ -363,7 +361,7 @@ std::string stack_of(const std::string& method, MeasuredRun& run, const Scenario
   }
   run.stack_assumed = true;
   run.unknown.emplace_back("software");
-  return usual_stack(draft);
+  return usual_stack(*run.draft);
 }
 
 // FSDP's shards in fp32 are a matter of the parameters: torch.autocast casts the operands of products
@@ -405,7 +403,7 @@ void read_software(const Look& look, const std::string& before, MeasuredRun& run
   run.draft->expandable_segments = contains(look.text("allocator"), "expandable_segments");
   const std::string said = look.text("framework");
   run.framework = said == "same stack" ? before : said;
-  run.draft->software = stack_of(look.text("method"), run, *run.draft);
+  run.draft->software = stack_of(look.text("method"), run);
   const std::string compiled = run.draft->software + "_compiled";
   if (look.flag("compile") && find_software(compiled)) {
     run.draft->software = compiled;

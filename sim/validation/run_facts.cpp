@@ -34,6 +34,7 @@ RunFact read_fact(const YamlValue& item, Diagnostics& diagnostics) {
 
 }  // namespace
 
+// The text before the first star must begin the id; what follows it may start anywhere behind that.
 bool is_among(const std::string& id, const std::string& runs) {
   const std::size_t star = runs.find('*');
   if (star == std::string::npos) {
