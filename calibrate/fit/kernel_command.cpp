@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <tuple>
 
 #include "calibrate/fit/csv_file.h"
@@ -25,6 +26,7 @@ struct Session {
   KernelFits fits;
   double memory_share = 0.0;
   Seconds memory_launch;
+  std::map<std::string, std::vector<double>> held_out;  // predicted / measured of all fits of a kind
 };
 
 std::string file_part(const std::string& path) { return path.substr(path.rfind('/') + 1); }
@@ -83,6 +85,21 @@ void record(Session& session, const std::string& what, const FitReport& report) 
   session.fits.notes.push_back(what + ": " + words);
   session.fits.plots[session.command.device + "-" + what] =
       draw_residuals(session.command.device + " " + what + ", held out", report);
+  std::vector<double>& all = session.held_out[what.substr(0, what.find('-'))];
+  for (const auto& [seconds, ratio] : report.residuals) {
+    all.push_back(ratio);
+  }
+}
+
+// All products, and all attention, of the device: what a user meets who asks for neither type nor
+// head size.
+void note_all(Session& session) {
+  for (const auto& [kind, ratios] : session.held_out) {
+    const FitError error = error_of(ratios);
+    session.fits.notes.push_back(fmt::format("{}, all together: {} points, held out {:.1f} % {:.1f} %",
+                                             kind, error.points, 100.0 * error.middle,
+                                             100.0 * error.p90));
+  }
 }
 
 void refuse(Session& session, const std::string& what, std::size_t rows) {
@@ -363,6 +380,7 @@ KernelFits fit_kernels(const KernelCommand& command, Diagnostics& diagnostics) {
   fit_gemm_files(session, diagnostics);
   fit_attention_files(session, diagnostics);
   diagnostics.throw_if_errors();  // before files are read once more
+  note_all(session);
   note_yardstick(session, diagnostics);
   diagnostics.throw_if_errors();
   return session.fits;

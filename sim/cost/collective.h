@@ -110,7 +110,9 @@ class TransportCosts {
 };
 
 /// The transport profile for a cluster: by name in the cluster file, or the path (as seen from the
-/// working directory) of a .yaml file; else "nccl".
-TransportCosts find_transport_costs(const Cluster& cluster, Diagnostics& diagnostics);
+/// working directory) of a .yaml file; else "nccl". `network_share`: of a NIC's nominal rate, what those
+/// who use the cluster reach at most, where the profile grants more.
+TransportCosts find_transport_costs(const Cluster& cluster, Diagnostics& diagnostics,
+                                    double network_share = 1.0);
 
 }  // namespace longhaul

@@ -220,7 +220,8 @@ std::optional<SourcePtr> find_profile(const std::string& name, Diagnostics& diag
 
 }  // namespace
 
-TransportCosts find_transport_costs(const Cluster& cluster, Diagnostics& diagnostics) {
+TransportCosts find_transport_costs(const Cluster& cluster, Diagnostics& diagnostics,
+                                    double network_share) {
   // Profiles do not change while the program runs, so each is read once.
   static std::mutex guard;
   const std::lock_guard lock(guard);
@@ -235,7 +236,12 @@ TransportCosts find_transport_costs(const Cluster& cluster, Diagnostics& diagnos
     found = known.emplace(cluster.transport(), std::make_shared<const TransportProfile>(*profile))
                 .first;
   }
-  return TransportCosts(cluster, found->second);
+  if (network_share >= found->second->links.network) {
+    return TransportCosts(cluster, found->second);
+  }
+  TransportProfile slower = *found->second;
+  slower.links.network = network_share;
+  return TransportCosts(cluster, std::make_shared<const TransportProfile>(std::move(slower)));
 }
 
 }  // namespace longhaul

@@ -252,7 +252,7 @@ class Machine {
   void start_deliveries(std::uint32_t mailbox);
   void start_delivery(std::uint32_t mailbox, const Letter& sender, const Letter& receiver);
   void message_moved(FlowId flow, std::uint32_t mailbox);
-  void message_done(const Letter& letter, const Blame& blame);
+  void message_done(const Letter& letter, ActorId other, const Blame& blame);
   [[nodiscard]] const FoldedTransfer& plan_for(std::uint32_t communicator, std::uint32_t place,
                                                std::uint32_t member) const;
   [[nodiscard]] const std::vector<FoldedMember>& members_of(std::uint32_t communicator) const {

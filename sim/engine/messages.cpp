@@ -103,18 +103,20 @@ void Machine::message_moved(FlowId flow, std::uint32_t mailbox) {
   }
   const Delivery done = *delivery;
   moving.erase(delivery);
-  message_done(done.sender, done.blame);
-  message_done(done.receiver, done.blame);
+  message_done(done.sender, done.receiver.actor, done.blame);
+  message_done(done.receiver, done.sender.actor, done.blame);
 }
 
-void Machine::message_done(const Letter& letter, const Blame& blame) {
+void Machine::message_done(const Letter& letter, ActorId other, const Blame& blame) {
   ActorState& state = actors_[letter.actor.index];
   Task& task = state.tasks[letter.task];
   if (--task.transfers > 0) {
     return;
   }
   task.blame = blame;
-  note_moved(state, blame, now_);
+  task.blame.place = letter.place;
+  task.blame.last = static_cast<std::uint32_t>(fold_.rank_of(other).index);
+  note_moved(state, task.blame, now_);
   change_sms(letter.actor, -task.sms_held);
   complete(letter.actor, letter.task);
 }

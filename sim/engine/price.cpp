@@ -60,8 +60,11 @@ Cause cause_of(const Instruction& instruction) {
   if (is_collective(instruction.op) && outer && instruction.part == Part::gradient_reduction) {
     return Cause::data_parallel;
   }
-  if (is_collective(instruction.op) && (outer || instruction.stream == Stream::context)) {
+  const bool message = instruction.op == Op::exchange;
+  if ((is_collective(instruction.op) || message) &&
+      (outer || instruction.stream == Stream::context)) {
     switch (instruction.op) {
+      case Op::exchange:
       case Op::send_receive: return Cause::ring_exchange;
       case Op::all_to_all: return Cause::all_to_all;
       default: return Cause::all_gather;

@@ -216,6 +216,8 @@ void read_choices(MapReader& root, SoftwareProfile& profile, Diagnostics& diagno
   });
   read_section(root, "grouped_product", diagnostics,
                [&](MapReader& of) { profile.grouped_product = of.seconds("value"); });
+  read_section(root, "network_share", diagnostics,
+               [&](MapReader& of) { profile.network_share = of.number("value", 0.01, 1.0); });
   read_section(root, "empties_cache", diagnostics,
                [&](MapReader& of) { profile.segment = of.seconds("segment"); });
   read_section(root, "context", diagnostics,

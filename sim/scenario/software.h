@@ -164,6 +164,8 @@ struct SoftwareProfile {
   bool memory_in_gib = false;               ///< and what they call GB is 2^30 bytes
   Seconds segment;                          ///< to take one from the driver, where steps begin with
                                             ///< an empty cache; 0: they do not
+  /// Of a NIC's nominal rate, what its transfers between nodes reach at most.
+  double network_share = 1.0;
   Seconds grouped_product;                  ///< what each member adds to a grouped product
   Bytes context;                            ///< taken from the driver: CUDA context and kernels
   std::vector<LibraryWorkspace> workspaces;

@@ -104,7 +104,8 @@ std::vector<MemoryTrack> track_memory(const Scenario& scenario,
   add_software_memory(scenario, program);
   const KernelCosts kernels =
       find_kernel_costs(scenario.cluster.device(), scenario.attention_kernel, diagnostics);
-  const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
+  const TransportCosts transport =
+      find_transport_costs(scenario.cluster, diagnostics, scenario.stack().network_share);
   EngineOptions options;
   for (const std::int64_t rank : ranks) {
     options.watched.emplace_back(static_cast<std::size_t>(rank));

@@ -35,7 +35,8 @@ Explained predict_with(const Scenario& scenario, const PredictOptions& wanted,
   // Costs come from the profiles of the device and of the cluster's transport.
   const KernelCosts kernels =
       find_kernel_costs(scenario.cluster.device(), scenario.attention_kernel, diagnostics);
-  const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
+  const TransportCosts transport =
+      find_transport_costs(scenario.cluster, diagnostics, scenario.stack().network_share);
   EngineOptions options;
   options.record_details = wanted.explain;
   // The engine runs the program on the cluster.

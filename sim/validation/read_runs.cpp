@@ -58,6 +58,11 @@ void read_compute_type(const Look& look, MeasuredRun& run) {
   }
 }
 
+// 0, which counts of tokens otherwise may not be, says that nothing is cached.
+std::int64_t cached_tokens(const Look& look) {
+  return look.text("cached_tokens") == "0" ? 0 : look.tokens("cached_tokens", 0);
+}
+
 void read_workload(const Look& look, MeasuredRun& run) {
   Workload& workload = run.draft->workload;
   const auto phase = word<Phase>(look.text("phase", "train"), {{"train", Phase::train},
@@ -76,7 +81,7 @@ void read_workload(const Look& look, MeasuredRun& run) {
   workload.sequence_length = look.tokens("sequence_length", 0);
   workload.micro_batch = look.integer("micro_batch", 1);
   workload.global_batch = look.integer("global_batch", 1);
-  workload.cached_tokens = look.tokens("cached_tokens", 0);
+  workload.cached_tokens = cached_tokens(look);
   read_mask(look, run);
   read_compute_type(look, run);
 }

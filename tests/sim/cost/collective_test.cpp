@@ -415,6 +415,22 @@ TEST_CASE("a message takes its latency and its bytes at the share of the link it
   CHECK(time(8, 1.0) > time(1, 1.0));
 }
 
+TEST_CASE("who reaches a part of a NIC's rate sends that much slower between nodes, not within") {
+  Diagnostics diagnostics;
+  const Cluster cluster = *find_cluster("dgx-h100", {16}, {}, diagnostics);
+  const auto send = [&](double share, std::size_t other) {
+    const std::vector<GpuId> pair{GpuId(0), GpuId(other)};
+    return find_transport_costs(cluster, diagnostics, share)
+        .alone({CollectiveKind::send, pair, Bytes::of(1e9)})
+        .value();
+  };
+  CHECK(send(0.5, 8) == Approx(1e9 / (0.5 * 50e9)).epsilon(0.01));
+  CHECK(send(0.25, 8) == Approx(2.0 * send(0.5, 8)).epsilon(0.01));
+  CHECK(send(0.5, 1) == send(1.0, 1));
+  // No more than the profile grants.
+  CHECK(send(1.0, 8) > 1e9 / 50e9);
+}
+
 TEST_CASE("a message gets the channels of its communicator that no other peer could claim") {
   // NCCL deals 32 channels of 8 A100 to 8 peers, 4 each, and doubles them while a channel would
   // carry more than 16 MiB: 8 at 128 MiB, 16 at 256 MiB. nccl-tests there: 110.8 and 188.6 GB/s.

@@ -58,6 +58,25 @@ TEST_CASE("causes by label sum to the rows of the critical path") {
   }
 }
 
+TEST_CASE("waiting for a message is told by its name: nothing that ranks exchange is 'other'") {
+  Diagnostics diagnostics;
+  const std::string queries = "{tensor: 8, context: {method: ring, ring: 2, variant: pass_q}}";
+  const std::string stages = "{pipeline: 16}";
+  const auto waits = [&](const std::string& plan, const std::string& workload,
+                         const std::string& label) {
+    double seconds = 0.0;
+    for (const TimeRow& row :
+         predict_explained(on_sixteen_gpus(plan, workload), diagnostics).explanation.time) {
+      CHECK(row.cause != "other");
+      seconds += row.label == label ? SimTime::of_ticks(row.ticks).seconds().value() : 0.0;
+    }
+    return seconds;
+  };
+  CHECK(waits(queries, "phase: prefill, sequence_length: 4k, cached_tokens: 60k",
+              "return of partial attention") > 0.0);
+  CHECK(waits(stages, "sequence_length: 4k, global_batch: 16", "receive gradient") > 0.0);
+}
+
 TEST_CASE("explaining changes no prediction, also where turns are skipped and ranks folded") {
   Diagnostics diagnostics;
   const Scenario scenario = scenario_of(usp, "64k");

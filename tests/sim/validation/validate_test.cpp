@@ -127,6 +127,15 @@ TEST_CASE("a window of keys is a mask of measured runs, too") {
   CHECK(mask.window == 4096);
 }
 
+TEST_CASE("a prefill behind a cache of no tokens is one without a cache") {
+  for (const auto& [cached, tokens] : {std::pair{"0", 0}, std::pair{"124800", 124800}}) {
+    std::string text = run_text(plain_plan, "{time_to_first_token: 1 s}");
+    text.replace(text.find("phase: train"), 12,
+                 std::string("phase: prefill, cached_tokens: ") + cached);
+    CHECK(only_run(text).draft->workload.cached_tokens == tokens);
+  }
+}
+
 TEST_CASE("a name's case and hyphens do not matter, and the longest known word decides") {
   const auto stack = [](const std::string& framework) {
     const auto found = software_of_framework(framework);
