@@ -201,7 +201,7 @@ Price Pricer::attention(const Instruction& instruction, std::int64_t query_owner
     total.extrapolated = total.extrapolated || time.extrapolated;
     const auto scratch = static_cast<std::int64_t>(kernels_.attention_workspace(shape).value());
     total.workspace = std::max(total.workspace, scratch);
-    total.time += copies_around(shape, instruction);
+    total.time += copies_around(shape, instruction) + query_sum(shape, instruction);
     total.last_tiles = time.last_tiles;
   }
   total.relative_spread = total.time.value() > 0 ? weighted / total.time.value() : 0.0;
@@ -216,6 +216,23 @@ Seconds Pricer::copies_around(const AttentionShape& shape, const Instruction& in
   const Bytes operands = Bytes::of(element_size(program_.tensor(instruction.reads[0].tensor).type)
                                        .value() * attention_operands(shape));
   return memory_bound(operands * (instruction.traffic - 1.0), 1.0).time;
+}
+
+// Where kernels give dq in the type of q and its sum over blocks is wider: read it, then write the sum
+// or add to it.
+Seconds Pricer::query_sum(const AttentionShape& shape, const Instruction& instruction) const {
+  if (!program_.separate_query_sums || !shape.backward) {
+    return Seconds();
+  }
+  const double given = element_size(program_.tensor(instruction.reads[0].tensor).type).value();
+  const double summed = element_size(program_.tensor(instruction.writes[0].tensor).type).value();
+  if (summed <= given) {
+    return Seconds();
+  }
+  const double elements = static_cast<double>(shape.batch * shape.queries * shape.heads) *
+                          static_cast<double>(shape.head_dim);
+  const double passes = instruction.accumulate ? 2.0 : 1.0;
+  return memory_bound(Bytes::of(elements * (given + passes * summed)), 1.0).time;
 }
 
 // Rows of an odd number of elements begin at addresses that are no multiple of 4 bytes.
@@ -301,25 +318,29 @@ Bytes Pricer::cast_bytes(const Instruction& instruction, double a, double b) con
   return Bytes::of(instruction.transpose_b ? a : a + 4.0 * b * instruction.weight_casts);
 }
 
-// Only the rows that the block's calls cover are combined: read both, write one.
+// Only the rows that the block's calls cover are combined: read both, write one. A stack that slices
+// its sums for that writes a slice of its own, which another kernel reads and writes to its place.
 Price Pricer::merge(const Instruction& instruction, std::int64_t query_owner,
                     std::optional<std::int64_t> key_owner) const {
   std::int64_t rows = 0;
+  bool sliced = false;
   const AttentionGeometry geometry = geometry_of(program_, instruction.block);
   for (const AttentionCall& call : attention_calls(geometry, query_owner, key_owner)) {
     rows = std::max(rows, call.queries);
+    sliced = sliced || (call.band.upper && *call.band.upper < 0);  // striped: the first row is left out
   }
   if (rows == 0) {
     return {};
   }
   const std::int64_t all = program_.tensor(instruction.reads[0].tensor).shape[1];
+  const double passes = program_.sliced_merges && (sliced || rows < all) ? 4.0 : 2.0;
   const double share = static_cast<double>(rows) / static_cast<double>(all);
   Bytes bytes;
   for (const TensorRef& ref : instruction.reads) {
     bytes += bytes_of(program_, ref);
   }
   for (const TensorRef& ref : instruction.writes) {
-    bytes += 2.0 * bytes_of(program_, ref);
+    bytes += passes * bytes_of(program_, ref);
   }
   return memory_bound(bytes * (share * instruction.traffic), instruction.launches);
 }

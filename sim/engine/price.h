@@ -59,6 +59,7 @@ class Pricer {
                             std::optional<std::int64_t> key_owner) const;
   [[nodiscard]] Seconds copies_around(const AttentionShape& shape,
                                       const Instruction& instruction) const;
+  [[nodiscard]] Seconds query_sum(const AttentionShape& shape, const Instruction& instruction) const;
   [[nodiscard]] Price memory_bound(Bytes bytes, double launches) const;
   [[nodiscard]] Bytes traffic(const Instruction& instruction) const;
 

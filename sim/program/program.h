@@ -387,6 +387,8 @@ struct Program {
   bool pads_rows = false;    ///< rows that are odd in shape stand padded to an even length
   Seconds gap;  ///< what a launch takes at least, however short its kernel: nothing is launched ahead
   bool unset_weights = false;  ///< products are of weights that were never set
+  bool separate_query_sums = false;  ///< kernels give dq in the type of q, which a pass adds up
+  bool sliced_merges = false;  ///< merges of some of a block's rows work on copies of these
   Seconds grouped_product;  ///< what each member adds to the time of a grouped product
   Bytes framework_memory;  ///< held on every GPU besides tensors (CUDA context, ...)
   bool expandable_segments = false;  ///< of the framework's allocator

@@ -134,6 +134,9 @@ struct SoftwareProfile {
   bool gathers_logits = false;              ///< every rank of a replica has all tokens' logits
   bool exchange_copies = false;             ///< tensors are put in order around an all-to-all
   bool lone_exchange_copies = false;        ///< also where Ulysses' group has one member
+  bool packed_copies = false;               ///< keys and values are copied out of a packed tensor
+  bool separate_query_sums = false;         ///< rings: a pass of its own adds each block's dq
+  bool sliced_merges = false;               ///< partial results of some rows are combined in copies
   bool late_messages = false;               ///< of rings: SMs come free behind attention's tiles
   std::string flash_kernel;                 ///< what measured runs' word FlashAttention stands for
   // Habits of memory (docs/models/memory.md).

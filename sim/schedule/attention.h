@@ -226,6 +226,7 @@ class ContextAttention {
   void exchange(ProgramBuilder& build, const std::vector<Move>& moves, Way way) const;
   void exchange_together(ProgramBuilder& build, const std::vector<Move>& moves, Way way) const;
   void lone_copies(ProgramBuilder& build, const std::vector<TensorRef>& refs) const;
+  void unpack(ProgramBuilder& build, const std::vector<TensorRef>& refs) const;
   [[nodiscard]] TensorSpec statistics_spec(std::int64_t slots) const;
   [[nodiscard]] AttentionState later_half(ProgramBuilder& build, const AttentionState& state,
                                           std::int64_t slots, Index slot) const;
@@ -243,6 +244,7 @@ class ContextAttention {
   bool drops_;
   bool rotates_chunks_;  ///< positions are embedded behind the exchange
   bool packed_;       ///< q, k, v in one exchange
+  bool packed_copies_;  ///< and the core works on copies of k and v
   bool copies_;       ///< the stack puts tensors in order around an exchange
   bool lone_copies_;  ///< ... even if there is nobody to exchange with
 };

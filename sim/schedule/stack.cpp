@@ -78,6 +78,8 @@ void take_habits(const Scenario& scenario, Program& program) {
   program.host.segment = stack.segment * (waiting / scenario.host_speed);
   program.host.threads = scenario.working_host_threads();
   program.grouped_product = stack.grouped_product;
+  program.separate_query_sums = stack.separate_query_sums;
+  program.sliced_merges = stack.sliced_merges;
   // All ranks wait for each other in every layer, so the slowest GPU sets the pace.
   program.slowdown = 1.0 + stack.number(SoftwareNumber::speed_spread) *
                                expected_largest(program.mesh.ranks());

@@ -27,6 +27,7 @@ ContextAttention::ContextAttention(const Scenario& scenario, const Shapes& shape
       rotates_chunks_(scenario.workload.phase != Phase::attention &&
                       scenario.model.positions == PositionEmbedding::rope),
       packed_(scenario.plan.context.packed_qkv),
+      packed_copies_(packed_ && scenario.stack().packed_copies),
       copies_(scenario.stack().exchange_copies),
       lone_copies_(scenario.stack().lone_exchange_copies && !packed_) {
   if (scenario.workload.phase == Phase::prefill) {
@@ -171,11 +172,27 @@ void ContextAttention::lone_copies(ProgramBuilder& build,
   }
 }
 
+// Slices of one packed tensor are copied to tensors of their own, which is what is used from there on.
+void ContextAttention::unpack(ProgramBuilder& build, const std::vector<TensorRef>& refs) const {
+  if (!packed_copies_) {
+    return;
+  }
+  for (const TensorRef& ref : refs) {
+    const std::string name = build.of(ref).name;  // a copy: new tensors move the list
+    const TensorRef own = build.fresh(
+        name + "_unpacked", build.spec_like(ref, MemoryCategory::workspace));
+    build.compute(Op::copy, name + " out of the packed tensor", {ref}, {own});
+    build.compute(Op::copy, name + " in its stead", {own}, {ref}).fused = true;
+    build.release({own});
+  }
+}
+
 AttentionState ContextAttention::exchange_in(ProgramBuilder& build, TensorRef q, TensorRef k,
                                              TensorRef v, std::int64_t slots, Index slot) const {
   AttentionState state{q, k, v, {}, {}, {}};
   if (!exchanges()) {
     lone_copies(build, {q, k, v});
+    unpack(build, {k, v});
     return state;
   }
   const bool replicates = shapes_.replication() > 1;
@@ -189,6 +206,7 @@ AttentionState ContextAttention::exchange_in(ProgramBuilder& build, TensorRef q,
     build.release({k_sent, v_sent});
   }
   build.release({q, k, v});
+  unpack(build, {state.k, state.v});
   return state;
 }
 

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "sim/engine/engine.h"
+#include "sim/engine/price.h"
 #include "sim/topology/read_cluster.h"
 #include "sim/units/check.h"
 #include "tests/sim/engine/small_programs.h"
@@ -81,6 +82,85 @@ TEST_CASE("a collective overlaps kernels that do not touch its tensors, and no o
         overlapped.end.ticks());
   CHECK(dependent.ranks[0].ticks[exchange] > overlapped.ranks[0].ticks[exchange]);
   CHECK(dependent.end > overlapped.end);
+}
+
+namespace {
+
+// One block of a ring of two: its merge, or its backward kernel with dq in fp32. 16,384 tokens of
+// 32 heads a rank.
+Program block_of_two(SequenceOrder order, Op op) {
+  constexpr std::int64_t local = 16384;
+  Draft d(2);
+  d.program.attention = {2 * local, 2, order, {MaskKind::causal, 0}};
+  const auto heads = [&](DataType type) {
+    const TensorId made = d.tensor({1, local, 32, 128});
+    d.program.tensors[made.index].type = type;
+    return d.ref(made);
+  };
+  const auto rows = [&] {
+    const TensorId made = d.tensor({1, 32, local});
+    d.program.tensors[made.index].type = DataType::fp32;
+    return d.ref(made);
+  };
+  const auto in_bf16 = [&] { return heads(DataType::bf16); };
+  Instruction& made =
+      op == Op::merge_attention
+          ? d.add(op, {in_bf16(), rows()}, {heads(DataType::fp32), rows()})
+          : d.add(op, {in_bf16(), in_bf16(), in_bf16(), in_bf16(), rows(), rows()},
+                  {heads(DataType::fp32), in_bf16(), in_bf16()});
+  made.block = AttentionBlock{Index::coordinate(Axis::ring), Index::coordinate(Axis::ring, 1, 2)};
+  made.accumulate = true;
+  return d.program;
+}
+
+double price_of(const Program& program, std::int64_t query_owner, std::int64_t key_owner) {
+  const Bench bench(2);
+  return Pricer(program, bench.kernels).price(0, query_owner, key_owner).time.value();
+}
+
+double copy_time(double bytes) {
+  return Bench(2).kernels.memory_bound({Bytes::of(bytes), 1}).time.value();
+}
+
+}  // namespace
+
+TEST_CASE("a merge of some rows moves their sums twice more where the stack slices them") {
+  // Whole: read o and its sum, write the sum, 2 + 4 + 4 bytes an element. Of a slice the new sum is a
+  // tensor of its own, which a copy reads and writes again: 18. Queries of rank 0 meet keys of rank
+  // 1 in the later half of a zigzag shard, in all rows but the first of a striped one; those of rank
+  // 1 are merged whole with either order.
+  for (const SequenceOrder order : {SequenceOrder::zigzag, SequenceOrder::striped}) {
+    CAPTURE(static_cast<int>(order));
+    const double share = order == SequenceOrder::zigzag ? 0.5 : 1.0;
+    Program program = block_of_two(order, Op::merge_attention);
+    const double elements = 16384.0 * 32.0 * 128.0;
+    const double plain = price_of(program, 0, 1);
+    CHECK_THAT(plain, Catch::Matchers::WithinRel(copy_time(10.0 * elements * share), 0.03));
+    const double whole = price_of(program, 1, 0);
+    program.sliced_merges = true;
+    CHECK_THAT(price_of(program, 0, 1),
+               Catch::Matchers::WithinRel(copy_time(18.0 * elements * share), 0.03));
+    CHECK(price_of(program, 1, 0) == whole);
+  }
+}
+
+TEST_CASE("dq in the compute type costs a pass that adds it to its sum, of the rows of the call") {
+  // 2 bytes read, 4 read and 4 written an element; in the first step the sum is only written. Half
+  // of a zigzag shard's queries meet a later rank's keys.
+  const double elements = 16384.0 * 32.0 * 128.0;
+  Program program = block_of_two(SequenceOrder::zigzag, Op::attend_backward);
+  const auto added = [&](std::int64_t query_owner, std::int64_t key_owner) {
+    program.separate_query_sums = false;
+    const double without = price_of(program, query_owner, key_owner);
+    program.separate_query_sums = true;
+    return price_of(program, query_owner, key_owner) - without;
+  };
+  CHECK_THAT(added(1, 0), Catch::Matchers::WithinRel(copy_time(10.0 * elements), 1e-6));
+  CHECK_THAT(added(0, 1), Catch::Matchers::WithinRel(copy_time(5.0 * elements), 1e-6));
+  program.code[0].accumulate = false;
+  CHECK_THAT(added(1, 0), Catch::Matchers::WithinRel(copy_time(6.0 * elements), 1e-6));
+  program.tensors[program.code[0].writes[0].tensor.index].type = DataType::bf16;
+  CHECK(added(1, 0) == 0.0);
 }
 
 namespace {
