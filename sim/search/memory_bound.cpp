@@ -15,14 +15,15 @@ bool counts(const Tensor& tensor) { return !tensor.in_host_memory && !tensor.vie
 
 Bytes memory_lower_bound(const Scenario& scenario) {
   const Program program = lower(scenario);
+  const RankId rank(0);  // of a pipeline's first stage: any rank's need is a bound of the fullest's
   double held = program.framework_memory.value();
   for (const Tensor& tensor : program.tensors) {
     if (tensor.persistent && counts(tensor)) {
-      held += tensor.slot_bytes().value() * static_cast<double>(tensor.slots);
+      held += tensor.slot_bytes().value() * static_cast<double>(tensor.held_slots(program.mesh, rank));
     }
   }
   double peak = held;
-  for (Cursor cursor(program, RankId(0)); !cursor.done(); cursor.advance()) {
+  for (Cursor cursor(program, rank); !cursor.done(); cursor.advance()) {
     const Instruction& instruction = cursor.instruction();
     if (instruction.op != Op::allocate && instruction.op != Op::release) {
       continue;

@@ -8,6 +8,7 @@
 #include "sim/cost/kernel.h"
 #include "sim/engine/engine.h"
 #include "sim/schedule/lower.h"
+#include "sim/search/memory_bound.h"
 #include "sim/search/predict.h"
 #include "sim/search/rank_memory.h"
 #include "sim/search/software_memory.h"
@@ -44,6 +45,21 @@ TEST_CASE("every stage of a pipeline has its own peak, and the fullest is the re
   const RankMemory& fullest = memory.stages[static_cast<std::size_t>(memory.peak_rank / 4)];
   CHECK(fullest.peak == memory.peak);
   CHECK(fullest.reserved == memory.reserved);
+}
+
+TEST_CASE("no plan needs less than its bound, with pipelines, too") {
+  // A first stage has neither the head nor the layers of others, so its bound is within a tenth of what
+  // is held in the end, and no more than that.
+  for (const char* plan : {"{pipeline: 4, zero: 1}", "{pipeline: 4, zero: 3, recompute: full}",
+                           "{tensor: 2, pipeline: 8, zero: 0, recompute: full}", "{zero: 3}"}) {
+    INFO(plan);
+    Diagnostics diagnostics;
+    const Scenario scenario = on_sixteen_gpus(plan, 32);
+    const double bound = memory_lower_bound(scenario).value();
+    const double peak = predict(scenario, diagnostics).memory.peak.value();
+    CHECK(bound <= peak);
+    CHECK(bound > 0.9 * peak);
+  }
 }
 
 TEST_CASE("the last rank is of the last stage, whether stages are asked for or not") {
