@@ -279,6 +279,16 @@ std::vector<std::string> MapReader::texts(const std::string& key) {
 
 void MapReader::ignore(const std::string& key) { know(key); }
 
+std::vector<std::string> MapReader::unread() const {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : map_.entries()) {
+    if (std::find(known_.begin(), known_.end(), key) == known_.end()) {
+      keys.push_back(key);
+    }
+  }
+  return keys;
+}
+
 void MapReader::finish() {
   for (const auto& [key, value] : map_.entries()) {
     if (std::find(known_.begin(), known_.end(), key) != known_.end()) {

@@ -109,6 +109,8 @@ class MapReader {
 
   /// Marks keys as known without reading them.
   void ignore(const std::string& key);
+  /// Keys of the map that nothing has asked for so far, in the file's order.
+  [[nodiscard]] std::vector<std::string> unread() const;
   void finish();
 
  private:

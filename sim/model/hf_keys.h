@@ -14,6 +14,11 @@ bool hf_present(MapReader& reader, const std::string& key);
 std::int64_t hf_count(MapReader& reader, const std::string& key, IntegerRange range,
                       std::int64_t fallback);
 
+/// What the file says that nobody has read and that is not known to change no shape. In a type that
+/// is not known it may be anything (a state-space part, an MLP without a gate): an error. In a known
+/// one, whose class does not have the key, it is named in a warning.
+void hf_check_unread(MapReader& reader, bool type_is_known);
+
 /// True for the model types whose experts (and latent attention) read_hf_experts knows: mixtral,
 /// qwen2_moe, qwen3_moe, deepseek_v2, deepseek_v3.
 bool hf_knows_experts(const std::string& type);

@@ -83,10 +83,12 @@ bool refuse_unsupported(MapReader& reader, const std::string& type) {
   return false;
 }
 
-/// Keys a query sees, from qwen's switch and layer counts, or from layer_types.
-std::int64_t switched_window(MapReader& reader, const Model& model) {
-  const std::int64_t window =
-      hf_count(reader, "sliding_window", position_range, sliding_default);
+/// Keys a query sees, from qwen's switch and layer counts, or from layer_types. `has_switch`: the
+/// class has one, and what a file without it says about windows counts for nothing.
+std::int64_t switched_window(MapReader& reader, const Model& model, bool has_switch) {
+  const auto window = [&] {
+    return hf_count(reader, "sliding_window", position_range, sliding_default);
+  };
   const auto refuse_mix = [&](const std::string& key) {
     reader.diagnostics().error(reader.place(key), "unsupported-model",
                                "layers with different attention masks are not supported",
@@ -98,9 +100,13 @@ std::int64_t switched_window(MapReader& reader, const Model& model) {
     const auto sliding = std::count(kinds.begin(), kinds.end(), "sliding_attention");
     const auto full = std::count(kinds.begin(), kinds.end(), "full_attention");
     if (sliding > 0 && static_cast<std::size_t>(sliding) == kinds.size()) {
-      return window;
+      return window();
     }
+    reader.ignore("sliding_window");
     return static_cast<std::size_t>(full) == kinds.size() ? 0 : refuse_mix("layer_types");
+  }
+  if (has_switch || reader.has("use_sliding_window")) {
+    reader.ignore("sliding_window");
   }
   if (!reader.boolean("use_sliding_window", false)) {
     return 0;
@@ -112,7 +118,7 @@ std::int64_t switched_window(MapReader& reader, const Model& model) {
   if (full_layers >= model.layers || disabled) {
     return 0;
   }
-  return full_layers == 0 ? window : refuse_mix("use_sliding_window");
+  return full_layers == 0 ? window() : refuse_mix("use_sliding_window");
 }
 
 void check_heads(MapReader& reader, const Model& model, const std::string& heads_key,
@@ -170,7 +176,8 @@ Model read_llama_like(MapReader& reader, const HfType& type) {
     model.sliding_window =
         null_window ? 0 : hf_count(reader, "sliding_window", position_range, sliding_default);
   } else {
-    model.sliding_window = switched_window(reader, model);
+    model.sliding_window =
+        switched_window(reader, model, std::string(type.name).starts_with("qwen"));
   }
   return model;
 }
@@ -203,7 +210,8 @@ std::optional<Model> read_unknown_type(MapReader& reader, const std::string& typ
   std::vector<std::string> missing;
   for (const char* key :
        {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-        "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings"}) {
+        "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings",
+        "hidden_act"}) {
     if (!hf_present(reader, key)) {
       missing.emplace_back(key);
     }
@@ -215,6 +223,14 @@ std::optional<Model> read_unknown_type(MapReader& reader, const std::string& typ
         fmt::format("{} is not known, and its defaults neither", name),
         fmt::format("known: llama, mistral, qwen2, qwen3, gpt2; others must give {}",
                     fmt::join(missing, ", ")));
+    return std::nullopt;
+  }
+  // MLPs of other activations have two matrices as often as three (nemotron's relu2, for one).
+  if (const std::string act = reader.text("hidden_act"); act != "silu" && act != "swish") {
+    reader.diagnostics().error(
+        reader.place("hidden_act"), "unsupported-model",
+        fmt::format("{}: with '{}' its MLP may have a gate or not", name, act),
+        "describe the model in a YAML of its own (models/README.md)");
     return std::nullopt;
   }
   reader.diagnostics().warning(reader.place("model_type"), "unknown-model-type",
@@ -265,6 +281,9 @@ std::optional<Model> read_hf_config(const SourcePtr& source, Diagnostics& diagno
       model = known != types.end() ? read_llama_like(reader, *known)
               : type == "gpt2"     ? read_gpt2(reader)
                                    : read_unknown_type(reader, type);
+    }
+    if (model) {
+      hf_check_unread(reader, known != types.end() || type == "gpt2");
     }
   }
   diagnostics.append(own);

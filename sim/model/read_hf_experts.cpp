@@ -64,6 +64,17 @@ void read_qwen_experts(MapReader& reader, const std::string& type, Model& model)
   }
 }
 
+/// Multi-token prediction: layers behind the last one, used in training alone.
+void note_prediction_layers(MapReader& reader) {
+  const IntegerRange range{0, layer_range.high};
+  const std::int64_t layers = hf_count(reader, "num_nextn_predict_layers", range, 0);
+  if (layers > 0) {
+    reader.diagnostics().note(reader.place("num_nextn_predict_layers"), "prediction-layers-left-out",
+                              "layers of multi-token prediction are left out: neither their "
+                              "parameters nor their time is counted");
+  }
+}
+
 void read_deepseek_experts(MapReader& reader, const std::string& type, Model& model) {
   const bool third = type == "deepseek_v3";
   Experts& experts = model.experts;
@@ -72,9 +83,14 @@ void read_deepseek_experts(MapReader& reader, const std::string& type, Model& mo
   if (hf_count(reader, "moe_layer_freq", layer_range, 1) != 1) {
     refuse(reader, "moe_layer_freq", "dense layers among those with experts are not supported");
   }
-  // Shared experts are one MLP as wide as all of them.
-  experts.shared_ffn =
-      experts.ffn * hf_count(reader, "n_shared_experts", {0, expert_range.high}, third ? 1 : 2);
+  // Shared experts are one MLP as wide as all of them; null means none, absent the class's default.
+  const bool none_shared = reader.has("n_shared_experts") && !hf_present(reader, "n_shared_experts");
+  const std::int64_t absent_shared = third ? 1 : 2;
+  experts.shared_ffn = experts.ffn * hf_count(reader, "n_shared_experts", {0, expert_range.high},
+                                              none_shared ? 0 : absent_shared);
+  if (model.attention_bias) {
+    refuse(reader, "attention_bias", "biases of latent attention are not supported");
+  }
   experts.router = third ? Router::sigmoid : Router::softmax;
   experts.router_bias = third;  // e_score_correction_bias
   LatentAttention& latent = model.latent;
@@ -108,6 +124,7 @@ void read_hf_experts(MapReader& reader, const std::string& type, Model& model) {
     read_qwen_experts(reader, type, model);
   } else if (type.starts_with("deepseek")) {
     read_deepseek_experts(reader, type, model);
+    note_prediction_layers(reader);
   }
   if (expert_layers(model) == model.layers) {
     model.ffn = experts.ffn;  // no dense layer has a width of its own

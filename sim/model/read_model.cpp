@@ -162,6 +162,22 @@ void read_positions(MapReader& reader, Model& model) {
   model.sliding_window = reader.tokens("sliding_window", 0);
 }
 
+/// Biases and norms whose parameters are counted in ordinary attention and dense MLPs alone.
+void refuse_uncounted(MapReader& reader, const Model& model) {
+  const auto refuse = [&](const char* key, const char* what) {
+    reader.diagnostics().error(reader.place(key), "unsupported-model", what, "remove it");
+  };
+  if (has_experts(model) && model.mlp_bias) {
+    refuse("mlp_bias", "biases of experts are not supported");
+  }
+  if (has_latent_attention(model) && model.attention_bias) {
+    refuse("attention_bias", "biases of latent attention are not supported");
+  }
+  if (has_latent_attention(model) && model.qk_norm) {
+    refuse("qk_norm", "latent attention has norms of its own, which are counted");
+  }
+}
+
 void compare_count(MapReader& reader, const Model& model) {
   const std::int64_t stated = reader.integer("parameters", {1, INT64_MAX}, 0);
   const std::int64_t counted = count_parameters(model).total;
@@ -189,6 +205,7 @@ std::optional<Model> read_model(const YamlValue& map, Diagnostics& diagnostics) 
   model.qk_norm = reader.boolean("qk_norm", false);
   const bool layer_norm = reader.choice("norm", {"rms_norm", "layer_norm"}, 0) == 1;
   model.norm = layer_norm ? Norm::layer_norm : Norm::rms_norm;
+  refuse_uncounted(reader, model);
   read_positions(reader, model);
   reader.ignore("source");
   compare_count(reader, model);
