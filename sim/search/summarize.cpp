@@ -218,14 +218,21 @@ std::string bottleneck_of(const Result& result) {
          format_percent(largest->second / result.step_time) + " of the step";
 }
 
+const char* convention_of(MaskKind mask) {
+  switch (mask) {
+    case MaskKind::full: return "full attention, no recompute";
+    case MaskKind::window: return "attention within the window, no recompute";
+    case MaskKind::causal: break;
+  }
+  return "causal attention, no recompute";
+}
+
 void read_rates(const Scenario& scenario, Result& result) {
   const double step = result.step_time.value();
   const double gpus = static_cast<double>(scenario.gpus);
   const double tokens =
       sequences_per_step(scenario) * static_cast<double>(scenario.workload.sequence_length);
-  result.flop_convention = scenario.workload.mask.kind == MaskKind::full
-                               ? "full attention, no recompute"
-                               : "causal attention, no recompute";
+  result.flop_convention = convention_of(scenario.workload.mask.kind);
   if (step <= 0.0) {
     return;
   }
