@@ -101,9 +101,10 @@ void Machine::issue(ActorId actor) {
     }
   }
   launch(state, task, instruction);
-  if ((instruction.op == Op::release || comes_late(instruction)) && state.last_compute) {
+  const bool called_for_here = comes_late(instruction) || instruction.behind_compute;
+  if ((instruction.op == Op::release || called_for_here) && state.last_compute) {
     // Memory is given back once the compute stream is past this point, without holding it up; late
-    // messages are called for there.
+    // messages, and what an event of that stream is waited for, are called for there.
     state.tasks[*state.last_compute].dependents.push_back(index);
     ++task.blockers;
   }

@@ -328,6 +328,9 @@ struct Instruction {
   double traffic = 1.0;              ///< bytes they move, in bytes that the op must (attend: beyond 1,
                                      ///< copies of its operands around it)
   bool pageable = false;             ///< to_host, from_host: of memory that is not pinned
+  /// Communication: called for behind all that the compute stream was given before, and begins once
+  /// that is done, though what it reads may have been there for long.
+  bool behind_compute = false;
   Seconds host_time;                 ///< host
   Seconds not_before;                ///< host: it goes on at this time of the step, or later
   bool waits = false;                ///< host

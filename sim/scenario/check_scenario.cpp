@@ -723,8 +723,8 @@ void Checker::check_overlaps() {
           fmt::format("{} is given, but zero: {} has none", key, plan_.zero),
           fmt::format("it is for zero: {}", stages));
   };
-  if (plan_.overlap_gradient_reduction && plan_.zero >= 2) {
-    refuse("overlap_gradient_reduction", "0 or 1, which reduce once a step");
+  if (plan_.overlap_gradient_reduction && plan_.zero == 3) {
+    refuse("overlap_gradient_reduction", "0 to 2, which can also sum while nothing is computed");
   }
   if (plan_.overlap_parameter_gather && (plan_.zero == 0 || plan_.zero == 3)) {
     refuse("overlap_parameter_gather", "1 or 2, which gather updated weights once a step");

@@ -152,6 +152,7 @@ Instruction& ProgramBuilder::collective(Op op, Stream stream, GroupId group,
   Instruction& made = compute(op, label, std::move(reads), std::move(writes));
   made.stream = stream;
   made.group = group;
+  made.behind_compute = behind_compute_;
   return made;
 }
 

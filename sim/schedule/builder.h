@@ -83,6 +83,10 @@ class ProgramBuilder {
   void begin_when(Condition condition) { when_.push_back(std::move(condition)); }
   void end_when() { when_.pop_back(); }
 
+  // ---- communication that is emitted between these begins behind the compute emitted before it
+  void begin_behind_compute() { behind_compute_ = true; }
+  void end_behind_compute() { behind_compute_ = false; }
+
   // ---- instructions; every one belongs to the part set last
   void part(Part part) { part_ = part; }
   [[nodiscard]] Part part() const { return part_; }
@@ -111,6 +115,7 @@ class ProgramBuilder {
   std::string prefix_;
   Part part_ = Part::forward;
   std::vector<Condition> when_;
+  bool behind_compute_ = false;
 };
 
 }  // namespace longhaul

@@ -1173,6 +1173,8 @@ void Parameters::reduce_rest() const {
       reduce_some(stored, only, only);
     }
   };
+  // The framework calls for it when the last backward pass has returned.
+  build_.begin_behind_compute();
   on_top(reduce);
   over_layers("reduce gradients", LayerOrder::last_to_first, [&](Index layer) {
     if (reduces_at_end()) {
@@ -1183,6 +1185,7 @@ void Parameters::reduce_rest() const {
     }
   });
   at_bottom(reduce);
+  build_.end_behind_compute();
 }
 
 void Parameters::reduce_now(Section section, Index layer, Index turn) const {
@@ -1201,6 +1204,9 @@ void Parameters::reduce_some(const Some& stored, Index layer, Index turn) const 
   }
   sum_norms_over_tensor(stored, local_slot);
   sum_over_replicas(stored, local_slot, layer);
+  if (holds_up_backward()) {
+    build_.wait_for("wait for summed gradients", hybrid_ ? Stream::outer : Stream::data);
+  }
   if (two_turns()) {
     for (const TensorRef& ref : refs(stored, &Stored::local, local_slot)) {
       build_.release({ref});

@@ -277,6 +277,11 @@ class Parameters {
                              : which != Summed::every_time && last && overlaps_;
   }
   [[nodiscard]] bool reduces_at_end() const { return !sums_every_time() && !overlaps_; }
+  /// True if the backward pass stands still while ZeRO 2 sums a layer's gradients: not overlapped,
+  /// DeepSpeed sums them on the stream that computes them.
+  [[nodiscard]] bool holds_up_backward() const {
+    return stage_ == 2 && shards_ > 1 && two_turns() && !overlaps_;
+  }
   [[nodiscard]] bool decide_on_demand() const;
   [[nodiscard]] std::vector<TensorRef> cast_shards(
       const Some& stored, const std::vector<TensorRef>& shards) const;

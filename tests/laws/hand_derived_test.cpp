@@ -90,6 +90,54 @@ TEST_CASE("gradients that nothing hides take their bytes over the adapters' rate
   CHECK(seconds_of(r, "slower_ranks") < 0.01 * r.step_time.value());
 }
 
+TEST_CASE("a sum of gradients that is not overlapped is exposed whole, however long the sequence") {
+  // Llama 3 8B on four nodes: of each parameter 4 bytes are summed over 32 ranks, in one ring of which
+  // each adapter carries an eighth. The last layer's attention backward takes as long as all of it at
+  // 128k tokens, but the sum is called for when the backward pass has returned.
+  for (const char* length : {"8k", "32k", "128k"}) {
+    const Result r = predicted(fmt::format(
+        "model: llama3-8b\ncluster: dgx-h100\ngpus: 32\nsoftware: ideal\n"
+        "workload: {{sequence_length: {}, global_batch: 32}}\n"
+        "plan: {{zero: 1, recompute: full, overlap_gradient_reduction: false,"
+        " overlap_parameter_gather: true}}\n", length));
+    const double least = 8.03e9 * 4 * 31 / 32 / 8 / nic;
+    INFO(length);
+    CHECK(seconds_of(r, "data_parallel") > least);
+    CHECK(seconds_of(r, "data_parallel") < 1.15 * (least + 8.03e9 * 2 * 31 / 32 / 8 / nic));
+  }
+}
+
+TEST_CASE("ZeRO 2 whose sums are not overlapped stands still for each of them") {
+  // DeepSpeed's overlap_comm: false. On four nodes each micro-batch's gradients, 2 bytes each, cross an
+  // adapter as above; two micro-batches sum twice.
+  const auto waiting = [](bool overlap) {
+    return seconds_of(
+        predicted(fmt::format(
+            "model: llama3-8b\ncluster: dgx-h100\ngpus: 32\nsoftware: ideal\n"
+            "workload: {{sequence_length: 16k, global_batch: 64}}\n"
+            "plan: {{zero: 2, recompute: full, overlap_gradient_reduction: {}}}\n", overlap)),
+        "data_parallel");
+  };
+  const double least = 2 * 8.03e9 * 2 * 31 / 32 / 8 / nic;
+  CHECK(waiting(false) > least);
+  CHECK(waiting(false) < 1.3 * least);
+  CHECK(waiting(true) < 0.4 * least);
+}
+
+TEST_CASE("partial results of passed queries come home while nothing is computed, and are named") {
+  // Llama 3.1 405B, 128k tokens on 8 tensor ranks x ring of 4 nodes: 3 times 16 heads of 32k tokens, 128
+  // channels of 2 bytes and 4 of statistics, over a GPU's own adapter in each of 126 layers.
+  const Result r = predicted(
+      "model: llama3.1-405b\ncluster: dgx-h100\ngpus: 32\nsoftware: ideal\n"
+      "workload: {phase: prefill, sequence_length: 128k}\n"
+      "plan: {tensor: 8, context: {method: ring, ring: 4, variant: pass_q}}\n");
+  const double least = 126.0 * 3 * 32768 * 16 * (128 * 2 + 4) / nic;
+  CHECK(seconds_of(r, "ring_exchange") > least);
+  CHECK(seconds_of(r, "ring_exchange") < 1.15 * least);
+  CHECK(seconds_of(r, "other") < 0.01 * least);
+  CHECK(r.exposed_communication.value() > seconds_of(r, "ring_exchange"));
+}
+
 TEST_CASE("ZeRO 3 between nodes costs three times the weights in every micro-batch") {
   // Llama 3.1 405B on 8 tensor ranks, shards over 64 ranks in as many nodes: weights are gathered
   // forward and backward and gradients scattered, 2 bytes each, four times a step. 2,048 tokens a rank
