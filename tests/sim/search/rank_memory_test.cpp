@@ -48,7 +48,7 @@ TEST_CASE("every stage of a pipeline has its own peak, and the fullest is the re
 }
 
 TEST_CASE("no plan needs less than its bound, with pipelines, too") {
-  // A first stage has neither the head nor the layers of others, so its bound is within a tenth of what
+  // A first stage has neither the head nor the layers of others, so its bound is within a fifth of what
   // is held in the end, and no more than that.
   for (const char* plan : {"{pipeline: 4, zero: 1}", "{pipeline: 4, zero: 3, recompute: full}",
                            "{tensor: 2, pipeline: 8, zero: 0, recompute: full}", "{zero: 3}"}) {
@@ -58,7 +58,7 @@ TEST_CASE("no plan needs less than its bound, with pipelines, too") {
     const double bound = memory_lower_bound(scenario).value();
     const double peak = predict(scenario, diagnostics).memory.peak.value();
     CHECK(bound <= peak);
-    CHECK(bound > 0.9 * peak);
+    CHECK(bound > 0.8 * peak);
   }
 }
 
