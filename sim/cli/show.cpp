@@ -58,6 +58,10 @@ Shown show_model(const std::string& name, Diagnostics& diagnostics) {
   if (has_experts(*model)) {
     add("experts", "experts of a layer", model->experts.count);
     add("experts_per_token", "  that a token passes", model->experts.per_token);
+    if (model->experts.groups > 1) {
+      add("router_groups", "  in groups", model->experts.groups);
+      add("router_group_topk", "  of which a token uses", model->experts.group_limit);
+    }
     add("expert_ffn", "  inner width", model->experts.ffn);
     add("expert_layers", "layers with experts", expert_layers(*model));
     add("active_parameters", "parameters a token uses", counts.active);

@@ -28,6 +28,10 @@ struct Experts {
   std::int64_t period = 1;        ///< of the layers after them each period-th is a mixture
   Router router = Router::softmax;
   bool router_bias = false;  ///< a bias per expert that balances the load (DeepSeek-V3)
+  /// Node-limited routing (DeepSeek-V3): a token's experts lie in at most `group_limit` (topk_group)
+  /// of `groups` (n_group) equal groups of neighbouring experts.
+  std::int64_t groups = 1;
+  std::int64_t group_limit = 1;
   bool operator==(const Experts&) const = default;
 };
 

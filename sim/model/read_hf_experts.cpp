@@ -75,6 +75,28 @@ void note_prediction_layers(MapReader& reader) {
   }
 }
 
+/// Node-limited routing: DeepSeek-V3 always, DeepSeek-V2 where its topk_method says so.
+void read_router_groups(MapReader& reader, bool third, Experts& experts) {
+  const bool limited =
+      third || reader.text("topk_method", "greedy") == "group_limited_greedy";
+  const std::int64_t groups = hf_count(reader, "n_group", expert_range, third ? 8 : 1);
+  const std::int64_t limit = hf_count(reader, "topk_group", expert_range, third ? 4 : 1);
+  if (!limited || groups == 1) {
+    return;
+  }
+  if (experts.count % groups != 0 || limit > groups ||
+      experts.per_token > experts.count / groups * limit) {
+    reader.diagnostics().error(
+        reader.place(reader.has("n_group") ? "n_group" : "topk_group"), "out-of-range",
+        fmt::format("a token cannot pass {} of {} experts in {} of {} equal groups",
+                    experts.per_token, experts.count, limit, groups),
+        "n_group divides the experts, and topk_group of the groups have room for a token's");
+    return;
+  }
+  experts.groups = groups;
+  experts.group_limit = limit;
+}
+
 void read_deepseek_experts(MapReader& reader, const std::string& type, Model& model) {
   const bool third = type == "deepseek_v3";
   Experts& experts = model.experts;
@@ -93,6 +115,7 @@ void read_deepseek_experts(MapReader& reader, const std::string& type, Model& mo
   }
   experts.router = third ? Router::sigmoid : Router::softmax;
   experts.router_bias = third;  // e_score_correction_bias
+  read_router_groups(reader, third, experts);
   LatentAttention& latent = model.latent;
   const bool no_q_rank = reader.has("q_lora_rank") && !hf_present(reader, "q_lora_rank");
   latent.q_rank = no_q_rank ? 0 : hf_count(reader, "q_lora_rank", latent_range, 1536);

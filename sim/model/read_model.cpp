@@ -85,6 +85,20 @@ void complain_of_experts(MapReader& reader, const Model& model) {
                                   experts.count),
                       "give at most 'experts'");
   }
+  if (experts.count % experts.groups != 0) {
+    diagnostics.error(reader.place("router_groups"), "not-divisible",
+                      fmt::format("{} groups do not divide the {} experts", experts.groups,
+                                  experts.count),
+                      "groups are equal: choose a number that divides 'experts'");
+  } else if (experts.group_limit > experts.groups ||
+             experts.per_token > experts.count / experts.groups * experts.group_limit) {
+    diagnostics.error(
+        reader.place(reader.has("router_group_topk") ? "router_group_topk" : "router_groups"),
+        "out-of-range",
+        fmt::format("a token cannot pass {} experts in {} of {} groups of {}", experts.per_token,
+                    experts.group_limit, experts.groups, experts.count / experts.groups),
+        "give at most 'router_groups', and so many groups that they hold a token's experts");
+  }
   if (expert_layers(model) == 0) {
     diagnostics.error(reader.place("experts"), "not-used",
                       fmt::format("none of the {} layers has experts", model.layers),
@@ -104,7 +118,7 @@ void read_experts(MapReader& reader, Model& model) {
   if (!reader.has("experts")) {
     for (const char* key : {"experts_per_token", "expert_ffn", "shared_expert_ffn",
                             "shared_expert_gate", "first_dense_layers", "expert_layer_period",
-                            "router", "router_bias"}) {
+                            "router", "router_bias", "router_groups", "router_group_topk"}) {
       if (reader.has(key)) {
         reader.diagnostics().error(reader.place(key), "not-used",
                                    fmt::format("'{}' belongs to a mixture of experts", key),
@@ -125,6 +139,8 @@ void read_experts(MapReader& reader, Model& model) {
   experts.router = reader.choice("router", {"softmax", "sigmoid"}, 0) == 1 ? Router::sigmoid
                                                                             : Router::softmax;
   experts.router_bias = reader.boolean("router_bias", false);
+  experts.groups = reader.integer("router_groups", expert_range, 1);
+  experts.group_limit = reader.integer("router_group_topk", expert_range, experts.groups);
   if (reader.diagnostics().all().size() == mistakes) {
     complain_of_experts(reader, model);
   }

@@ -400,6 +400,34 @@ TEST_CASE("a file of experts with nothing but its type has the defaults of the c
   CHECK(deepseek.model->head_dim == 192);
 }
 
+TEST_CASE("a router is limited to groups where its class or its method says so") {
+  const auto experts = [](const std::string& keys) {
+    const Reading reading = read_hf("{\"model_type\": " + keys + "}");
+    INFO(reading.errors);
+    REQUIRE(reading.model);
+    return reading.model->experts;
+  };
+  const std::string limited = R"(, "num_experts_per_tok": 6, "n_group": 8, "topk_group": 3)";
+  const Experts second =
+      experts(R"("deepseek_v2", "topk_method": "group_limited_greedy")" + limited);
+  CHECK(second.groups == 8);
+  CHECK(second.group_limit == 3);
+  CHECK(experts(R"("deepseek_v2", "topk_method": "greedy")" + limited).groups == 1);
+  CHECK(experts(R"("deepseek_v2", "n_group": null, "num_experts_per_tok": 6)").groups == 1);
+  const Experts third = experts(R"("deepseek_v3", "n_group": 4, "topk_group": 2)");
+  CHECK(third.groups == 4);
+  CHECK(third.group_limit == 2);
+  // 256 experts in 7 groups; 5 of 4 groups; 8 experts a token in one group of 4.
+  for (const char* keys : {R"("n_group": 7)", R"("n_group": 4, "topk_group": 5)",
+                           R"("n_group": 64, "topk_group": 1)"}) {
+    INFO(keys);
+    const Reading reading =
+        read_hf(std::string(R"({"model_type": "deepseek_v3", )") + keys + "}");
+    CHECK_FALSE(reading.model);
+    CHECK(reading.errors.find("equal groups") != std::string::npos);
+  }
+}
+
 TEST_CASE("layers without experts may come first or in turn, but not anywhere") {
   const Reading first = read_hf(R"({"model_type": "qwen3_moe", "mlp_only_layers": [0, 1]})");
   REQUIRE(first.model);
