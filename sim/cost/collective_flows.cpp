@@ -1,6 +1,7 @@
 // Symbols: B bytes of the request, n members, N nodes, k members of a node.
 #include "sim/cost/collective_flows.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "sim/units/check.h"
@@ -123,6 +124,31 @@ FlowPattern in_switch_traffic(const Cluster& cluster, const CollectiveRequest& r
   return traffic;
 }
 
+namespace {
+
+// Peers that the member with most of them sends to, within its node and over the network.
+void count_steps(const Cluster& cluster, const CollectiveRequest& request, FlowPattern& traffic) {
+  const std::size_t n = request.gpus.size();
+  double within = 0.0;
+  double network = 0.0;
+  for (std::size_t i = 0; i < n; ++i) {
+    double near = 0.0;
+    double far = 0.0;
+    for (std::size_t j = 0; j < n; ++j) {
+      if (j != i && request.pieces[i * n + j] > Bytes()) {
+        const Route& route = cluster.route(request.gpus[i], request.gpus[j]);
+        (route.path_class == PathClass::network ? far : near) += 1.0;
+      }
+    }
+    within = std::max(within, near);
+    network = std::max(network, far);
+  }
+  traffic.steps = within;
+  traffic.network_steps = network;
+}
+
+}  // namespace
+
 FlowPattern pairwise_traffic(const Cluster& cluster, const CollectiveRequest& request,
                          const Placement& placement) {
   const std::size_t n = request.gpus.size();
@@ -144,6 +170,9 @@ FlowPattern pairwise_traffic(const Cluster& cluster, const CollectiveRequest& re
   traffic.own = 1.0 / static_cast<double>(n - 1);
   traffic.steps = placement.per_node() - 1.0;
   traffic.network_steps = placement.gpus - placement.per_node();
+  if (!request.pieces.empty()) {
+    count_steps(cluster, request, traffic);
+  }
   return traffic;
 }
 

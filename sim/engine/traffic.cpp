@@ -15,7 +15,9 @@ CollectiveKind kind_of(Op op) {
     case Op::all_gather: return CollectiveKind::all_gather;
     case Op::reduce_scatter: return CollectiveKind::reduce_scatter;
     case Op::all_reduce: return CollectiveKind::all_reduce;
-    case Op::all_to_all: return CollectiveKind::all_to_all;
+    case Op::all_to_all:
+    case Op::node_dispatch:
+    case Op::node_combine: return CollectiveKind::all_to_all;
     case Op::broadcast: return CollectiveKind::broadcast;
     default: break;
   }
@@ -96,6 +98,9 @@ class Lowering {
         wanted.largest = wanted.pairwise() ? largest_message(instruction) : 0.0;
         // Pieces of products (sim/schedule/tensor_overlap.cpp) go by buffers that peers share.
         wanted.copied = wanted.pairwise() && instruction.stream == Stream::tensor;
+        if (is_token_exchange(instruction.op)) {
+          count_tokens(instruction, wanted);
+        }
         mine.push_back(find_or_add(wanted));
         continue;
       }
@@ -110,6 +115,26 @@ class Lowering {
         mine.push_back(find_or_add(wanted));
       }
     }
+  }
+
+  // A member sends each other node its rows once. What reaches a member for its node, it passes on to
+  // the others there, own tokens included; combining goes the same ways back.
+  void count_tokens(const Instruction& instruction, Exchange& wanted) const {
+    const auto members = static_cast<double>(
+        group_size(program_.mesh, program_.group(*instruction.group)));
+    const bool dispatches = instruction.op == Op::node_dispatch;
+    const TokenRoute& route = instruction.route;
+    const double nodes = members / static_cast<double>(route.node_ranks);
+    wanted.node_ranks = route.node_ranks;
+    wanted.sms = route.sms;
+    for (const TensorRef& ref : dispatches ? instruction.writes : instruction.reads) {
+      const double rows = static_cast<double>(program_.tensor(ref.tensor).shape[0]);
+      const double row_bytes = bytes_of(program_, ref).value() / rows;
+      wanted.node_bytes += row_bytes * static_cast<double>(route.node_rows);
+      wanted.rank_bytes += row_bytes * rows / members * nodes;
+    }
+    wanted.bytes = wanted.node_bytes * nodes +
+                   wanted.rank_bytes * static_cast<double>(route.node_ranks);
   }
 
   double largest_message(const Instruction& instruction) const {
@@ -128,7 +153,9 @@ class Lowering {
       return known.group == wanted.group && known.kind == wanted.kind &&
              known.host == wanted.host && known.bytes == wanted.bytes &&
              known.shift == wanted.shift && known.largest == wanted.largest &&
-             known.copied == wanted.copied;
+             known.copied == wanted.copied && known.node_ranks == wanted.node_ranks &&
+             known.node_bytes == wanted.node_bytes && known.rank_bytes == wanted.rank_bytes &&
+             known.sms == wanted.sms;
     });
     if (found == all.end()) {
       all.push_back(wanted);
@@ -197,7 +224,33 @@ class Lowering {
       request.communicator = all;
       request.largest = Bytes::of(exchange.largest);
     }
-    return transport_.lower(request);
+    const std::vector<Bytes> pieces = pieces_of(exchange, gpus.size());
+    request.pieces = pieces;
+    CollectivePlan plan = transport_.lower(request);
+    if (exchange.node_ranks > 0) {
+      plan.sms_held = exchange.sms;
+    }
+    return plan;
+  }
+
+  // Of an exchange by node: what member i sends to member j. Members of a node are neighbours.
+  static std::vector<Bytes> pieces_of(const Exchange& exchange, std::size_t members) {
+    std::vector<Bytes> pieces;
+    if (exchange.node_ranks == 0) {
+      return pieces;
+    }
+    const auto each = static_cast<std::size_t>(exchange.node_ranks);
+    pieces.resize(members * members);
+    for (std::size_t i = 0; i < members; ++i) {
+      for (std::size_t j = 0; j < members; ++j) {
+        const bool inside = i / each == j / each;
+        const bool opposite = i % each == j % each;
+        pieces[i * members + j] = Bytes::of(inside     ? exchange.rank_bytes
+                                            : opposite ? exchange.node_bytes
+                                                       : 0.0);
+      }
+    }
+    return pieces;
   }
 
   void add_wire(const PlannedFlow& flow) {
@@ -228,9 +281,10 @@ class Lowering {
                                       ? CollectiveKind::send
                                   : instruction.op == Op::all_to_all ? CollectiveKind::all_to_all
                                                                      : CollectiveKind::all_gather;
+      const std::optional<Bytes>& own = program_.groups[group].buffers;
       for (std::uint32_t c = first_[group]; c < first_[group + 1]; ++c) {
-        traffic_.buffers[c] =
-            static_cast<std::int64_t>(transport_.communicator_memory(kind, gpus_of(c)).value());
+        const Bytes held = own ? *own : transport_.communicator_memory(kind, gpus_of(c));
+        traffic_.buffers[c] = static_cast<std::int64_t>(held.value());
       }
     }
   }

@@ -28,6 +28,12 @@ struct Exchange {
   int shift = 0;  ///< send: to the member that many further; otherwise 0
   double largest = 0.0;  ///< send: bytes of the largest message; `bytes` are those of all
   bool copied = false;   ///< send: the stack copies by itself, without a call of NCCL
+  /// Tokens to their experts, node by node (Op::node_dispatch): bytes to the member of equal place in
+  /// each other node, and to each other member of the own one. node_ranks 0: no such exchange.
+  std::int64_t node_ranks = 0;
+  double node_bytes = 0.0;
+  double rank_bytes = 0.0;
+  int sms = 0;  ///< that its kernel holds
   [[nodiscard]] bool pairwise() const { return !host && kind == CollectiveKind::send; }
   std::uint32_t first_transfer = 0;      ///< of its first communicator
   std::uint32_t first_communicator = 0;  ///< the communicators of its group are contiguous

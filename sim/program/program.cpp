@@ -266,13 +266,15 @@ const char* name_of(Op op) {
       "combine",        "embed",          "embed_backward",  "loss_statistics",
       "loss",           "adam",           "host",            "wait",
       "exchange",       "all_gather",     "reduce_scatter",  "all_reduce",
-      "all_to_all",     "broadcast",      "send_receive",    "to_host",        "from_host",
+      "all_to_all",     "broadcast",      "node_dispatch",   "node_combine",   "send_receive",
+      "to_host",        "from_host",
       "host_zero",      "host_copy",      "host_adam"};
   static_assert(std::size(names) == static_cast<int>(Op::host_adam) + 1);
   return names[static_cast<int>(op)];
 }
 
 bool is_collective(Op op) { return op >= Op::all_gather && op <= Op::send_receive; }
+bool is_token_exchange(Op op) { return op == Op::node_dispatch || op == Op::node_combine; }
 bool is_communication(Op op) { return op >= Op::exchange; }
 bool is_host_work(Op op) { return op >= Op::to_host; }
 
@@ -343,6 +345,8 @@ OperandCount operands_of(Op op) {
     case Op::all_reduce:
     case Op::all_to_all:
     case Op::broadcast:
+    case Op::node_dispatch:
+    case Op::node_combine:
     case Op::send_receive:
     case Op::to_host:
     case Op::from_host: return {1, any, 1, any};
@@ -421,6 +425,23 @@ void check_types(const Program& program, const Instruction& instruction, std::si
   }
 }
 
+// Members stand in whole nodes, each with as many experts and rows.
+void check_token_exchange(const Program& program, const Instruction& instruction,
+                          std::size_t place) {
+  const TokenRoute& route = instruction.route;
+  const std::int64_t members = group_size(program.mesh, program.group(*instruction.group));
+  const bool to_experts = instruction.op == Op::node_dispatch;
+  bool fits = route.node_ranks > 0 && members % route.node_ranks == 0 && route.experts > 0 &&
+              route.experts % members == 0 && route.node_rows > 0 &&
+              instruction.experts_per_token > 0;
+  for (const TensorRef& ref : to_experts ? instruction.writes : instruction.reads) {
+    fits = fits && program.tensor(ref.tensor).shape[0] % members == 0;
+  }
+  if (!fits) {
+    fail(instruction, place, "does not deal experts and rows to whole nodes");
+  }
+}
+
 void check_operands(const Program& program, const Instruction& instruction, std::size_t place) {
   const OperandCount want = operands_of(instruction.op);
   const std::size_t reads = instruction.reads.size();
@@ -451,6 +472,9 @@ void check_operands(const Program& program, const Instruction& instruction, std:
     if (is_collective(instruction.op) && instruction.op != Op::reduce_scatter &&
         instruction.op != Op::all_reduce) {
       check_types(program, instruction, place);
+    }
+    if (is_token_exchange(instruction.op)) {
+      check_token_exchange(program, instruction, place);
     }
     if (instruction.op == Op::broadcast &&
         (instruction.root < 0 ||

@@ -62,6 +62,8 @@ struct Group {
   std::string name;  ///< "tensor", "ring", "ulysses", "data x context"
   std::vector<Axis> axes;
   bool ends = false;  ///< of its one axis only the first and the last rank are members
+  /// Device memory that its library holds on each member; absent: NCCL's buffers.
+  std::optional<Bytes> buffers = std::nullopt;
 };
 /// False for the ranks between those of a group of ends: they belong to no communicator of it.
 bool in_group(const Mesh& mesh, const Group& group, RankId rank);
@@ -218,6 +220,7 @@ enum class Op {
   route_backward,    ///< logits, dw -> dlogits
   dispatch,          ///< x[b,s,m][, w[b,s,k]] -> y[e,c,m][, v[e,c]]: each token (and its weights) to
                      ///< a row of each of its experts; rows without a token are 0
+                     ///< (`route`: of which ranks' tokens the rows of x are, if not of the own)
   combine,           ///< y[e,c,m][, v[e,c]] -> x[b,s,m][, w[b,s,k]]: the transpose of dispatch
   embed,             ///< tokens[t], table[v,m] -> y[t,m]: rows outside this shard give 0
   embed_backward,    ///< tokens, dy -> dtable (always +)
@@ -237,6 +240,10 @@ enum class Op {
   all_reduce,        ///< x_i -> x_i, summed; or x_i -> y_i (+)
   all_to_all,        ///< x_i -> y_i: cut along `dim`, joined along `join_dim`
   broadcast,         ///< x_i -> y_i: what member `root` reads, to all
+  node_dispatch,     ///< x_i[b,s,..] -> y_i[n c,..]: each token once to every member that has one of its
+                     ///< experts, n members with c rows each. Over the network once per node, to the
+                     ///< member of equal place there, which passes it on (`route`; DeepEP)
+  node_combine,      ///< y_i[n c,..] -> x_i[b,s,..]: the transpose, summed in each node first
   send_receive,      ///< x_i -> y_i: x_i to member (me + shift), y_i from member (me - shift)
   to_host,           ///< x_i -> y_i (+): copies from the GPU's memory to its host's
   from_host,         ///< x_i -> y_i: and back
@@ -247,6 +254,7 @@ enum class Op {
 };
 const char* name_of(Op op);
 bool is_collective(Op op);     ///< all ranks of a group, each at the same place of the program
+bool is_token_exchange(Op op); ///< node_dispatch, node_combine
 bool is_communication(Op op);  ///< moves bytes over links: collectives, exchanges, work of the host
 bool is_host_work(Op op);      ///< to or in host memory; its group is each rank by itself
 
@@ -296,6 +304,25 @@ struct AttentionBlock {
   bool first_half = false;
 };
 
+/// Which tokens pass which experts, and whose tokens stand in rows: of route, dispatch, combine and
+/// their kin.
+struct TokenRoute {
+  /// Node-limited routing: a token's experts lie in at most `group_limit` of `groups` equal groups of
+  /// neighbouring experts.
+  std::int64_t groups = 1;
+  std::int64_t group_limit = 1;
+  /// dispatch, combine: x has rows of the tokens of each member of this group, member by member.
+  /// Absent: of the rank's own tokens.
+  std::optional<GroupId> sources = std::nullopt;
+  bool selected = false;  ///< ... only of those tokens that pass an expert of this rank
+  TensorId tokens = {};   ///< with sources: a tensor [b, s, ..] whose layout says who has which
+  // node_dispatch, node_combine:
+  std::int64_t experts = 0;     ///< of the layer
+  std::int64_t node_ranks = 1;  ///< neighbours of the group that share a node
+  std::int64_t node_rows = 0;   ///< rows that a member sends to each node at most
+  int sms = 0;                  ///< that the kernel holds
+};
+
 /// One instruction. Fields beyond op, stream and operands matter only to the ops that name them.
 struct Instruction {
   Op op = Op::copy;
@@ -321,7 +348,8 @@ struct Instruction {
   std::vector<int> from;             ///< exchange, by write
   Stream awaited = Stream::pipeline; ///< wait
   double scale = 1.0;                ///< loss, softmax_backward
-  std::int64_t experts_per_token = 0;  ///< dispatch, combine
+  std::int64_t experts_per_token = 0;  ///< dispatch, combine, node_dispatch, node_combine
+  TokenRoute route;                  ///< the same, and route
   bool full_precision = false;       ///< gemm: in the operands' type, not Program::product_type
   double weight_casts = 1.0;         ///< gemm: share of its runs that cast B to the product type
   double launches = 1.0;             ///< kernels that the stack launches for it

@@ -245,7 +245,14 @@ void Execution::move_operand(const std::vector<At>& members, std::size_t operand
   for (const At& member : members) {
     parts.push_back(memory_[member.rank.index].read(step(member).reads[operand]));
   }
-  std::vector<Array> results = exchange_parts(instruction(members[0]), parts);
+  const Instruction& exchange = instruction(members[0]);
+  std::vector<RankId> ranks;
+  for (const At& member : members) {
+    ranks.push_back(member.rank);
+  }
+  std::vector<Array> results = is_token_exchange(exchange.op)
+                                   ? exchange_tokens(program_, exchange, ranks, operand, parts)
+                                   : exchange_parts(exchange, parts);
   for (std::size_t i = 0; i < members.size(); ++i) {
     const std::vector<std::int64_t> shape =
         memory_[members[i].rank.index].shape(step(members[i]).writes[operand]);

@@ -84,6 +84,10 @@ void compute_route(Call& call);
 void compute_route_backward(Call& call);
 void compute_dispatch(Call& call);
 void compute_combine(Call& call);
+/// One operand of node_dispatch or node_combine, from the parts of all members to what each writes.
+std::vector<Array> exchange_tokens(const Program& program, const Instruction& instruction,
+                                   const std::vector<RankId>& members, std::size_t operand,
+                                   const std::vector<Array>& parts);
 
 // vocabulary.cpp: embedding and loss.
 void compute_embed(Call& call);
