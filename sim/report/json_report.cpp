@@ -244,6 +244,12 @@ JsonValue plan_json(const Plan& plan) {
       .set("mlp_tiles", plan.mlp_tiles)
       .set("loss_chunks", plan.loss_chunks)
       .set("offload", std::move(offload));
+  if (plan.expert * plan.expert_tensor > 1) {
+    out.set("expert_dispatch", word_of(expert_dispatch_words, plan.expert_dispatch))
+        .set("expert_dispatch_dtype",
+             word_of(expert_dispatch_type_words, plan.fp8_expert_dispatch ? 1 : 0))
+        .set("shared_expert_overlap", plan.shared_expert_overlap);
+  }
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "sim/scenario/deepep.h"
 #include "sim/scenario/pipeline_parts.h"
 #include "sim/scenario/rank_order.h"
 #include "sim/scenario/read_scenario.h"
@@ -83,6 +84,9 @@ class Checker {
   void check_experts();
   void check_expert_degrees();
   void check_experts_of_zero_groups();
+  void check_expert_dispatch();
+  void check_deepep();
+  void check_deepep_nodes();
   void check_expert_workload();
   void check_recompute();
   void check_half_recompute();
@@ -838,8 +842,9 @@ void Checker::choose_expert_tensor() {
 void Checker::check_experts() {
   choose_expert_tensor();
   if (!has_experts(model())) {
-    for (const char* key : {"plan.expert", "plan.expert_tensor", "workload.expert_imbalance",
-                            "workload.expert_capacity"}) {
+    for (const char* key : {"plan.expert", "plan.expert_tensor", "plan.expert_dispatch",
+                            "plan.expert_dispatch_dtype", "plan.shared_expert_overlap",
+                            "workload.expert_imbalance", "workload.expert_capacity"}) {
       if (draft_.has(key)) {
         error(key, "not-used", fmt::format("'{}' is given, but the model has no experts", key),
               "remove it, or use a model with experts (longhaul list models)");
@@ -852,6 +857,9 @@ void Checker::check_experts() {
   }
   check_expert_degrees();
   check_expert_workload();
+  if (!broken_) {
+    check_expert_dispatch();
+  }
 }
 
 void Checker::check_expert_degrees() {
@@ -907,6 +915,89 @@ void Checker::check_experts_of_zero_groups() {
             "write rank_order: tp-cp-ep-dp-pp, or leave out 'zero_group'");
       return;
     }
+  }
+}
+
+void Checker::check_expert_dispatch() {
+  const bool exchanges = plan_.expert * plan_.expert_tensor > 1;
+  const bool direct = plan_.expert_dispatch == ExpertDispatch::alltoall;
+  const std::string word = word_of(expert_dispatch_words, plan_.expert_dispatch);
+  if (!direct && !exchanges) {
+    error("plan.expert_dispatch", "not-used", "all experts stand on every rank",
+          "remove it, or deal experts to ranks ('expert')");
+  }
+  // Megatron-LM: its capacity factor works with alltoall alone, or does not pad with others.
+  if (!direct && workload_.expert_capacity > 0.0) {
+    error("workload.expert_capacity", "no-schedule",
+          fmt::format("{} drops and pads no tokens", word),
+          "leave out 'expert_capacity', or write expert_dispatch: alltoall");
+  }
+  if (!direct && plan_.recompute_detail == RecomputeDetail::op_sac) {
+    error("plan.expert_dispatch", "no-schedule",
+          "op_sac is torchtitan's, whose experts get their tokens by all-to-alls",
+          "write expert_dispatch: alltoall, or another recompute_detail");
+  }
+  if (plan_.shared_expert_overlap && model().experts.shared_ffn == 0) {
+    error("plan.shared_expert_overlap", "not-used", "the model has no shared experts",
+          "remove it");
+  } else if (plan_.shared_expert_overlap &&
+             (plan_.expert == 1 || plan_.expert_dispatch == ExpertDispatch::allgather)) {
+    error("plan.shared_expert_overlap", "no-schedule",
+          "shared experts run beside exchanges of alltoall or deepep between expert ranks",
+          "remove it, or deal experts to ranks by one of the two");
+  }
+  if (plan_.expert_dispatch == ExpertDispatch::deepep) {
+    check_deepep();
+  } else if (plan_.fp8_expert_dispatch) {
+    error("plan.expert_dispatch_dtype", "no-schedule", "only deepep takes tokens in fp8",
+          "write expert_dispatch: deepep, or leave it out");
+  }
+}
+
+void Checker::check_deepep() {
+  if (plan_.expert_tensor > 1) {
+    error("plan.expert_dispatch", "no-schedule",
+          fmt::format("deepep has no schedule for experts cut over {} ranks", plan_.expert_tensor),
+          "write expert_tensor: 1, and deal experts to more ranks instead");
+  }
+  if (precision_.compute != DataType::bf16 && precision_.compute != DataType::fp8) {
+    error("plan.expert_dispatch", "no-schedule", "DeepEP's combine sums bf16 alone",
+          "compute in bf16 or fp8, or write expert_dispatch: alltoall");
+  }
+  const std::vector<std::int64_t> known = deepep_ranks();
+  if (plan_.expert > 1 && std::find(known.begin(), known.end(), plan_.expert) == known.end()) {
+    error("plan.expert", "out-of-range",
+          fmt::format("DeepEP has no configuration for {} ranks", plan_.expert),
+          fmt::format("it has some for {}; or write expert_dispatch: alltoall",
+                      fmt::join(known, ", ")));
+  } else if (plan_.expert > 1) {
+    check_deepep_nodes();
+  }
+  remarks_.push_back(
+      "deepep: its exchanges use links as NCCL's all-to-alls do; its own kernels were not measured");
+}
+
+// Within a node its kernels write into each other's memory, between nodes they count on 8 GPUs each.
+void Checker::check_deepep_nodes() {
+  const std::int64_t each = expert_ranks_per_node(plan_, cluster().gpus_per_node());
+  const std::string help =
+      "choose 'expert' and 'rank_order' so that expert ranks are neighbours, or write "
+      "expert_dispatch: alltoall";
+  if (each == 0) {
+    error("plan.expert_dispatch", "no-schedule",
+          fmt::format("the {} ranks of an expert group do not fill whole nodes of {} GPUs",
+                      plan_.expert, cluster().gpus_per_node()),
+          help);
+  } else if (each > deepep_node_ranks || (each < plan_.expert && each != deepep_node_ranks)) {
+    error("plan.expert_dispatch", "no-schedule",
+          fmt::format("{} of the {} ranks of an expert group share a node; DeepEP's kernels take up "
+                      "to {} on one node, or {} on each of several",
+                      each, plan_.expert, deepep_node_ranks, deepep_node_ranks),
+          help);
+  } else if (each > cluster().nvlink_domain_size()) {
+    error("plan.expert_dispatch", "no-schedule",
+          "DeepEP's kernels need NVLink between the GPUs of a node",
+          "write expert_dispatch: alltoall");
   }
 }
 

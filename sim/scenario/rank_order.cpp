@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "sim/scenario/words.h"
 
@@ -117,6 +118,66 @@ std::string rank_order_fault(const Plan& plan) {
     return fmt::format("rank_order {}: ep stands between tp and dp, or is left out", text);
   }
   return "";
+}
+
+namespace {
+
+// By group of expert ranks: the nodes of its members in order.
+std::vector<std::vector<std::int64_t>> nodes_of_expert_groups(const Plan& plan,
+                                                              std::int64_t node_gpus) {
+  const std::int64_t gpus = plan.tensor * plan.context.degree() * plan.data * plan.pipeline;
+  const std::int64_t stage = gpus / plan.pipeline;
+  const std::int64_t cut = plan.expert_tensor;
+  std::vector<std::vector<std::int64_t>> nodes(static_cast<std::size_t>(gpus / plan.expert));
+  for (auto& group : nodes) {
+    group.resize(static_cast<std::size_t>(plan.expert));
+  }
+  const std::vector<PlanAxis> order = settled_rank_order(plan);
+  for (std::int64_t rank = 0; rank < gpus; ++rank) {
+    std::int64_t place = 0;  // in the count of the stage's ranks that deals experts
+    std::int64_t counted = 1;
+    std::int64_t pipeline = 0;
+    std::int64_t rest = rank;
+    for (const PlanAxis axis : order) {
+      const std::int64_t degree = degree_of(plan, axis);
+      if (axis == PlanAxis::pipeline) {
+        pipeline = rest % degree;
+      } else {
+        place += rest % degree * counted;
+        counted *= degree;
+      }
+      rest /= degree;
+    }
+    const std::int64_t member = place / cut % plan.expert;
+    const std::int64_t group = place / (cut * plan.expert) * cut + place % cut;
+    nodes[static_cast<std::size_t>(pipeline * (stage / plan.expert) + group)]
+         [static_cast<std::size_t>(member)] = rank / node_gpus;
+  }
+  return nodes;
+}
+
+// True if a group stands in nodes, `each` neighbours in every one of them.
+bool stands_in_nodes(const std::vector<std::int64_t>& nodes, std::size_t each) {
+  std::set<std::int64_t> seen;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (i % each == 0 ? !seen.insert(nodes[i]).second : nodes[i] != nodes[i - 1]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+std::int64_t expert_ranks_per_node(const Plan& plan, std::int64_t node_gpus) {
+  const auto groups = nodes_of_expert_groups(plan, node_gpus);
+  const auto each = static_cast<std::size_t>(
+      std::count(groups[0].begin(), groups[0].end(), groups[0][0]));
+  const bool alike = groups[0].size() % each == 0 &&
+                     std::all_of(groups.begin(), groups.end(), [&](const auto& nodes) {
+                       return stands_in_nodes(nodes, each);
+                     });
+  return alike ? static_cast<std::int64_t>(each) : 0;
 }
 
 }  // namespace longhaul

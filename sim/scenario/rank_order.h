@@ -31,4 +31,8 @@ std::string rank_order_text(const Plan& plan);
 /// What is wrong with the plan's order, in words; empty: nothing.
 std::string rank_order_fault(const Plan& plan);
 
+/// Neighbouring ranks of every expert group that share a node of `node_gpus` GPUs, rank r on GPU r:
+/// divides plan.expert. 0: the groups lie on their nodes in other ways.
+std::int64_t expert_ranks_per_node(const Plan& plan, std::int64_t node_gpus);
+
 }  // namespace longhaul

@@ -336,6 +336,11 @@ void ScenarioReader::read_plan(const YamlValue& map) {
   read_overlaps(reader);
   plan.expert = reader.integer("expert", degree_range, plan.expert);
   plan.expert_tensor = reader.integer("expert_tensor", degree_range, plan.expert_tensor);
+  read_choice(reader, "expert_dispatch", expert_dispatch_words, plan.expert_dispatch);
+  plan.fp8_expert_dispatch = reader.choice("expert_dispatch_dtype", expert_dispatch_type_words,
+                                           plan.fp8_expert_dispatch ? 1 : 0) == 1;
+  plan.shared_expert_overlap =
+      reader.boolean("shared_expert_overlap", plan.shared_expert_overlap);
   read_choice(reader, "recompute", recompute_words, plan.recompute);
   read_choice(reader, "recompute_detail", recompute_detail_words, plan.recompute_detail);
   plan.mlp_tiles = reader.integer("mlp_tiles", degree_range, plan.mlp_tiles);

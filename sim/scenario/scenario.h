@@ -78,6 +78,14 @@ enum class RecomputeDetail {
 };
 enum class Offload { optimizer, activations, parameters };
 
+/// How tokens reach the ranks of their experts and come back (Megatron-LM's
+/// --moe-token-dispatcher-type; docs/models/moe.md).
+enum class ExpertDispatch {
+  alltoall,   ///< a row for each expert that a token passes, straight to its rank
+  allgather,  ///< every rank of the expert group gets all its tokens; outputs are reduce-scattered
+  deepep      ///< once per node over the network, once per rank over NVLink (flex with DeepEP)
+};
+
 /// Directions in which a plan deals ranks. `context` stands for its two, the inner one first;
 /// `expert` is part of the others and only says that they keep their order.
 enum class PlanAxis { tensor, context, ulysses, ring, data, pipeline, expert };
@@ -101,6 +109,9 @@ struct Plan {
   int zero = 1;                    ///< ZeRO stage; 3 = FSDP full shard
   std::int64_t expert = 1;         ///< ranks that a layer's experts are dealt to
   std::int64_t expert_tensor = 1;  ///< ranks that share the width of each expert
+  ExpertDispatch expert_dispatch = ExpertDispatch::alltoall;
+  bool fp8_expert_dispatch = false;    ///< tokens travel to experts in fp8 (deepep), back in bf16
+  bool shared_expert_overlap = false;  ///< shared experts beside the exchanges of the routed ones
   bool shard_over_context = true;  ///< ZeRO shards over data x context ranks
   /// Ranks that share ZeRO's states when fewer than all replicas (hybrid sharding); 0: all.
   std::int64_t zero_group = 0;

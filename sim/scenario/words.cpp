@@ -75,6 +75,10 @@ std::string plan_text(const Plan& plan) {
   if (plan.expert > 1) {
     out += fmt::format(", experts dealt to {}", plan.expert);
     out += plan.expert_tensor > 1 ? fmt::format(" x {}", plan.expert_tensor) : "";
+    if (plan.expert_dispatch != ExpertDispatch::alltoall) {
+      out += fmt::format(" by {}{}", word_of(expert_dispatch_words, plan.expert_dispatch),
+                         plan.fp8_expert_dispatch ? " in fp8" : "");
+    }
   }
   return out;
 }

@@ -25,6 +25,9 @@ inline const std::vector<std::string> recompute_words{"none", "selective", "full
 inline const std::vector<std::string> recompute_detail_words{
     "standard", "attention_core", "keep_attention_output", "keep_attention_output_part",
     "keep_linear_outputs", "op_sac"};
+/// As Megatron-LM's --moe-token-dispatcher-type, and DeepEP for its `flex`.
+inline const std::vector<std::string> expert_dispatch_words{"alltoall", "allgather", "deepep"};
+inline const std::vector<std::string> expert_dispatch_type_words{"bf16", "fp8"};
 inline const std::vector<std::string> states_words{"mixed", "compute", "fp32"};
 inline const std::vector<std::string> offload_words{"optimizer", "activations", "parameters"};
 inline const std::vector<std::string> data_type_words{"bf16", "fp16", "fp32", "fp8"};

@@ -1,16 +1,13 @@
 #include "sim/schedule/mixture.h"
 
-#include <algorithm>
-#include <cmath>
-
+#include "sim/scenario/deepep.h"
+#include "sim/scenario/rank_order.h"
 #include "sim/schedule/transformer_block.h"
+#include "sim/units/check.h"
 
 namespace longhaul {
 
 namespace {
-
-constexpr int experts_dim = 0;
-constexpr int rows_dim = 1;
 
 std::vector<Shard> over(Axis axis, std::int64_t ranks) {
   return ranks > 1 ? std::vector<Shard>{{axis, SequenceOrder::contiguous}} : std::vector<Shard>{};
@@ -19,34 +16,27 @@ std::vector<Shard> over(Axis axis, std::int64_t ranks) {
 // A slot that is not chosen by a counter.
 const Index only = Index::of(0);
 
-}  // namespace
-
-// Loads that fluctuate independently: the mean of n of E of them, drawn without putting back,
-// deviates sqrt((E - n) / ((E - 1) n)) times as much as one.
-double rank_imbalance(double imbalance, std::int64_t experts, std::int64_t local) {
-  if (local >= experts) {
-    return 1.0;
-  }
-  const auto all = static_cast<double>(experts);
-  const auto n = static_cast<double>(local);
-  return 1.0 + (imbalance - 1.0) * std::sqrt((all - n) / ((all - 1.0) * n));
+bool goes_by_node(const Scenario& scenario) {
+  return scenario.plan.expert_dispatch == ExpertDispatch::deepep && has_experts(scenario.model);
 }
 
-std::int64_t expert_rows(const Scenario& scenario) {
-  const Plan& plan = scenario.plan;
+// What the router allows, and deepep's nodes.
+TokenRoute routing_of(const Scenario& scenario) {
   const Experts& experts = scenario.model.experts;
-  const std::int64_t tokens =
-      scenario.workload.micro_batch * scenario.workload.sequence_length / plan.context.degree() /
-      (plan.sequence_parallel ? plan.tensor : 1);
-  const double factor = scenario.workload.expert_capacity > 0.0
-                            ? scenario.workload.expert_capacity
-                            : rank_imbalance(scenario.workload.expert_imbalance, experts.count,
-                                             experts.count / plan.expert);
-  const double rows = static_cast<double>(tokens * experts.per_token) * factor /
-                      static_cast<double>(experts.count);
-  // What is whole but for rounding stays as it is.
-  return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(rows * (1.0 - 1e-12))));
+  TokenRoute route;
+  route.experts = experts.count;
+  route.groups = experts.groups;
+  route.group_limit = experts.group_limit;
+  if (goes_by_node(scenario)) {
+    route.node_ranks = expert_ranks_per_node(scenario.plan, scenario.node_gpus);
+    check(route.node_ranks > 0, "deepep's expert groups stand in whole nodes");
+    route.node_rows = unit_rows(scenario, experts.count / scenario.plan.expert * route.node_ranks);
+    route.sms = deepep_sms;
+  }
+  return route;
 }
+
+}  // namespace
 
 std::vector<WeightShape> mixture_weight_shapes(const Scenario& scenario, const Shapes& shapes) {
   const Model& model = scenario.model;
@@ -85,7 +75,12 @@ Mixture::Mixture(const Scenario& scenario, const Shapes& shapes)
       local_(experts_ / ranks_),
       rows_(experts_ > 0 ? expert_rows(scenario) : 0),
       ffn_(scenario.model.experts.ffn / cut_),
-      shared_ffn_(scenario.model.experts.shared_ffn / shapes.tensor) {}
+      shared_ffn_(scenario.model.experts.shared_ffn / shapes.tensor),
+      dispatch_(scenario.plan.expert_dispatch),
+      fp8_dispatch_(scenario.plan.fp8_expert_dispatch),
+      overlaps_shared_(scenario.plan.shared_expert_overlap),
+      routing_(routing_of(scenario)),
+      rank_rows_(goes_by_node(scenario) ? unit_rows(scenario, local_) : 0) {}
 
 TensorSpec Mixture::token_spec(const TransformerBlock& block, std::int64_t width,
                                DataType type) const {
@@ -142,104 +137,6 @@ void Mixture::drop(ProgramBuilder& build, const Rows& rows) const {
   }
 }
 
-// Rows and their weights in one message.
-void Mixture::exchange(ProgramBuilder& build, Op op, const std::string& label, const Rows& from,
-                       const Rows& to, int dim, int join_dim) const {
-  const bool to_ranks = op == Op::all_to_all;
-  const GroupId group = to_ranks ? *build.group("expert", {Axis::expert})
-                                 : *build.group("expert tensor", {Axis::expert_tensor});
-  std::vector<TensorRef> reads{from.rows};
-  std::vector<TensorRef> writes{to.rows};
-  if (from.weights) {
-    reads.push_back(*from.weights);
-    writes.push_back(*to.weights);
-  }
-  Instruction& made = build.collective(op, Stream::expert, group, label, reads, writes);
-  made.dim = dim;
-  made.join_dim = join_dim;
-}
-
-// Copies x to a row for each of its experts and brings the rows to the ranks that have them, by
-// local expert. What arrives is called `name`; `like` says how long it is kept.
-Mixture::Rows Mixture::to_experts(ProgramBuilder& build, const std::string& name, TensorRef x,
-                                  std::optional<TensorRef> weights, const TensorSpec& like,
-                                  Index slot) const {
-  const bool travels = ranks_ > 1;
-  const bool sorts = travels && local_ > 1;
-  int left = (travels ? 1 : 0) + (sorts ? 1 : 0) + (cut_ > 1 ? 1 : 0);
-  TensorSpec passing;
-  passing.category = MemoryCategory::communication;
-  const auto next = [&](const char* step, std::int64_t experts, std::int64_t rows) {
-    const bool last = left-- == 0;
-    return make(build, last ? name : name + step, experts, rows, weights.has_value(),
-                last ? like : passing, last ? slot : only);
-  };
-  Rows at = next("_dispatched", experts_, rows_);
-  std::vector<TensorRef> reads{x};
-  std::vector<TensorRef> writes{at.rows};
-  if (weights) {
-    reads.push_back(*weights);
-    writes.push_back(*at.weights);
-  }
-  build.compute(Op::dispatch, "dispatch " + name, reads, writes).experts_per_token = per_token_;
-  const auto go_on = [&](const Rows& to) {
-    drop(build, at);
-    at = to;
-  };
-  if (travels) {
-    const Rows to = next("_arrived", local_, ranks_ * rows_);
-    exchange(build, Op::all_to_all, "all-to-all " + name, at, to, experts_dim, rows_dim);
-    go_on(to);
-  }
-  if (sorts) {
-    const Rows to = next("_sorted", local_, ranks_ * rows_);
-    build.compute(Op::copy, "sort " + name + " by expert", {at.rows}, {to.rows});
-    if (weights) {
-      build.compute(Op::copy, "sort weights by expert", {*at.weights}, {*to.weights}).fused = true;
-    }
-    go_on(to);
-  }
-  if (cut_ > 1) {
-    const Rows to = next("_gathered", local_, cut_ * ranks_ * rows_);
-    exchange(build, Op::all_gather, "gather " + name, at, to, rows_dim, 0);
-    go_on(to);
-  }
-  return at;
-}
-
-// The way back, to rows that combine can sum.
-Mixture::Rows Mixture::from_experts(ProgramBuilder& build, const std::string& name,
-                                    Rows at) const {
-  TensorSpec passing;
-  passing.category = MemoryCategory::communication;
-  const bool weighted = at.weights.has_value();
-  const auto go_on = [&](const Rows& to) {
-    drop(build, at);
-    at = to;
-  };
-  if (cut_ > 1) {
-    const Rows to =
-        make(build, name + "_summed", local_, ranks_ * rows_, weighted, passing, only);
-    exchange(build, Op::reduce_scatter, "sum and scatter " + name, at, to, rows_dim, 0);
-    go_on(to);
-  }
-  if (ranks_ > 1 && local_ > 1) {
-    const Rows to =
-        make(build, name + "_by_rank", local_, ranks_ * rows_, weighted, passing, only);
-    build.compute(Op::copy, "sort " + name + " by rank", {at.rows}, {to.rows});
-    if (weighted) {
-      build.compute(Op::copy, "sort weights by rank", {*at.weights}, {*to.weights}).fused = true;
-    }
-    go_on(to);
-  }
-  if (ranks_ > 1) {
-    const Rows to = make(build, name + "_returned", experts_, rows_, weighted, passing, only);
-    exchange(build, Op::all_to_all, "all-to-all " + name, at, to, rows_dim, experts_dim);
-    go_on(to);
-  }
-  return at;
-}
-
 TensorRef Mixture::forward(ProgramBuilder& build, const TransformerBlock& block,
                            const MixtureWeights& weights, TensorRef x, MixtureState& state,
                            std::int64_t slots, Index slot) const {
@@ -249,10 +146,17 @@ TensorRef Mixture::forward(ProgramBuilder& build, const TransformerBlock& block,
   build.gemm("router", x, weights.router.value, state.logits);
   const TensorRef chosen =
       build.fresh("router_weights", token_spec(block, per_token_, DataType::fp32));
-  build.compute(Op::route, "choose experts", {state.logits}, {chosen});
+  build.compute(Op::route, "choose experts", {state.logits}, {chosen}).route = routing_;
   TensorSpec kept;
   kept.slots = slots;
-  const Rows rows = to_experts(build, "expert_input", x, chosen, kept, slot);
+  Beside up_beside;
+  Beside down_beside;
+  TensorRef shared;
+  if (overlaps_shared_) {
+    up_beside = [&] { shared_up(build, block, weights, x, state, slots, slot); };
+    down_beside = [&] { shared = shared_down(build, block, weights, state, slots, slot); };
+  }
+  const Rows rows = to_experts(build, "expert_input", x, chosen, kept, slot, up_beside);
   build.release({chosen});
   state.input = rows.rows;
   state.weights = *rows.weights;
@@ -262,23 +166,26 @@ TensorRef Mixture::forward(ProgramBuilder& build, const TransformerBlock& block,
   state.input = block.keep_operand(build, "expert_input", state.input, slots, slot);
   state.activation = build.fresh("expert_activation", hidden_spec(slots, false), slot);
   build.compute(Op::swiglu, "experts' activation", {state.up, state.weights}, {state.activation});
-  Rows out = make(build, "expert_output", local_, cut_ * ranks_ * rows_, false, {}, only);
+  const Rows out = make(build, "expert_output", local_, cut_ * ranks_ * rows_, false, {}, only);
   build.compute(Op::grouped_gemm, "experts' down projection",
                 {state.activation, weights.down.value}, {out.rows});
   state.activation = block.keep_operand(build, "expert_activation", state.activation, slots, slot);
-  out = from_experts(build, "expert_output", out);
-  const TensorRef sum = build.fresh("mixture_output", block.stream_spec());
-  build.compute(Op::combine, "combine experts", {out.rows}, {sum}).experts_per_token = per_token_;
-  drop(build, out);
+  const TensorRef sum =
+      to_tokens(build, block, "expert_output", "mixture_output", out, down_beside).rows;
   if (shares()) {
-    shared_forward(build, block, weights, x, sum, state, slots, slot);
+    if (!overlaps_shared_) {
+      shared_up(build, block, weights, x, state, slots, slot);
+      shared = shared_down(build, block, weights, state, slots, slot);
+    }
+    build.compute(Op::add, "add shared experts", {sum, shared}, {sum});
+    build.release({shared});
   }
   return sum;
 }
 
-void Mixture::shared_forward(ProgramBuilder& build, const TransformerBlock& block,
-                             const MixtureWeights& weights, TensorRef x, TensorRef sum,
-                             MixtureState& state, std::int64_t slots, Index slot) const {
+void Mixture::shared_up(ProgramBuilder& build, const TransformerBlock& block,
+                        const MixtureWeights& weights, TensorRef x, MixtureState& state,
+                        std::int64_t slots, Index slot) const {
   const TensorRef tokens = block.gather_tokens(build, "shared_input", x);
   state.shared_up = build.fresh("shared_up", shared_spec(block, slots, true), slot);
   build.gemm("shared experts' up projection", tokens, weights.shared_up.value, state.shared_up);
@@ -287,14 +194,17 @@ void Mixture::shared_forward(ProgramBuilder& build, const TransformerBlock& bloc
       build.fresh("shared_activation", shared_spec(block, slots, false), slot);
   build.compute(Op::swiglu, "shared experts' activation", {state.shared_up},
                 {state.shared_activation});
+}
+
+TensorRef Mixture::shared_down(ProgramBuilder& build, const TransformerBlock& block,
+                               const MixtureWeights& weights, MixtureState& state,
+                               std::int64_t slots, Index slot) const {
   const TensorRef partial = build.fresh("shared_output", block.gathered_spec());
   build.gemm("shared experts' down projection", state.shared_activation,
              weights.shared_down.value, partial);
   state.shared_activation =
       block.keep_operand(build, "shared_activation", state.shared_activation, slots, slot);
-  const TensorRef shared = block.sum_over_tensor(build, "shared_output", partial);
-  build.compute(Op::add, "add shared experts", {sum, shared}, {sum});
-  build.release({shared});
+  return block.sum_over_tensor(build, "shared_output", partial);
 }
 
 void Mixture::release(ProgramBuilder& build, const MixtureState& state) const {
@@ -306,7 +216,8 @@ void Mixture::release(ProgramBuilder& build, const MixtureState& state) const {
 
 // From d to the gradients of what the experts were given and of its weights.
 Mixture::Rows Mixture::experts_backward(ProgramBuilder& build, const MixtureWeights& weights,
-                                        const MixtureState& state, TensorRef d) const {
+                                        const MixtureState& state, TensorRef d,
+                                        const Beside& beside) const {
   const auto product = [&](const std::string& label, TensorRef a, TensorRef b, TensorRef c,
                            bool transpose_a, bool transpose_b, bool accumulate) {
     Instruction& made = build.compute(Op::grouped_gemm, label, {a, b}, {c});
@@ -314,7 +225,7 @@ Mixture::Rows Mixture::experts_backward(ProgramBuilder& build, const MixtureWeig
     made.transpose_b = transpose_b;
     made.accumulate = accumulate;
   };
-  const Rows d_out = to_experts(build, "d_expert_output", d, std::nullopt, {}, only);
+  const Rows d_out = to_experts(build, "d_expert_output", d, std::nullopt, {}, only, beside);
   const TensorRef d_activation = build.fresh("d_expert_activation", hidden_spec(1, false));
   product("experts' down projection dgrad", d_out.rows, weights.down.value, d_activation, false,
           true, false);
@@ -323,7 +234,7 @@ Mixture::Rows Mixture::experts_backward(ProgramBuilder& build, const MixtureWeig
   drop(build, d_out);
   build.release({state.activation});
   const TensorRef d_up = build.fresh("d_expert_up", hidden_spec(1, true));
-  Rows d_in = make(build, "d_expert_input", local_, cut_ * ranks_ * rows_, true, {}, only);
+  const Rows d_in = make(build, "d_expert_input", local_, cut_ * ranks_ * rows_, true, {}, only);
   build.compute(Op::swiglu_backward, "experts' activation backward",
                 {state.up, d_activation, state.weights}, {d_up, *d_in.weights});
   build.release({d_activation, state.up, state.weights});
@@ -331,37 +242,49 @@ Mixture::Rows Mixture::experts_backward(ProgramBuilder& build, const MixtureWeig
   product("experts' up projection wgrad", state.input, d_up, weights.up.gradient, true, false,
           !weights.up.fresh);
   build.release({d_up, state.input});
-  return from_experts(build, "d_expert_input", d_in);
+  return d_in;
 }
 
 TensorRef Mixture::backward(ProgramBuilder& build, const TransformerBlock& block,
                             const MixtureWeights& weights, const MixtureState& state, TensorRef x,
                             TensorRef d) const {
-  const Rows rows = experts_backward(build, weights, state, d);
-  const TensorRef d_x = build.fresh("d_mixture_input", block.stream_spec());
-  const TensorRef d_chosen =
-      build.fresh("d_router_weights", token_spec(block, per_token_, DataType::fp32));
-  build.compute(Op::combine, "combine gradients", {rows.rows, *rows.weights}, {d_x, d_chosen})
-      .experts_per_token = per_token_;
-  drop(build, rows);
+  Beside down_beside;
+  Beside up_beside;
+  TensorRef d_up;
+  TensorRef d_shared;
+  if (overlaps_shared_) {
+    down_beside = [&] { d_up = shared_down_backward(build, block, weights, state, d); };
+    up_beside = [&] { d_shared = shared_up_backward(build, block, weights, x, d_up); };
+  }
+  const Rows rows = experts_backward(build, weights, state, d, down_beside);
+  const Rows home =
+      to_tokens(build, block, "d_expert_input", "d_mixture_input", rows, up_beside);
+  const TensorRef d_x = home.rows;
   const TensorRef d_logits =
       build.fresh("d_router_logits", token_spec(block, experts_, DataType::fp32));
-  build.compute(Op::route_backward, "choose experts backward", {state.logits, d_chosen},
-                {d_logits});
-  build.release({d_chosen, state.logits});
+  build.compute(Op::route_backward, "choose experts backward", {state.logits, *home.weights},
+                {d_logits})
+      .route = routing_;
+  build.release({*home.weights, state.logits});
   build.gemm("router dgrad", d_logits, weights.router.value, d_x, false, true, true);
   build.gemm("router wgrad", x, d_logits, weights.router.gradient, true, false,
              !weights.router.fresh);
   build.release({d_logits});
   if (shares()) {
-    shared_backward(build, block, weights, state, x, d, d_x);
+    if (!overlaps_shared_) {
+      d_up = shared_down_backward(build, block, weights, state, d);
+      d_shared = shared_up_backward(build, block, weights, x, d_up);
+    }
+    build.compute(Op::add, "add shared experts' gradient", {d_x, d_shared}, {d_x});
+    build.release({d_shared});
   }
   return d_x;
 }
 
-void Mixture::shared_backward(ProgramBuilder& build, const TransformerBlock& block,
-                              const MixtureWeights& weights, const MixtureState& state,
-                              TensorRef x, TensorRef d, TensorRef d_x) const {
+// To the gradient of the first product's output; gives back the shared experts' state.
+TensorRef Mixture::shared_down_backward(ProgramBuilder& build, const TransformerBlock& block,
+                                        const MixtureWeights& weights, const MixtureState& state,
+                                        TensorRef d) const {
   const TensorRef d_all = block.gather_tokens(build, "d_shared", d);
   const TensorRef d_activation = build.fresh("d_shared_activation", shared_spec(block, 1, false));
   build.gemm("shared experts' down projection dgrad", d_all, weights.shared_down.value,
@@ -374,6 +297,12 @@ void Mixture::shared_backward(ProgramBuilder& build, const TransformerBlock& blo
   build.compute(Op::swiglu_backward, "shared experts' activation backward",
                 {state.shared_up, d_activation}, {d_up});
   build.release({d_activation, state.shared_up});
+  return d_up;
+}
+
+TensorRef Mixture::shared_up_backward(ProgramBuilder& build, const TransformerBlock& block,
+                                      const MixtureWeights& weights, TensorRef x,
+                                      TensorRef d_up) const {
   const TensorRef partial = build.fresh("d_shared_input", block.gathered_spec());
   const TensorRef tokens = block.gather_tokens(build, "shared_input", x);
   build.gemm("shared experts' up projection dgrad", d_up, weights.shared_up.value, partial, false,
@@ -383,8 +312,7 @@ void Mixture::shared_backward(ProgramBuilder& build, const TransformerBlock& blo
              false, !weights.shared_up.fresh);
   block.drop_gathered(build, tokens, x);
   build.release({d_up});
-  build.compute(Op::add, "add shared experts' gradient", {d_x, d_shared}, {d_x});
-  build.release({d_shared});
+  return d_shared;
 }
 
 }  // namespace longhaul

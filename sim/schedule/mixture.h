@@ -1,25 +1,19 @@
 // A mixture of experts in place of an MLP, dealt to ranks by expert (GShard, arXiv 2006.16668;
-// Megatron-LM's all-to-all dispatcher): docs/models/moe.md.
+// Megatron-LM's token dispatchers): docs/models/moe.md.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "sim/schedule/attention.h"
+#include "sim/schedule/token_counts.h"
 #include "sim/schedule/weights.h"
 
 namespace longhaul {
 
 class TransformerBlock;
-
-/// Tokens of the most loaded rank over the mean, if those of the most loaded of `experts` experts
-/// are `imbalance` times the mean and `local` of them, whichever, are on a rank.
-double rank_imbalance(double imbalance, std::int64_t experts, std::int64_t local);
-
-/// Rows that one rank sends to each expert: tokens x experts per token / experts, times the
-/// imbalance or the capacity factor, rounded up. Every rank is taken to be the most loaded one.
-std::int64_t expert_rows(const Scenario& scenario);
 
 /// The shapes of a layer's router, routed and shared experts on a rank.
 std::vector<WeightShape> mixture_weight_shapes(const Scenario& scenario, const Shapes& shapes);
@@ -73,9 +67,32 @@ class Mixture {
   };
   Rows make(ProgramBuilder& build, const std::string& name, std::int64_t experts,
             std::int64_t rows, bool weighted, const TensorSpec& like, Index slot) const;
+  /// What runs on the compute stream beside an exchange; empty: nothing.
+  using Beside = std::function<void()>;
+  // Ways to the experts and back, one pair per dispatcher: sim/schedule/dispatchers.cpp.
+  /// Tokens x (and their experts' weights) to rows of the experts of this rank, called `name`; `like`
+  /// says how long they are kept.
   Rows to_experts(ProgramBuilder& build, const std::string& name, TensorRef x,
-                  std::optional<TensorRef> weights, const TensorSpec& like, Index slot) const;
-  Rows from_experts(ProgramBuilder& build, const std::string& name, Rows at) const;
+                  std::optional<TensorRef> weights, const TensorSpec& like, Index slot,
+                  const Beside& beside = {}) const;
+  /// Back to sums of each token's rows, called `sum`, fresh, and gradients of its weights if the rows
+  /// have any. Gives the rows back.
+  Rows to_tokens(ProgramBuilder& build, const TransformerBlock& block, const std::string& name,
+                 const std::string& sum, Rows at, const Beside& beside = {}) const;
+  Rows by_all_to_all(ProgramBuilder& build, const std::string& name, TensorRef x,
+                     std::optional<TensorRef> weights, const TensorSpec& like, Index slot,
+                     const Beside& beside) const;
+  Rows back_by_all_to_all(ProgramBuilder& build, const std::string& name, Rows at,
+                          const Beside& beside) const;
+  Rows by_all_gather(ProgramBuilder& build, const std::string& name, TensorRef x,
+                     std::optional<TensorRef> weights, const Beside& beside) const;
+  Rows by_node(ProgramBuilder& build, const std::string& name, TensorRef x,
+               std::optional<TensorRef> weights, const Beside& beside) const;
+  Rows combined(ProgramBuilder& build, const std::string& name, const Rows& at,
+                TensorRef tokens) const;
+  [[nodiscard]] TokenRoute near_route(ProgramBuilder& build, TensorRef tokens) const;
+  Instruction& node_exchange(ProgramBuilder& build, Op op, const std::string& label,
+                             std::vector<TensorRef> reads, std::vector<TensorRef> writes) const;
   void exchange(ProgramBuilder& build, Op op, const std::string& label, const Rows& from,
                 const Rows& to, int dim, int join_dim) const;
   void drop(ProgramBuilder& build, const Rows& rows) const;
@@ -89,13 +106,19 @@ class Mixture {
                       const MixtureWeights& weights, TensorRef x, MixtureState& state,
                       std::int64_t slots, const Index& slot) const;
   Rows experts_backward(ProgramBuilder& build, const MixtureWeights& weights,
-                        const MixtureState& state, TensorRef d) const;
-  void shared_forward(ProgramBuilder& build, const TransformerBlock& block,
-                      const MixtureWeights& weights, TensorRef x, TensorRef sum,
-                      MixtureState& state, std::int64_t slots, Index slot) const;
-  void shared_backward(ProgramBuilder& build, const TransformerBlock& block,
-                       const MixtureWeights& weights, const MixtureState& state, TensorRef x,
-                       TensorRef d, TensorRef d_x) const;
+                        const MixtureState& state, TensorRef d, const Beside& beside) const;
+  // The shared experts in halves: up to the activation, and from there to the output.
+  void shared_up(ProgramBuilder& build, const TransformerBlock& block,
+                 const MixtureWeights& weights, TensorRef x, MixtureState& state,
+                 std::int64_t slots, Index slot) const;
+  TensorRef shared_down(ProgramBuilder& build, const TransformerBlock& block,
+                        const MixtureWeights& weights, MixtureState& state, std::int64_t slots,
+                        Index slot) const;
+  TensorRef shared_down_backward(ProgramBuilder& build, const TransformerBlock& block,
+                                 const MixtureWeights& weights, const MixtureState& state,
+                                 TensorRef d) const;
+  TensorRef shared_up_backward(ProgramBuilder& build, const TransformerBlock& block,
+                               const MixtureWeights& weights, TensorRef x, TensorRef d_up) const;
   [[nodiscard]] TensorSpec token_spec(const TransformerBlock& block, std::int64_t width,
                                       DataType type) const;
   [[nodiscard]] TensorSpec hidden_spec(std::int64_t slots, bool gated) const;
@@ -110,6 +133,11 @@ class Mixture {
   std::int64_t rows_;        ///< that a rank sends to each expert
   std::int64_t ffn_;         ///< of an expert on a rank
   std::int64_t shared_ffn_;  ///< on a rank
+  ExpertDispatch dispatch_;
+  bool fp8_dispatch_;
+  bool overlaps_shared_;
+  TokenRoute routing_;       ///< limits of the router, and deepep's nodes
+  std::int64_t rank_rows_;   ///< deepep: tokens that a rank sends to each rank
 };
 
 }  // namespace longhaul

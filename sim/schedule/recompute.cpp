@@ -125,7 +125,7 @@ void Mixture::products_again(ProgramBuilder& build, const TransformerBlock& bloc
   build.gemm("router", x, weights.router.value, state.logits);
   const TensorRef chosen =
       build.fresh("router_weights", token_spec(block, per_token_, DataType::fp32));
-  build.compute(Op::route, "choose experts", {state.logits}, {chosen});
+  build.compute(Op::route, "choose experts", {state.logits}, {chosen}).route = routing_;
   if (ranks_ == 1) {
     TensorSpec like;
     like.slots = slots;

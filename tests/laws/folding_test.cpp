@@ -134,6 +134,20 @@ const Case cases[] = {
      "16, expert_imbalance: 1.5}\n"
      "plan: {expert: 8, zero: 1}\n",
      4, experts_model},
+    // Tokens by node, by all-gather and beside the shared experts.
+    {"cluster: dgx-h100\ngpus: 32\nworkload: {phase: train, sequence_length: 4k, global_batch: "
+     "32, expert_imbalance: 1.2}\n"
+     "plan: {expert: 16, expert_dispatch: deepep, shared_expert_overlap: true, zero: 1}\n",
+     8, experts_model},
+    {"cluster: dgx-h100\ngpus: 16\nworkload: {phase: train, sequence_length: 4k, global_batch: "
+     "8}\n"
+     "plan: {tensor: 2, sequence_parallel: true, expert: 8, expert_tensor: 1, expert_dispatch: "
+     "deepep, expert_dispatch_dtype: fp8, recompute: full}\n",
+     8, experts_model},
+    {"cluster: dgx-h100\ngpus: 16\nworkload: {phase: train, sequence_length: 4k, global_batch: "
+     "8}\n"
+     "plan: {tensor: 2, sequence_parallel: true, expert: 4, expert_dispatch: allgather}\n",
+     8, experts_model},
     // Owners of whole weights: alike if what they own is, whichever layer's it is. 21 weights (with
     // the node's ring: ranks that own a matrix of each kind, embedding, head, norms, nothing).
     {"cluster: dgx-h100\ngpus: 32\nworkload: {phase: train, sequence_length: 4k, global_batch: "

@@ -48,6 +48,7 @@ Model draw_model(Draw& draw) {
     model.experts = {4, 2, 8, draw.of<std::int64_t>({0, 8})};
     model.experts.dense_layers = draw.of<std::int64_t>({0, 1, 2});
     model.experts.period = draw.of<std::int64_t>({1, 2});
+    model.experts.groups = draw.once_in(3) ? 2 : 1;
     if (expert_layers(model) == 0) {
       model.experts.dense_layers = 0;
       model.experts.period = 1;
@@ -118,6 +119,11 @@ void draw_states(Draw& draw, const Model& model, Plan& plan) {
   if (has_experts(model)) {
     plan.expert = draw.of<std::int64_t>({1, 2, 4});
     plan.expert_tensor = draw.once_in(2) ? plan.tensor : 1;
+    plan.expert_dispatch = draw.of({ExpertDispatch::alltoall, ExpertDispatch::alltoall,
+                                    ExpertDispatch::allgather, ExpertDispatch::deepep});
+    plan.fp8_expert_dispatch =
+        plan.expert_dispatch == ExpertDispatch::deepep && draw.once_in(3);
+    plan.shared_expert_overlap = model.experts.shared_ffn > 0 && draw.once_in(3);
   }
 }
 
@@ -319,7 +325,10 @@ TEST_CASE("whatever plan is legal prefills as one GPU does, behind whatever is c
     ScenarioDraft draft = draw_draft(draw);
     draft.workload.phase = Phase::prefill;
     draft.workload.cached_tokens = draw.of<std::int64_t>({0, 8, 20});
-    draft.workload.expert_capacity = 2.0;  // room for all tokens, whatever experts they pass
+    // Room for all tokens, whatever experts they pass.
+    draft.workload.expert_imbalance = 2.0;
+    draft.workload.expert_capacity =
+        draft.plan.expert_dispatch == ExpertDispatch::alltoall ? 2.0 : 0.0;
     draft.plan.offload.clear();
     draft.plan.loss_chunks = 1;
     if (draft.plan.pipeline == 1) {

@@ -300,7 +300,8 @@ Reals part(const Reals& whole, std::int64_t index, std::int64_t size) {
 }
 
 // Token by token and expert by expert, weighed by a softmax over the chosen experts' affinities.
-// Token t of the micro-batch passes the experts (t k + floor(t k / e) + j) mod e.
+// Token t of the micro-batch passes the experts (t k + floor(t k / e) + j) mod e; with n / l sets of l
+// neighbouring groups the same of those in set (t + floor(t l / n)) mod n / l, counting its tokens.
 Reals Unsharded::mixture(const Reals& x, std::int64_t layer) {
   const Experts& experts = model_.experts;
   const std::int64_t m = model_.hidden, f = experts.ffn, place = number(layer);
@@ -309,11 +310,15 @@ Reals Unsharded::mixture(const Reals& x, std::int64_t layer) {
   for (std::int64_t s = 0; s < length; ++s) {
     const Reals token = part(x, s, m);
     const Reals affinity = times(token, weight("w_router", place), m);
-    const std::int64_t start = (sequence * length + s) * experts.per_token;
+    const std::int64_t sets = experts.groups / experts.group_limit;
+    const std::int64_t in_set = experts.count / sets;
+    const std::int64_t number_of_token = sequence * length + s;
+    const std::int64_t set = (number_of_token + number_of_token / sets) % sets;
+    const std::int64_t start = number_of_token / sets * experts.per_token;
     std::vector<std::int64_t> chosen;
     Real sum;
     for (std::int64_t j = 0; j < experts.per_token; ++j) {
-      chosen.push_back((start + start / experts.count + j) % experts.count);
+      chosen.push_back(set * in_set + (start + start / in_set + j) % in_set);
       sum = sum + exp(affinity[at(chosen.back())]);
     }
     Reals out(at(m));

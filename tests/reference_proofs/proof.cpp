@@ -31,7 +31,8 @@ std::string key_of(const Scenario& scenario) {
         w.sequence_length, w.cached_tokens, w.micro_batch * scenario.plan.data, scenario.micro_batches(),
         static_cast<std::int64_t>(w.mask.kind), w.mask.window, m.experts.count,
         m.experts.per_token, m.experts.ffn, m.experts.shared_ffn, m.experts.dense_layers,
-        m.experts.period, m.latent.q_rank, m.latent.kv_rank, m.latent.nope_dim, m.latent.rope_dim,
+        m.experts.period, m.experts.groups, m.experts.group_limit, m.latent.q_rank,
+        m.latent.kv_rank, m.latent.nope_dim, m.latent.rope_dim,
         m.latent.value_dim}) {
     key += std::to_string(number) + ",";
   }
