@@ -97,6 +97,17 @@ void draw_recompute(Draw& draw, Plan& plan) {
   plan.loss_chunks = draw.once_in(4) ? 2 : 1;
 }
 
+void draw_dispatch(Draw& draw, const Model& model, Plan& plan) {
+  using D = ExpertDispatch;
+  if (plan.expert * plan.expert_tensor == 1) {
+    return;
+  }
+  plan.expert_dispatch = draw.of({D::alltoall, D::alltoall, D::allgather, D::deepep});
+  plan.fp8_expert_dispatch = plan.expert_dispatch == D::deepep && draw.once_in(3);
+  plan.shared_expert_overlap = plan.expert_dispatch != D::allgather && plan.expert > 1 &&
+                               model.experts.shared_ffn > 0 && draw.once_in(2);
+}
+
 void draw_states(Draw& draw, const Model& model, Plan& plan) {
   plan.zero = static_cast<int>(draw.below(4));
   plan.shard_over_context = !draw.once_in(4);
@@ -119,11 +130,7 @@ void draw_states(Draw& draw, const Model& model, Plan& plan) {
   if (has_experts(model)) {
     plan.expert = draw.of<std::int64_t>({1, 2, 4});
     plan.expert_tensor = draw.once_in(2) ? plan.tensor : 1;
-    plan.expert_dispatch = draw.of({ExpertDispatch::alltoall, ExpertDispatch::alltoall,
-                                    ExpertDispatch::allgather, ExpertDispatch::deepep});
-    plan.fp8_expert_dispatch =
-        plan.expert_dispatch == ExpertDispatch::deepep && draw.once_in(3);
-    plan.shared_expert_overlap = model.experts.shared_ffn > 0 && draw.once_in(3);
+    draw_dispatch(draw, model, plan);
   }
 }
 
