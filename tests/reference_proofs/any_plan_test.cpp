@@ -48,7 +48,6 @@ Model draw_model(Draw& draw) {
     model.experts = {4, 2, 8, draw.of<std::int64_t>({0, 8})};
     model.experts.dense_layers = draw.of<std::int64_t>({0, 1, 2});
     model.experts.period = draw.of<std::int64_t>({1, 2});
-    model.experts.groups = draw.once_in(3) ? 2 : 1;
     if (expert_layers(model) == 0) {
       model.experts.dense_layers = 0;
       model.experts.period = 1;
