@@ -50,6 +50,8 @@ constexpr std::array flags{
     Flag{"--data,--dp", "plan.data", false, "replicas, or auto"},
     Flag{"--virtual-pipeline,--vpp", "plan.virtual_pipeline", false,
          "parts of the model on each stage (interleaved)"},
+    Flag{"--schedule", "plan.schedule", false,
+         "of a pipeline: 1f1b, interleaved, zb_h1, zb_h2, zb_1p or zb_2p"},
     Flag{"--rank-order", "plan.rank_order", false,
          "axes placed on neighbouring GPUs, nearest first: tp-cp-dp-pp"},
     Flag{"--zero", "plan.zero", false, "ZeRO stage, 0 to 3"},

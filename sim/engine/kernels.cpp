@@ -26,6 +26,10 @@ bool Machine::start_compute(ActorId actor, std::uint32_t index) {
     complete(actor, index);
     return false;
   }
+  if (program_.steps_apart && !state.began && instruction.part == Part::forward &&
+      instruction.op != Op::zero && instruction.op != Op::host) {
+    leave_out_wait(state);
+  }
   start_kernel(actor, index);
   if (task.work_left > 0.0) {
     return true;
@@ -167,6 +171,24 @@ void Machine::account_gap(ActorState& state, const Blame& blame, SimTime until) 
   }
   account_transfer(state, blame, moving, until);
   state.idle_since = until;
+}
+
+// A stage that does not wait for the others between steps still does its last one while they begin
+// this one: what it waits for their first input is no part of its step.
+void Machine::leave_out_wait(ActorState& state) {
+  state.began = true;
+  std::int64_t wait = 0;
+  for (const Cause cause : {Cause::pipeline, Cause::slower_ranks}) {
+    std::int64_t& ticks = state.times.ticks[static_cast<std::size_t>(cause)];
+    wait += ticks;
+    ticks = 0;
+    state.times.spread[static_cast<std::size_t>(cause)] = 0.0;
+  }
+  for (PlaceTimes& place : state.times.places) {
+    place.waited = 0;
+    place.slower = 0;
+  }
+  state.times.before = SimTime::of_ticks(wait);
 }
 
 void Machine::apply_memory(ActorId actor, const Task& task) {

@@ -146,7 +146,7 @@ void Machine::check_all_done() const {
 void Machine::close_accounts() {
   result_.end = SimTime();
   for (const ActorState& state : actors_) {
-    result_.end = std::max(result_.end, state.times.end);
+    result_.end = std::max(result_.end, state.times.end - state.times.before);
   }
   for (ActorState& state : actors_) {
     if (state.idle_since < state.times.end) {
@@ -154,8 +154,10 @@ void Machine::close_accounts() {
     }
     Blame others;
     others.cause = Cause::slower_ranks;
-    others.moving = result_.end;
-    account_gap(state, others, result_.end);
+    others.moving = result_.end + state.times.before;
+    account_gap(state, others, others.moving);
+    state.times.end -= state.times.before;
+    state.times.forward_end -= state.times.before;
   }
   expand_to_ranks();
 }
@@ -163,13 +165,22 @@ void Machine::close_accounts() {
 // Every rank did as its actor did, and every link carried what its class did.
 void Machine::expand_to_ranks() {
   const std::vector<MemoryPeak>& peaks = ledger_.peaks();
+  // A rank's clock starts where its step does.
+  const auto in_step = [&](ActorId actor, SimTime when) {
+    return std::max(when, actors_[actor.index].times.before) - actors_[actor.index].times.before;
+  };
   for (const ActorId actor : fold_.actor_of()) {
     result_.ranks.push_back(actors_[actor.index].times);
     result_.memory.push_back(peaks[actor.index]);
+    result_.memory.back().when = in_step(actor, result_.memory.back().when);
   }
   result_.actors = static_cast<std::int64_t>(fold_.actors());
   for (const RankId rank : options_.watched) {
-    result_.memory_tracks.push_back(ledger_.samples(fold_.actor_of()[rank.index]));
+    const ActorId actor = fold_.actor_of()[rank.index];
+    result_.memory_tracks.push_back(ledger_.samples(actor));
+    for (MemorySample& sample : result_.memory_tracks.back()) {
+      sample.when = in_step(actor, sample.when);
+    }
   }
   const auto bytes = network_.bytes_by_link();
   for (const std::uint32_t link : fold_.class_of_links()) {

@@ -92,6 +92,7 @@ struct ActorState {
   SimTime finish;                ///< of the running kernel, if nothing changes
   std::uint64_t generation = 0;  ///< of `finish`
   SimTime idle_since;            ///< the compute stream stands still since
+  bool began = false;            ///< a first forward kernel has started
   std::vector<Moved> moved;      ///< meanwhile, in order of their ends
   int sms_held = 0;              ///< by communication kernels
   SimTime host;                  ///< its host has launched everything issued so far
@@ -269,6 +270,7 @@ class Machine {
   void skip_turns(LoopId loop, const Snapshot& then, const Snapshot& now);
   void shift_rank(ActorState& state, LoopId loop, std::int64_t turns, SimTime span, SimTime since);
   // the end
+  static void leave_out_wait(ActorState& state);
   void close_accounts();
   void expand_to_ranks();
   void check_all_done() const;

@@ -50,7 +50,8 @@ struct RankTimes {
   std::array<std::int64_t, cause_count> ticks{};
   /// Sum of ticks x relative spread of their cost, by cause: the raw material of intervals.
   std::array<double, cause_count> spread{};
-  SimTime end;          ///< its last instruction is done
+  SimTime end;          ///< its last instruction is done; of steps apart, without `before`
+  SimTime before;       ///< of steps apart: its wait for the first input, in no account
   SimTime forward_end;  ///< its last forward instruction is done
   std::vector<PlaceTimes> places;  ///< by instruction; empty unless asked for
 };

@@ -403,6 +403,15 @@ struct Host {
   double threads = 0.0;
 };
 
+/// Where the passes of a micro-batch stand in the code of a pipeline that splits backward passes:
+/// places [first, second). `last_weights` are the weight gradients that are left for the end.
+struct PassPlaces {
+  std::pair<std::size_t, std::size_t> forward{0, 0};
+  std::pair<std::size_t, std::size_t> backward{0, 0};
+  std::pair<std::size_t, std::size_t> weights{0, 0};
+  std::pair<std::size_t, std::size_t> last_weights{0, 0};
+};
+
 struct Program {
   std::string name;
   Mesh mesh;
@@ -423,6 +432,10 @@ struct Program {
   Seconds grouped_product;  ///< what each member adds to the time of a grouped product
   Bytes framework_memory;  ///< held on every GPU besides tensors (CUDA context, ...)
   bool expandable_segments = false;  ///< of the framework's allocator
+  /// The stages of a pipeline begin their next step when they have ended this one, whatever the others
+  /// do: the step is the longest time of any rank, without its wait for the first input.
+  bool steps_apart = false;
+  PassPlaces passes;
 
   [[nodiscard]] const Tensor& tensor(TensorId id) const { return tensors[id.index]; }
   [[nodiscard]] const Group& group(GroupId id) const { return groups[id.index]; }

@@ -51,7 +51,7 @@ void Execution::prepare(RankId rank, const std::set<std::pair<RankId, std::size_
     }
   }
   std::vector<Step> steps = trace(program_, rank, places);
-  order == ExecutionOrder::program ? order_as_listed(steps) : order_by_dependence(program_, steps);
+  order == ExecutionOrder::program ? order_as_listed(program_, steps) : order_by_dependence(program_, steps);
   auto& blockers = blockers_.emplace_back(steps.size(), 0);
   auto& dependents = dependents_.emplace_back(steps.size());
   for (std::size_t i = 0; i < steps.size(); ++i) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "sim/program/cursor.h"
@@ -101,12 +102,6 @@ std::vector<Step> trace(const Program& program, RankId rank,
   return steps;
 }
 
-void order_as_listed(std::vector<Step>& steps) {
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    steps[i].after = i == 0 ? std::vector<std::size_t>{} : std::vector<std::size_t>{i - 1};
-  }
-}
-
 void order_by_dependence(const Program& program, std::vector<Step>& steps) {
   std::map<std::pair<TensorId, std::int64_t>, SlotHistory> history;
   for (std::size_t i = 0; i < steps.size(); ++i) {
@@ -138,6 +133,22 @@ void order_by_dependence(const Program& program, std::vector<Step>& steps) {
     for (const Operand& operand : step.writes) {
       write(operand);
     }
+  }
+}
+
+void order_as_listed(const Program& program, std::vector<Step>& steps) {
+  order_by_dependence(program, steps);
+  const auto only_receives = [&](std::size_t i) {
+    return program.code[steps[i].place].op == Op::exchange && steps[i].reads.empty();
+  };
+  std::optional<std::size_t> before;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    std::vector<std::size_t>& after = steps[i].after;
+    std::erase_if(after, [&](std::size_t earlier) { return !only_receives(earlier); });
+    if (before) {
+      after.push_back(*before);
+    }
+    before = only_receives(i) ? before : i;
   }
 }
 

@@ -29,8 +29,9 @@ struct Step {
 std::vector<Step> trace(const Program& program, RankId rank,
                         const std::vector<std::size_t>& left_out);
 
-/// Fills `after`: each step after the one before it.
-void order_as_listed(std::vector<Step>& steps);
+/// Fills `after`: each step after the one before it, but what stands behind a call that only receives goes
+/// on until something needs what comes.
+void order_as_listed(const Program& program, std::vector<Step>& steps);
 /// Fills `after` by the rule of program.h: a step waits for every earlier one that wrote a slot it
 /// reads, or read or wrote a slot it writes. `allocate` and `release` count as writes.
 void order_by_dependence(const Program& program, std::vector<Step>& steps);

@@ -250,6 +250,9 @@ JsonValue plan_json(const Plan& plan) {
              word_of(expert_dispatch_type_words, plan.fp8_expert_dispatch ? 1 : 0))
         .set("shared_expert_overlap", plan.shared_expert_overlap);
   }
+  if (plan.pipeline > 1) {
+    out.set("schedule", word_of(schedule_words, plan.schedule));
+  }
   return out;
 }
 
@@ -263,6 +266,9 @@ JsonValue settled_plan_json(const Scenario& scenario) {
       .set("reshard_after_forward", scenario.reshards_after_forward())
       .set("prefetch", scenario.prefetch())
       .set("virtual_group", virtual_group_of(scenario.plan, scenario.micro_batches()));
+  if (splits_backward(scenario.plan.schedule)) {
+    out.set("post_validation", scenario.steps_apart());
+  }
   if (scenario.workload.sample_time > Seconds()) {
     out.set("loader_workers", scenario.loader_workers());
   }

@@ -108,6 +108,8 @@ class Checker {
   void check_batch();
   void check_phase();
   void check_pipeline();
+  void check_schedule();
+  void check_split_backward();
   void check_stage_layers();
   void check_virtual_group();
 
@@ -1149,6 +1151,9 @@ void Checker::check_pipeline() {
     refuse("uneven_stages", plan_.uneven_stages);
     refuse("stage_layers", !plan_.stage_layers.empty());
     refuse("virtual_group", plan_.virtual_group > 0);
+    refuse("schedule", draft_.has("plan.schedule"));
+    refuse("post_validation", plan_.post_validation.has_value());
+    plan_.schedule = PipelineSchedule::one_f_one_b;
     return;
   }
   // What the stack does where the plan leaves it open.
@@ -1157,8 +1162,82 @@ void Checker::check_pipeline() {
       plan_.stage_layers.empty()) {
     plan_.stage_layers = layers_by_cost(model(), plan_.pipeline);
   }
+  check_schedule();
   check_stage_layers();
   check_virtual_group();
+}
+
+// What the order of passes is called, and whether the plan has what it needs.
+void Checker::check_schedule() {
+  const std::string& word = word_of(schedule_words, plan_.schedule);
+  const bool chunks = plan_.virtual_pipeline > 1;
+  if (plan_.post_validation && !splits_backward(plan_.schedule)) {
+    error("plan.post_validation", "not-used",
+          fmt::format("post_validation is given, but the stages of schedule {} end their step "
+                      "together", word),
+          "it is for zb_h1, zb_h2, zb_1p and zb_2p");
+  }
+  if (plan_.schedule == PipelineSchedule::zb_v) {
+    error("plan.schedule", "no-schedule",
+          "zb_v deals two chunks to each stage, down the pipeline and up again: longhaul has no "
+          "schedule for it yet",
+          "use zb_h1, zb_h2, zb_1p or zb_2p");
+  } else if (splits_backward(plan_.schedule)) {
+    check_split_backward();
+  } else if (!chunks && plan_.schedule == PipelineSchedule::interleaved) {
+    error("plan.schedule", "contradiction",
+          "schedule interleaved needs several chunks on each stage",
+          "write virtual_pipeline: 2, or schedule: 1f1b");
+  } else if (chunks && plan_.schedule == PipelineSchedule::one_f_one_b &&
+             draft_.has("plan.schedule")) {
+    error("plan.schedule", "contradiction",
+          fmt::format("schedule 1f1b has one chunk on each stage, but virtual_pipeline is {}",
+                      plan_.virtual_pipeline),
+          "write schedule: interleaved, or leave out 'virtual_pipeline'");
+  } else if (chunks) {
+    plan_.schedule = PipelineSchedule::interleaved;
+  }
+}
+
+// Weight gradients apart from the backward pass, as the zero-bubble fork of Megatron-LM makes them:
+// docs/models/pipeline.md.
+void Checker::check_split_backward() {
+  const std::string& word = word_of(schedule_words, plan_.schedule);
+  const auto refuse = [&](bool there, const char* key, const std::string& what, const char* help) {
+    if (there) {
+      error(key, "no-schedule",
+            fmt::format("schedule {} makes weight gradients apart from the backward pass; longhaul "
+                        "has no schedule for that beside {}", word, what),
+            help);
+    }
+  };
+  const char* other = "use schedule: 1f1b, or what is named here without it";
+  const auto named = find_software(draft_.software);
+  const SoftwareProfile* stack = draft_.stack_override ? draft_.stack_override.get() : named.get();
+  refuse(workload_.phase != Phase::train, "workload.phase", "passes without gradients",
+         "use phase: train, or schedule: 1f1b");
+  refuse(plan_.virtual_pipeline > 1, "plan.virtual_pipeline", "several chunks on a stage",
+         "leave out 'virtual_pipeline', or use schedule: interleaved");
+  refuse(plan_.zero >= 2, "plan.zero",
+         fmt::format("zero: {}, which sums gradients in every micro-batch", plan_.zero),
+         "use zero: 0 or 1");
+  refuse(!plan_.offload.empty(), "plan.offload", "offload", other);
+  refuse(plan_.recompute == Recompute::full || plan_.recompute_layers > 0 ||
+             plan_.recompute_detail != RecomputeDetail::standard,
+         "plan.recompute", "this recompute: what W needs would have to stay, or be made twice",
+         "use recompute: none or selective");
+  refuse(expert_layers(model()) > 0, "model", "layers with experts", "use schedule: 1f1b");
+  refuse(has_latent_attention(model()), "model", "latent attention", "use schedule: 1f1b");
+  refuse(precision_.compute == DataType::fp8, "precision.compute", "fp8", "use bf16 or fp16");
+  refuse(plan_.mlp_tiles > 1, "plan.mlp_tiles", "an MLP in pieces", "leave out 'mlp_tiles'");
+  refuse(plan_.loss_chunks > 1, "plan.loss_chunks", "a loss in pieces", "leave out 'loss_chunks'");
+  refuse(plan_.context.is_chunked(), "plan.context.variant", "a sequence in chunks", other);
+  refuse(plan_.overlap_tensor_collectives.value_or(false), "plan.overlap_tensor_collectives",
+         "products in pieces", "leave out 'overlap_tensor_collectives'");
+  refuse(stack != nullptr && (stack->leaf_gradients || stack->gathers_logits), "software",
+         fmt::format("what {} does with gradients or logits", draft_.software),
+         "use software: megatron or ideal");
+  plan_.overlap_tensor_collectives = false;
 }
 
 void Checker::check_stage_layers() {

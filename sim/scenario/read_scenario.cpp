@@ -53,6 +53,7 @@ class ScenarioReader {
   void read_data(MapReader& reader);
   void read_zero_group(MapReader& reader);
   void read_rank_order(MapReader& reader);
+  void read_schedule(MapReader& reader);
   void read_stage_layers(MapReader& reader);
   void read_overlaps(MapReader& reader);
   void read_offload(MapReader& reader);
@@ -298,6 +299,7 @@ void ScenarioReader::read_overlaps(MapReader& reader) {
   read("overlap_parameter_gather", plan.overlap_parameter_gather);
   read("zero_owners", plan.zero_owners);
   read("overlap_tensor_collectives", plan.overlap_tensor_collectives);
+  read("post_validation", plan.post_validation);
   read("reshard_after_forward", plan.reshard_after_forward);
   read("pageable_offload", plan.pageable_offload);
   const auto count = [&](const std::string& key, IntegerRange range,
@@ -312,6 +314,18 @@ void ScenarioReader::read_overlaps(MapReader& reader) {
   count("prefetch", {0, 16}, plan.prefetch);
 }
 
+// "ZB-H1" as in papers, too.
+void ScenarioReader::read_schedule(MapReader& reader) {
+  PipelineSchedule& schedule = draft_.plan.schedule;
+  const auto value = reader.child("schedule");
+  const auto meant = value && value->is_scalar() ? schedule_of_word(value->scalar()) : std::nullopt;
+  if (meant) {
+    schedule = *meant;
+  } else {
+    read_choice(reader, "schedule", schedule_words, schedule);
+  }
+}
+
 void ScenarioReader::read_plan(const YamlValue& map) {
   MapReader reader(map, "plan", diagnostics_);
   Plan& plan = draft_.plan;
@@ -322,6 +336,7 @@ void ScenarioReader::read_plan(const YamlValue& map) {
   }
   plan.pipeline = reader.integer("pipeline", degree_range, plan.pipeline);
   plan.virtual_pipeline = reader.integer("virtual_pipeline", degree_range, plan.virtual_pipeline);
+  read_schedule(reader);
   plan.uneven_stages = reader.boolean("uneven_stages", plan.uneven_stages);
   read_stage_layers(reader);
   plan.virtual_group = reader.has("virtual_group")

@@ -86,6 +86,34 @@ enum class ExpertDispatch {
   deepep      ///< once per node over the network, once per rank over NVLink (flex with DeepEP)
 };
 
+/// In what order the stages of a pipeline run the passes of their micro-batches. Those from zb_h1 on
+/// make weight gradients apart from the backward pass (zero bubble, arXiv 2401.10241).
+enum class PipelineSchedule {
+  one_f_one_b,
+  interleaved,  ///< 1F1B of virtual_pipeline chunks on each stage
+  zb_h1,        ///< by rule, with the activations of 1F1B
+  zb_h2,        ///< by rule, with up to 2 p - 1 micro-batches of p stages in flight
+  zb_1p,        ///< planned from how long passes take, with at most p in flight
+  zb_2p,        ///< with at most 2 p
+  zb_v          ///< two chunks per stage, dealt down and up again
+};
+
+/// True if B and W are passes of their own.
+inline bool splits_backward(PipelineSchedule schedule) {
+  return schedule >= PipelineSchedule::zb_h1;
+}
+
+/// What the passes of a micro-batch cost the stages of a pipeline, in any one unit of time and any one of
+/// memory: what an automatic schedule is planned from. By stage, first to last.
+struct PassCosts {
+  std::vector<std::int64_t> forward;
+  std::vector<std::int64_t> backward;  ///< without weight gradients
+  std::vector<std::int64_t> weights;
+  std::int64_t message = 0;        ///< between two stages
+  std::vector<std::int64_t> held;  ///< memory, from the forward pass to the backward pass
+  std::vector<std::int64_t> kept;  ///< from there to the weight gradients
+};
+
 /// Directions in which a plan deals ranks. `context` stands for its two, the inner one first;
 /// `expert` is part of the others and only says that they keep their order.
 enum class PlanAxis { tensor, context, ulysses, ring, data, pipeline, expert };
@@ -96,6 +124,7 @@ struct Plan {
   ContextPlan context;
   std::int64_t pipeline = 1;
   std::int64_t virtual_pipeline = 1;
+  PipelineSchedule schedule = PipelineSchedule::one_f_one_b;
   /// The first and the last part of the model have fewer layers than the others, which are even.
   bool uneven_stages = false;
   /// Layers of every part (pipeline x virtual_pipeline), first to last; empty: even or uneven.
@@ -125,6 +154,9 @@ struct Plan {
   // Absent: what the software stack does (SoftwareProfile).
   std::optional<bool> overlap_gradient_reduction = std::nullopt;
   std::optional<bool> overlap_parameter_gather = std::nullopt;
+  /// Of zero-bubble pipelines: no stage waits for the others before its optimizer step, which is
+  /// validated later. Absent: so it is.
+  std::optional<bool> post_validation = std::nullopt;
   std::optional<bool> overlap_tensor_collectives = std::nullopt;
   std::optional<bool> zero_owners = std::nullopt;  ///< ZeRO 1 deals whole weights to ranks
   std::optional<bool> reshard_after_forward = std::nullopt;
@@ -179,6 +211,12 @@ struct Scenario {
   bool expandable_segments = false;  ///< of PyTorch's allocator (PYTORCH_CUDA_ALLOC_CONF)
   [[nodiscard]] const SoftwareProfile& stack() const {
     return stack_override ? *stack_override : *find_software(software);
+  }
+  /// Of stages whose schedule is planned; absent: as before anything is measured, all are alike.
+  std::optional<PassCosts> pass_costs = std::nullopt;
+  /// True if a stage begins its next step when it has ended this one, whatever the others do.
+  [[nodiscard]] bool steps_apart() const {
+    return splits_backward(plan.schedule) && plan.post_validation.value_or(true);
   }
   std::int64_t node_gpus = 1;  ///< GPUs of one of the cluster's nodes
   double host_speed = 1.0;  ///< of the cluster's hosts, against a DGX H100's

@@ -1,10 +1,36 @@
 #include "sim/scenario/words.h"
 
+#include <cctype>
+
 #include <fmt/format.h>
 
 #include "sim/scenario/rank_order.h"
 
 namespace longhaul {
+
+namespace {
+
+// "ZB-1p", "zb_1p" and "zb1p" are one word.
+std::string plain(const std::string& word) {
+  std::string letters;
+  for (const char c : word) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0) {
+      letters += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+  }
+  return letters;
+}
+
+}  // namespace
+
+std::optional<PipelineSchedule> schedule_of_word(const std::string& word) {
+  for (std::size_t i = 0; i < schedule_words.size(); ++i) {
+    if (plain(schedule_words[i]) == plain(word)) {
+      return static_cast<PipelineSchedule>(i);
+    }
+  }
+  return std::nullopt;
+}
 
 std::string mask_text(const MaskSpec& mask) {
   switch (mask.kind) {
@@ -59,6 +85,7 @@ std::string plan_text(const Plan& plan) {
   if (plan.pipeline > 1) {
     out += fmt::format("{}pp{}", out.empty() ? "" : " x ", plan.pipeline);
     out += plan.virtual_pipeline > 1 ? fmt::format(" x {}", plan.virtual_pipeline) : "";
+    out += splits_backward(plan.schedule) ? " " + word_of(schedule_words, plan.schedule) : "";
     out += plan.stage_layers.empty()
                ? std::string(plan.uneven_stages ? " uneven" : "")
                : fmt::format(" of {} layers", fmt::join(plan.stage_layers, ", "));

@@ -2,6 +2,7 @@
 // read_scenario, printed by reports. One list per enumeration, so that both agree.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@ inline const std::vector<std::string> variant_words{"pass_kv", "q_side_backward"
 /// As Megatron-LM's --rank-order spells them, and the two that its cp is here.
 inline const std::vector<std::string> rank_axis_words{"tp", "cp", "ulysses", "ring",
                                                       "dp", "pp", "ep"};
+inline const std::vector<std::string> schedule_words{"1f1b",  "interleaved", "zb_h1", "zb_h2",
+                                                     "zb_1p", "zb_2p",       "zb_v"};
 inline const std::vector<std::string> recompute_words{"none", "selective", "full"};
 inline const std::vector<std::string> recompute_detail_words{
     "standard", "attention_core", "keep_attention_output", "keep_attention_output_part",
@@ -41,6 +44,9 @@ template <class Choice>
 const std::string& word_of(const std::vector<std::string>& words, Choice choice) {
   return words.at(static_cast<std::size_t>(choice));
 }
+
+/// The schedule that a word means, in capitals or not, with -, _ or neither ("ZB-H1"); nothing if none.
+std::optional<PipelineSchedule> schedule_of_word(const std::string& word);
 
 /// "causal", "full", "window 4096".
 std::string mask_text(const MaskSpec& mask);

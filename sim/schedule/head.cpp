@@ -363,4 +363,50 @@ TensorRef ModelEnds::loss_and_back(ProgramBuilder& build, TensorRef hidden,
   return d;
 }
 
+TensorRef ModelEnds::held_logits(ProgramBuilder& build, std::int64_t slots, Index slot) const {
+  TensorSpec spec = logits_spec(block_.shapes().type);
+  spec.slots = slots;
+  return build.tensor("logits", spec, slot);
+}
+
+TensorRef ModelEnds::held_norm(ProgramBuilder& build, std::int64_t slots, Index slot) const {
+  TensorSpec spec = block_.stream_spec();
+  spec.slots = slots;
+  return build.tensor("normed_final", spec, slot);
+}
+
+void ModelEnds::loss_and_input_gradient(ProgramBuilder& build, TensorRef hidden, TensorRef labels,
+                                        TensorRef d, std::int64_t slots, Index slot) const {
+  build.part(Part::forward);
+  const Weight norm = parameters_.root("norm_final");
+  const TensorRef normed = held_norm(build, slots, slot);
+  build.allocate(normed);
+  build.compute(Op::norm, "final norm", {hidden, norm.value}, {normed});
+  const TensorRef tokens = block_.gather_tokens(build, "normed_final", normed);
+  const TensorRef head = parameters_.root("head").value;
+  const TensorRef logits = held_logits(build, slots, slot);
+  build.allocate(logits);
+  build.gemm("LM head", tokens, head, logits, false, true).full_precision = true;
+  block_.drop_gathered(build, tokens, normed);
+  const TensorRef d_logits = loss(build, logits, labels);
+  build.part(Part::backward);
+  const TensorRef partial = build.fresh("d_normed_final", block_.gathered_spec());
+  build.gemm("LM head dgrad", d_logits, head, partial).full_precision = true;
+  const TensorRef d_norm = block_.sum_over_tensor(build, "d_normed_final", partial);
+  build.allocate(d);
+  build.compute(Op::norm_backward, "final norm backward", {hidden, norm.value, d_norm},
+                {d, norm.gradient});
+  build.release({d_norm});
+}
+
+void ModelEnds::head_weight_gradient(ProgramBuilder& build, std::int64_t slots, Index slot) const {
+  const TensorRef normed = held_norm(build, slots, slot);
+  const TensorRef d_logits = held_logits(build, slots, slot);
+  const TensorRef tokens = block_.gather_tokens(build, "normed_final", normed);
+  build.gemm("LM head wgrad", d_logits, tokens, parameters_.root("head").gradient, true, false, true)
+      .full_precision = true;
+  block_.drop_gathered(build, tokens, normed);
+  build.release({d_logits, normed});
+}
+
 }  // namespace longhaul

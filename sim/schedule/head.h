@@ -34,9 +34,19 @@ class ModelEnds {
   TensorRef loss_and_back(ProgramBuilder& build, TensorRef hidden, TensorRef labels,
                           Index slot = Index::of(0)) const;
 
+  /// The same but for the head's weight gradient, and for dropping what it reads: the gradient of the
+  /// logits and the normed input, in slot `slot` of `slots`. d is allocated here. Not for losses in
+  /// pieces.
+  void loss_and_input_gradient(ProgramBuilder& build, TensorRef hidden, TensorRef labels,
+                               TensorRef d, std::int64_t slots, Index slot) const;
+  /// Adds up the head's weight gradient, and drops it.
+  void head_weight_gradient(ProgramBuilder& build, std::int64_t slots, Index slot) const;
+
  private:
   TensorRef outside(ProgramBuilder& build, const std::string& name, Role role, Index slot) const;
   [[nodiscard]] TensorSpec logits_spec(DataType type) const;
+  [[nodiscard]] TensorRef held_logits(ProgramBuilder& build, std::int64_t slots, Index slot) const;
+  [[nodiscard]] TensorRef held_norm(ProgramBuilder& build, std::int64_t slots, Index slot) const;
   [[nodiscard]] TensorSpec losses_spec() const;  ///< a loss per token
   void show_whole(ProgramBuilder& build, TensorRef logits) const;
   [[nodiscard]] bool whole_head() const;

@@ -50,6 +50,9 @@ namespace {
 Program lower_phase(const Scenario& scenario) {
   switch (scenario.workload.phase) {
     case Phase::train:
+      if (splits_backward(scenario.plan.schedule)) {
+        return lower_zero_bubble_step(scenario);
+      }
       return scenario.plan.pipeline > 1 ? lower_pipeline_step(scenario)
                                         : lower_training_step(scenario);
     case Phase::forward:

@@ -10,6 +10,8 @@ namespace longhaul {
 Program lower_training_step(const Scenario& scenario);
 /// The same over the stages of a pipeline; of phases forward and prefill without backward passes.
 Program lower_pipeline_step(const Scenario& scenario);
+/// The same in the order of sim/schedule/pass_lists.h, weight gradients apart from backward passes.
+Program lower_zero_bubble_step(const Scenario& scenario);
 /// One pass over the input without gradients; a prefill keeps keys and values of every layer.
 Program lower_forward_step(const Scenario& scenario);
 /// One layer's attention over the whole sequence, forward, backward or both.

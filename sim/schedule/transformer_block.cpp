@@ -586,6 +586,19 @@ QkvTensors TransformerBlock::heads_backward(ProgramBuilder& build, const LayerSt
   return {dq, dk, dv};
 }
 
+// Those of q, k and v, rotated back and joined in d_qkv, which is allocated here.
+void TransformerBlock::join_gradients(ProgramBuilder& build, const QkvTensors& gradients,
+                                      TensorRef d_qkv) const {
+  if (scenario_.model.positions == PositionEmbedding::rope) {
+    build.compute(Op::rope_backward, "rotary embedding of dq", {gradients.q}, {gradients.q});
+    build.compute(Op::rope_backward, "rotary embedding of dk", {gradients.k}, {gradients.k});
+  }
+  build.allocate(d_qkv);
+  build.compute(Op::merge_qkv, "join dq, dk, dv", {gradients.q, gradients.k, gradients.v},
+                {d_qkv});
+  build.release({gradients.q, gradients.k, gradients.v});
+}
+
 // From these, which it gives back, to that of the normed input, in the residual stream's layout.
 TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerWeights& weights,
                                          const LayerState& state, const QkvTensors& gradients,
@@ -594,14 +607,8 @@ TensorRef TransformerBlock::qkv_backward(ProgramBuilder& build, const LayerWeigh
     return latent_.backward(build, *this, weights.latent, state.latent, state.norm_attention,
                             gradients);
   }
-  if (scenario_.model.positions == PositionEmbedding::rope) {
-    build.compute(Op::rope_backward, "rotary embedding of dq", {gradients.q}, {gradients.q});
-    build.compute(Op::rope_backward, "rotary embedding of dk", {gradients.k}, {gradients.k});
-  }
-  const TensorRef d_qkv = build.fresh("d_qkv", qkv_spec());
-  build.compute(Op::merge_qkv, "join dq, dk, dv", {gradients.q, gradients.k, gradients.v},
-                {d_qkv});
-  build.release({gradients.q, gradients.k, gradients.v});
+  const TensorRef d_qkv = build.tensor("d_qkv", qkv_spec());
+  join_gradients(build, gradients, d_qkv);
   const TensorRef partial = build.fresh("d_normed_attention", gathered_spec());
   const TensorRef tokens =
       gather_again(build, "normed_attention", state.norm_attention, state.tokens_attention);

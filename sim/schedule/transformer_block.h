@@ -93,6 +93,17 @@ class TransformerBlock {
   void backward(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
                 TensorRef d, bool recomputed, bool fresh_gradients) const;
 
+  // The two halves of backward() where weight gradients are made later (zero-bubble pipelines), in
+  // sim/schedule/split_backward.cpp. Not for layers with experts, latent attention, tiles or chunks.
+  /// d becomes the gradient of the input. What weight gradients read stays in slot `slot` of tensors
+  /// with `slots` slots, the gradients of the products' outputs beside their inputs; the rest of the
+  /// state is given back. Norms' weights get their gradients here.
+  void input_gradients(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
+                       TensorRef d, bool recomputed, std::int64_t slots, Index slot) const;
+  /// Adds up the weight gradients of the matrix products and gives back what they read.
+  void weight_gradients(ProgramBuilder& build, const LayerWeights& weights, const LayerState& state,
+                        std::int64_t slots, Index slot) const;
+
   // Shared with the head and the embedding.
   /// All tokens (dimension 1) of the tensor group, gathered when sequence parallel; else x itself.
   TensorRef gather_tokens(ProgramBuilder& build, const std::string& name, TensorRef x) const;
@@ -218,6 +229,23 @@ class TransformerBlock {
                             const LayerState& state, TensorRef d, bool fresh) const;
   void norm_input_backward(ProgramBuilder& build, const LayerWeights& weights,
                            const LayerState& state, TensorRef d_norm, TensorRef d) const;
+  void join_gradients(ProgramBuilder& build, const QkvTensors& gradients, TensorRef d_qkv) const;
+  // Of split_backward.cpp: gradients of products' outputs that wait for their weight gradients.
+  struct HeldGradients {
+    TensorRef output;     ///< of the down projection
+    TensorRef up;         ///< of the up projection
+    TensorRef attention;  ///< of the output projection
+    TensorRef qkv;
+  };
+  [[nodiscard]] HeldGradients held_gradients(ProgramBuilder& build, const LayerState& state,
+                                             std::int64_t slots, Index slot) const;
+  void hold_tokens(ProgramBuilder& build, const std::string& name, TensorRef d,
+                   TensorRef held) const;
+  void mlp_input_gradient(ProgramBuilder& build, const LayerWeights& weights,
+                          const LayerState& state, const HeldGradients& held, TensorRef d) const;
+  void attention_input_gradient(ProgramBuilder& build, const LayerWeights& weights,
+                                const LayerState& state, const HeldGradients& held,
+                                TensorRef d) const;
   // The sequence in chunks (RingVariant::chunked_offload), in sim/schedule/chunked_block.cpp.
   [[nodiscard]] TensorSpec normed_piece_spec() const;
   TensorRef normed_on_host(ProgramBuilder& build) const;

@@ -14,7 +14,13 @@ bool counts(const Tensor& tensor) { return !tensor.in_host_memory && !tensor.vie
 }  // namespace
 
 Bytes memory_lower_bound(const Scenario& scenario) {
-  const Program program = lower(scenario);
+  Scenario least = scenario;
+  if (scenario.plan.schedule == PipelineSchedule::zb_1p ||
+      scenario.plan.schedule == PipelineSchedule::zb_2p) {
+    // How many micro-batches a stage holds is planned once passes are timed: one at least.
+    least.workload.global_batch = least.workload.micro_batch * least.plan.data;
+  }
+  const Program program = lower(least);
   const RankId rank(0);  // of a pipeline's first stage: any rank's need is a bound of the fullest's
   double held = program.framework_memory.value();
   for (const Tensor& tensor : program.tensors) {

@@ -8,6 +8,7 @@
 #include "sim/engine/allocator_replay.h"
 #include "sim/engine/engine.h"
 #include "sim/schedule/lower.h"
+#include "sim/search/pass_costs.h"
 #include "sim/search/rank_memory.h"
 #include "sim/search/software_memory.h"
 
@@ -97,15 +98,17 @@ std::vector<MemoryPoint> thinned(const std::vector<MemoryPoint>& points, std::si
   return kept;
 }
 
-std::vector<MemoryTrack> track_memory(const Scenario& scenario,
+std::vector<MemoryTrack> track_memory(const Scenario& asked,
                                       const std::vector<std::int64_t>& ranks,
                                       Diagnostics& diagnostics) {
+  const KernelCosts kernels =
+      find_kernel_costs(asked.cluster.device(), asked.attention_kernel, diagnostics);
+  const TransportCosts transport =
+      find_transport_costs(asked.cluster, diagnostics, asked.stack().network_share);
+  const std::optional<Scenario> timed = with_pass_costs(asked, kernels, transport);
+  const Scenario& scenario = timed ? *timed : asked;
   Program program = lower(scenario);
   add_software_memory(scenario, program);
-  const KernelCosts kernels =
-      find_kernel_costs(scenario.cluster.device(), scenario.attention_kernel, diagnostics);
-  const TransportCosts transport =
-      find_transport_costs(scenario.cluster, diagnostics, scenario.stack().network_share);
   EngineOptions options;
   for (const std::int64_t rank : ranks) {
     options.watched.emplace_back(static_cast<std::size_t>(rank));

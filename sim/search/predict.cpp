@@ -4,6 +4,7 @@
 #include "sim/cost/kernel.h"
 #include "sim/engine/engine.h"
 #include "sim/schedule/lower.h"
+#include "sim/search/pass_costs.h"
 #include "sim/search/software_memory.h"
 #include "sim/search/summarize.h"
 
@@ -12,11 +13,10 @@ namespace longhaul {
 namespace {
 
 // A step of weeks is a slip of the pen in a size, not a plan.
-Timeline simulated(const Program& program, const Cluster& cluster, const KernelCosts& kernels,
-                   const TransportCosts& transport, const EngineOptions& options,
-                   Diagnostics& diagnostics) {
+template <class Simulation>
+auto simulated(const Simulation& simulation, Diagnostics& diagnostics) {
   try {
-    return simulate(program, cluster, kernels, transport, options);
+    return simulation();
   } catch (const TimeRangeError&) {
     diagnostics.error({}, "too-long", "one step would take more than 6 days",
                       "longhaul counts time up to 2^19 s: look at sequence_length, global_batch and "
@@ -27,21 +27,25 @@ Timeline simulated(const Program& program, const Cluster& cluster, const KernelC
 
 }  // namespace
 
-Explained predict_with(const Scenario& scenario, const PredictOptions& wanted,
+Explained predict_with(const Scenario& asked, const PredictOptions& wanted,
                        Diagnostics& diagnostics) {
+  // Costs come from the profiles of the device and of the cluster's transport.
+  const KernelCosts kernels =
+      find_kernel_costs(asked.cluster.device(), asked.attention_kernel, diagnostics);
+  const TransportCosts transport =
+      find_transport_costs(asked.cluster, diagnostics, asked.stack().network_share);
+  // Pipelines whose schedule is planned have their passes timed first.
+  const std::optional<Scenario> timed =
+      simulated([&] { return with_pass_costs(asked, kernels, transport); }, diagnostics);
+  const Scenario& scenario = timed ? *timed : asked;
   // The scenario becomes a program: from here on there are no methods, only instructions.
   Program program = lower(scenario);
   add_software_memory(scenario, program);
-  // Costs come from the profiles of the device and of the cluster's transport.
-  const KernelCosts kernels =
-      find_kernel_costs(scenario.cluster.device(), scenario.attention_kernel, diagnostics);
-  const TransportCosts transport =
-      find_transport_costs(scenario.cluster, diagnostics, scenario.stack().network_share);
   EngineOptions options;
   options.record_details = wanted.explain;
   // The engine runs the program on the cluster.
-  const Timeline timeline =
-      simulated(program, scenario.cluster, kernels, transport, options, diagnostics);
+  const Timeline timeline = simulated(
+      [&] { return simulate(program, scenario.cluster, kernels, transport, options); }, diagnostics);
   // What the user wants to know is read off the timeline; the framework's allocator makes segments
   // of what the fullest ranks hold.
   Explained made;

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "sim/model/read_model.h"
+#include "sim/scenario/words.h"
 #include "sim/topology/hardware_map.h"
 #include "sim/validation/look.h"
 #include "sim/validation/read_measured.h"
@@ -184,6 +185,19 @@ void read_offload(const Look& look, MeasuredRun& run) {
   }
 }
 
+// 1F1B is interleaved where the stages have several chunks, whichever of the two a source says.
+void read_schedule(const std::string& said, MeasuredRun& run) {
+  const auto schedule = schedule_of_word(said);
+  if (run.draft->plan.pipeline == 1) {
+    return;
+  }
+  if (!schedule || *schedule == PipelineSchedule::zb_v) {
+    run.skip_reason = "pipeline schedule '" + said + "' is not modelled";
+  } else if (splits_backward(*schedule)) {
+    run.draft->plan.schedule = *schedule;
+  }
+}
+
 void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
   Plan& plan = run.draft->plan;
   plan.tensor = look.integer("tensor", 1);
@@ -196,10 +210,7 @@ void read_plan(const Look& look, Diagnostics& diagnostics, MeasuredRun& run) {
   plan.zero_group = look.integer("zero_group", 0);
   read_recompute(look, run);
   plan.uneven_stages = look.flag("uneven_stages");
-  const std::string schedule = look.text("schedule", "1f1b");
-  if (plan.pipeline > 1 && schedule != "1f1b" && schedule != "interleaved") {
-    run.skip_reason = "pipeline schedule '" + schedule + "' is not modelled";
-  }
+  read_schedule(look.text("schedule", "1f1b"), run);
   read_offload(look, run);
   read_context(Look(look.find("context"), diagnostics), run);
   if (plan.recompute_detail == RecomputeDetail::keep_attention_output_part) {

@@ -2,6 +2,8 @@
 // tick and byte by byte.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
+#include <numeric>
 
 #include "sim/cost/collective.h"
 #include "sim/cost/kernel.h"
@@ -9,6 +11,7 @@
 #include "sim/input/yaml.h"
 #include "sim/scenario/read_scenario.h"
 #include "sim/schedule/lower.h"
+#include "sim/search/pass_costs.h"
 
 using namespace longhaul;
 
@@ -262,6 +265,66 @@ TEST_CASE("skipped turns are stepped ones where stages gather weights and hold l
                 "global_batch: 60}\nplan: " + plan);
     check_equal(run(scenario, true), run(scenario, true, false));
   }
+}
+
+// Where no stage waits for the others between steps, a rank's step begins with its first input.
+TEST_CASE("stages that split their backward passes are skipped, folded and accounted like others") {
+  for (const char* plan :
+       {"schedule: zb_h1", "schedule: zb_h2", "schedule: zb_2p", "schedule: zb_h2, post_validation: false",
+        "schedule: zb_h1, sequence_parallel: true, zero: 1", "schedule: zb_1p, recompute: selective",
+        "schedule: zb_h2, stage_layers: [1, 1, 4]"}) {
+    INFO(plan);
+    const Scenario scenario =
+        checked(std::string(model).replace(std::string(model).find("layers: 3"), 9, "layers: 6") +
+                "cluster: dgx-h100\ngpus: 12\nworkload: {phase: train, sequence_length: 4k, "
+                "global_batch: 24}\nplan: {tensor: 2, pipeline: 3, data: 2, " + plan + "}");
+    const Timeline folded = run(scenario, true);
+    check_equal(folded, run(scenario, true, false));
+    check_equal(folded, run(scenario, false));
+    CHECK(folded.actors <= 6);
+    for (const RankTimes& rank : folded.ranks) {
+      const std::int64_t sum = std::accumulate(rank.ticks.begin(), rank.ticks.end(), std::int64_t{0});
+      CHECK(sum == folded.end.ticks());
+      CHECK(rank.end <= folded.end);
+    }
+  }
+}
+
+// Split passes of equal layers, the model's ends next to nothing and messages small: the closed forms of
+// arXiv 2401.10241, with the lengths of F, B and W that the engine itself gives.
+TEST_CASE("zero-bubble pipelines take as long as their lists say") {
+  const auto equal = [](const std::string& schedule) {
+    return checked(
+        "model: {name: equal, layers: 8, hidden: 8192, heads: 64, kv_heads: 64, head_dim: 128,"
+        " ffn: 32768, gated_mlp: false, vocab: 128, tied_embeddings: false}\n"
+        "cluster: dgx-h100\ngpus: 4\nworkload: {phase: train, sequence_length: 8k, global_batch: 12}\n"
+        "plan: {pipeline: 4, zero: 0, schedule: " + schedule + "}\n");
+  };
+  Diagnostics diagnostics;
+  const Scenario planned = equal("zb_2p");
+  const KernelCosts kernels = find_kernel_costs(planned.cluster.device(), "", diagnostics);
+  const TransportCosts transport = find_transport_costs(planned.cluster, diagnostics);
+  const auto timed = with_pass_costs(planned, kernels, transport);
+  REQUIRE(timed);
+  const PassCosts& times = *timed->pass_costs;
+  const double message = static_cast<double>(times.message);
+  const auto forward = static_cast<double>(times.forward[1]);
+  const auto backward = static_cast<double>(times.backward[1]);
+  const auto weights = static_cast<double>(times.weights[1]);
+  CHECK(message < 0.02 * forward);
+  const auto beyond_work = [&](const Scenario& scenario) {
+    const Timeline timeline = run(scenario, true);
+    const auto optimizer = static_cast<std::size_t>(Cause::optimizer);
+    return static_cast<double>(timeline.end.ticks() - timeline.ranks[0].ticks[optimizer]) -
+           12.0 * (forward + backward + weights);
+  };
+  // Three bubbles' worth of slack is a twentieth of a pass: messages, gradients set to zero.
+  const double slack = 0.4 * forward;
+  CHECK(std::abs(beyond_work(equal("1f1b")) - 3.0 * (forward + backward + weights)) < slack);
+  CHECK(std::abs(beyond_work(equal("zb_h1")) - 3.0 * (forward + backward - weights)) < slack);
+  const double h2 = beyond_work(equal("zb_h2"));
+  CHECK(std::abs(h2 - 3.0 * std::max(0.0, forward + backward - 2.0 * weights)) < slack);
+  CHECK(beyond_work(*timed) <= h2 + 0.02 * forward);
 }
 
 // The share of a step in which a stage of equal stages with free messages stands still is

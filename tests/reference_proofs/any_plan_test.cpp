@@ -357,3 +357,56 @@ TEST_CASE("whatever plan is legal prefills as one GPU does, behind whatever is c
   }
   CHECK(accepted >= 180);
 }
+
+// The same draws with what split backward passes do not go with left out.
+TEST_CASE("whatever zero-bubble plan is legal trains the model of one GPU") {
+  using S = PipelineSchedule;
+  std::map<std::string, int> refused;
+  int accepted = 0;
+  for (std::uint64_t seed = 1; seed <= 900; ++seed) {
+    Draw draw(seed + 9000);
+    ScenarioDraft draft = draw_draft(draw);
+    Plan& plan = draft.plan;
+    draft.model->experts = {};
+    draft.model->latent = {};
+    plan.expert = plan.expert_tensor = plan.mlp_tiles = plan.loss_chunks = plan.virtual_pipeline = 1;
+    plan.offload.clear();
+    plan.recompute = draw.of({Recompute::none, Recompute::selective});
+    plan.recompute_detail = RecomputeDetail::standard;
+    plan.recompute_layers = 0;
+    plan.zero = static_cast<int>(draw.below(2));
+    plan.reshard_after_forward = std::nullopt;
+    plan.prefetch = std::nullopt;
+    plan.pipeline = draw.of<std::int64_t>({2, 2, 4});
+    plan.schedule = draw.of({S::zb_h1, S::zb_h2, S::zb_1p, S::zb_2p});
+    draft.gpus = plan.tensor * plan.pipeline * plan.data * plan.context.degree();
+    draft.workload.global_batch = plan.data * (1 + draw.below(7));
+    auto scenario = checked(draft, refused);
+    if (!scenario || !is_computable(*scenario)) {
+      continue;
+    }
+    if (draw.once_in(2)) {
+      scenario->pass_costs.emplace();
+      for (std::int64_t stage = 0; stage < plan.pipeline; ++stage) {
+        scenario->pass_costs->forward.push_back(1 + draw.below(20));
+        scenario->pass_costs->backward.push_back(1 + draw.below(20));
+        scenario->pass_costs->weights.push_back(1 + draw.below(20));
+        scenario->pass_costs->held.push_back(1 + draw.below(20));
+        scenario->pass_costs->kept.push_back(1 + draw.below(20));
+      }
+      scenario->pass_costs->message = draw.below(20);
+    }
+    ++accepted;
+    INFO("draw " << seed << ": " << describe(*scenario));
+    INFO("pipeline " << plan.pipeline << ", schedule " << static_cast<int>(plan.schedule));
+    const Program program = lower(*scenario);
+    check_outputs(*scenario, program, seed);
+    check_work(*scenario, program);
+    check_states(*scenario, program);
+    check_peak(*scenario, program);
+  }
+  for (const auto& [why, times] : refused) {
+    UNSCOPED_INFO(times << " x " << why);
+  }
+  CHECK(accepted >= 100);
+}

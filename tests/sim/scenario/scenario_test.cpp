@@ -386,6 +386,22 @@ TEST_CASE("a plan in words leaves out what is 1 or off") {
   CHECK(plan_text(plan) == "pp8 x 3, ranks pp-dp");
 }
 
+TEST_CASE("a pipeline's schedule is what is written, or what its chunks make it") {
+  const auto schedule = [](const std::string& plan) {
+    return accepted(on(4, "sequence_length: 8k, global_batch: 16", "pipeline: 4, data: 1, " + plan));
+  };
+  CHECK(schedule("zero: 1").plan.schedule == PipelineSchedule::one_f_one_b);
+  CHECK(schedule("virtual_pipeline: 2").plan.schedule == PipelineSchedule::interleaved);
+  CHECK(schedule("virtual_pipeline: 2, schedule: interleaved").plan.schedule ==
+        PipelineSchedule::interleaved);
+  CHECK_FALSE(schedule("zero: 1").steps_apart());
+  const Scenario h2 = schedule("schedule: ZB-H2");
+  CHECK(h2.plan.schedule == PipelineSchedule::zb_h2);
+  CHECK(h2.steps_apart());
+  CHECK(plan_text(h2.plan) == "pp4 zb_h2");
+  CHECK_FALSE(schedule("schedule: zb_h2, post_validation: false").steps_apart());
+}
+
 TEST_CASE("the order of the ranks names every axis with ranks once, experts between tp and dp") {
   const auto placed = [](const std::string& order) {
     return refused(on(32, "sequence_length: 128k",

@@ -92,9 +92,25 @@ TEST_CASE("a rate of unknown convention is not scored, and says so") {
 
 TEST_CASE("what has no schedule yet is skipped with its reason") {
   std::string plan = plain_plan;
-  plan.replace(plan.find("pipeline: 1"), 11, "pipeline: 4, schedule: zb_h1");
+  plan.replace(plan.find("pipeline: 1"), 11, "pipeline: 4, schedule: zb_v");
   const MeasuredRun run = only_run(run_text(plan, "{step_time: 2 s}"));
-  CHECK(run.skip_reason == "pipeline schedule 'zb_h1' is not modelled");
+  CHECK(run.skip_reason == "pipeline schedule 'zb_v' is not modelled");
+}
+
+TEST_CASE("zero-bubble schedules are read in any spelling, 1F1B's names are one") {
+  const auto schedule = [](const std::string& word) {
+    std::string plan = plain_plan;
+    plan.replace(plan.find("pipeline: 1"), 11, "pipeline: 4, schedule: " + word);
+    const MeasuredRun run = only_run(run_text(plan, "{step_time: 2 s}"));
+    CHECK(run.skip_reason.empty());
+    return run.draft->plan.schedule;
+  };
+  CHECK(schedule("zb_h1") == PipelineSchedule::zb_h1);
+  CHECK(schedule("ZB-H2") == PipelineSchedule::zb_h2);
+  CHECK(schedule("ZB-1p") == PipelineSchedule::zb_1p);
+  CHECK(schedule("zb2p") == PipelineSchedule::zb_2p);
+  CHECK(schedule("1F1B") == PipelineSchedule::one_f_one_b);
+  CHECK(schedule("interleaved") == PipelineSchedule::one_f_one_b);  // as virtual_pipeline says
 }
 
 TEST_CASE("a word that the format does not have is no default: the run is skipped with it") {
