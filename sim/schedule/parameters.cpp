@@ -733,8 +733,16 @@ void Parameters::reduce_copy(bool last, Summed which) const {
   }
 }
 
+void Parameters::sum_copies_early() const {
+  const bool replicas = scenario_.plan.data * shapes_.ring * shapes_.ulysses > 1;
+  if (overlaps_ || !replicas) {
+    sum_copies();
+    copies_summed_ = true;
+  }
+}
+
 void Parameters::sum_copies() const {
-  if (copy().empty()) {
+  if (copy().empty() || copies_summed_) {
     return;
   }
   build_.part(Part::gradient_reduction);

@@ -93,6 +93,9 @@ class Parameters {
   /// The same of the head's copy of tied embeddings, which the last stage of a pipeline holds.
   void prepare_copy() const;
   void reduce_copy(bool last, Summed which = Summed::both) const;
+  /// Adds up the gradients of tied embeddings on the first and the last stage; optimize() does so unless
+  /// it has been done. Where they are summed over replicas behind all else, it leaves that to optimize().
+  void sum_copies_early() const;
   /// One Adam step on what this rank owns, and the updated weights back to everyone.
   void optimize() const;
   /// Adds what kernels wrote of these gradients in this micro-batch to their sums, where the stack
@@ -328,6 +331,7 @@ class Parameters {
   int cut_ = 0;                   ///< dimension along which states are cut
   std::unique_ptr<Parameters> experts_;  ///< the routed experts, in models that have them
   mutable LayersAtHand at_;              ///< the layers that are being emitted
+  mutable bool copies_summed_ = false;   ///< of tied embeddings
   mutable bool last_ = false;            ///< so is the step's last micro-batch
   bool host_optimizer_ = false;   ///< the optimizer's states are in host memory
   bool host_parameters_ = false;  ///< so are the parameters (ZeRO 3)

@@ -444,6 +444,7 @@ void ZeroBubbleStep::last_weights() {
   const std::size_t begin = build_.program().code.size();
   when(stages_.first(), [&] { reduce(Section::bottom, Index::of(0)); });
   when(stages_.last(), [&] { last_head_weights(); });
+  parameters_.sum_copies_early();  // so that the first stage need not wait for the last one's W
   each_layer("last weight gradients", false, [&](const Index& layer) {
     build_.part(Part::backward);
     const LoopId left = begin_left();

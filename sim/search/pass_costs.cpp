@@ -19,7 +19,8 @@ std::int64_t time_of(const Program& program, const RankTimes& times, const Place
   std::int64_t ticks = 0;
   for (std::size_t place = places.first; place < places.second; ++place) {
     const PlaceTimes& one = times.places[place];
-    if (program.code[place].op != Op::exchange) {
+    const Stream stream = program.code[place].stream;
+    if (stream != Stream::pipeline && stream != Stream::pipeline_back) {
       ticks += one.busy + one.waited + one.slower;
     }
   }
@@ -106,8 +107,10 @@ std::optional<Scenario> with_pass_costs(const Scenario& scenario, const KernelCo
   if (schedule != PipelineSchedule::zb_1p && schedule != PipelineSchedule::zb_2p) {
     return std::nullopt;
   }
-  Program program = lower(scenario);
-  add_software_memory(scenario, program);
+  Scenario first = scenario;
+  first.plan.schedule = PipelineSchedule::zb_1p;
+  Program program = lower(first);
+  add_software_memory(first, program);
   EngineOptions options;
   options.record_details = true;
   const Timeline timeline = simulate(program, scenario.cluster, kernels, transport, options);

@@ -10,7 +10,7 @@
 namespace longhaul {
 
 /// If its schedule is planned (zb_1p, zb_2p), the scenario with the costs of its passes, measured as the
-/// stack does it: in a first step whose lists are planned for passes of equal length. A message's time
+/// stack does it: in a first step of zb_1p whose lists are planned for passes of equal length. A message's time
 /// is that of all stages sending at once. Nothing for other schedules.
 std::optional<Scenario> with_pass_costs(const Scenario& scenario, const KernelCosts& kernels,
                          const TransportCosts& transport);
