@@ -370,6 +370,8 @@ TEST_CASE("whatever zero-bubble plan is legal trains the model of one GPU") {
     draft.model->experts = {};
     draft.model->latent = {};
     plan.expert = plan.expert_tensor = plan.mlp_tiles = plan.loss_chunks = plan.virtual_pipeline = 1;
+    plan.expert_dispatch = ExpertDispatch::alltoall;
+    plan.fp8_expert_dispatch = plan.shared_expert_overlap = false;
     plan.offload.clear();
     plan.recompute = draw.of({Recompute::none, Recompute::selective});
     plan.recompute_detail = RecomputeDetail::standard;
