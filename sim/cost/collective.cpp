@@ -24,6 +24,8 @@ struct Course {
   double against_simple = 1.0;  ///< bandwidth of the protocol over Simple's, by NCCL's model
   int channels = 1;             ///< of which each holds an SM
   double moving = 0.0;          ///< seconds that its channels need, whatever the links
+  const TokenKernels* tokens = nullptr;  ///< the kernels of experts' tokens, where they run it
+  Seconds start;                         ///< theirs
   TuningTopology topology;
 };
 
@@ -212,6 +214,10 @@ Duration duration_of(const TransportProfile& profile, const Cluster& cluster,
   Reach reach{medium.of(course.kind), reached_share(fabric, course),
               reached_share(profile.medium("through-host", "staged"), course)};
   reach.within.share = reached_share(medium, course);
+  if (course.tokens != nullptr) {
+    reach.within.share = course.tokens->nvlink;
+    reach.network = course.tokens->network;
+  }
   const Behaviour& within = reach.within;
   const Behaviour& between = fabric.of(course.kind);
   loads = loads_of(profile, cluster, traffic, reach);
@@ -225,6 +231,12 @@ Duration duration_of(const TransportProfile& profile, const Cluster& cluster,
                (pairs ? 1.0 : traffic.network_steps) * wire_latency(cluster, traffic);
     blend = between.blend;
     duration.assumed = duration.assumed || fabric.assumed;
+  }
+  if (course.tokens != nullptr) {
+    latency = course.start.value();
+    blend = 1.0;
+    duration.assumed = duration.assumed ||
+                       cluster.device().architecture != course.tokens->architecture;
   }
   const double moving = std::max({loads.inside, loads.network, course.moving});
   duration.waiting = profile.launch.value() + latency;
@@ -269,6 +281,23 @@ Lanes lanes_of(const TransportProfile& profile, const Cluster& cluster,
   return lanes;
 }
 
+// What the SMs of a kernel for tokens need: they read or write a rank's own tokens, send each to every
+// rank that takes it, and work off what goes to other nodes.
+void work_of_tokens(const TransportProfile& profile, const Placement& placement,
+                    const TokenKernel& kernel, Course& course) {
+  if (!profile.token_kernels) {
+    return;
+  }
+  course.tokens = &*profile.token_kernels;
+  const TokenKernelBehaviour& behaviour =
+      kernel.combines ? course.tokens->combine : course.tokens->dispatch;
+  const Seconds start = placement.over_network ? behaviour.base_network : behaviour.base;
+  course.start = std::max(Seconds(), start - profile.launch);
+  const Seconds work = kernel.own / behaviour.own + kernel.sent / behaviour.sent +
+                       kernel.network / behaviour.network;
+  course.moving = work.value() / std::max(1, kernel.sms);
+}
+
 double spread_of(const TransportProfile& profile, const Placement& placement, Bytes bytes) {
   const auto& spread = placement.over_network ? profile.spread_many_nodes : profile.spread_one_node;
   constexpr double mebi = 1048576.0;
@@ -308,6 +337,11 @@ CollectivePlan TransportCosts::plan(const CollectiveRequest& request) const {
         : placement.over_network && !pairs ? profile_->sms_send_many_nodes
         : pairs ? 2 * static_cast<int>(network_members(cluster_, placement.nodes.front()).size())
                 : profile_->sms_send_one_node;
+    if (request.tokens) {
+      plan.algorithm = "tokens";
+      plan.sms_held = request.tokens->sms;
+      work_of_tokens(*profile_, placement, *request.tokens, course);
+    }
     if (!pairs) {
       const Lanes lanes = lanes_of(*profile_, cluster_, request);
       course.moving = lanes.moving;
@@ -323,7 +357,9 @@ CollectivePlan TransportCosts::plan(const CollectiveRequest& request) const {
   Loads loads;
   const Duration duration = duration_of(*profile_, cluster_, placement, course, traffic, loads);
   plan.flows = std::move(traffic.flows);
-  plan.relative_spread = spread_of(*profile_, placement, request.bytes);
+  plan.relative_spread = course.tokens != nullptr
+                             ? course.tokens->spread
+                             : spread_of(*profile_, placement, request.bytes);
   plan.extrapolated = duration.assumed;
   double whole = duration.whole;
   const bool pinned = request.algorithm || request.protocol || !request.pieces.empty();

@@ -32,6 +32,16 @@ struct HostRequest {
 enum class NcclAlgorithm { tree, ring, nvls, nvls_tree, pat };
 enum class NcclProtocol { ll, ll128, simple };
 
+/// A kernel that brings tokens to their experts, or what these made of them back: DeepEP's. Its
+/// streaming multiprocessors handle every byte, so they may be slower than the links.
+struct TokenKernel {
+  bool combines = false;  ///< back, summed on the way
+  int sms = 0;            ///< that it holds
+  Bytes own;              ///< of a member's own tokens: read to dispatch, written to combine
+  Bytes sent;             ///< to ranks of nodes, own tokens included
+  Bytes network;          ///< to other nodes
+};
+
 /// A collective on an ordered group of GPUs. `bytes`, as NCCL counts per rank:
 /// all_gather: the gathered output; reduce_scatter: the whole input; all_reduce: the buffer;
 /// all_to_all: the whole send buffer (1/n to each peer, own share included);
@@ -46,6 +56,8 @@ struct CollectiveRequest {
   /// all_to_all with pieces of different sizes (all-to-all-v): what member i sends to member j is
   /// pieces[i n + j]; `bytes` is then the most that any member sends. Empty: all equal.
   std::span<const Bytes> pieces = {};
+  /// all_to_all with pieces: by a kernel of its own in place of NCCL's.
+  std::optional<TokenKernel> tokens = std::nullopt;
   /// send: all members of the communicator, by which NCCL divides its channels. Empty: copies
   /// without NCCL, which the links alone limit.
   std::span<const GpuId> communicator = {};
@@ -64,7 +76,7 @@ struct PlannedFlow {
 
 /// What a collective does on the wire. It is over when every flow is.
 struct CollectivePlan {
-  std::string algorithm;  ///< "ring", "tree", "nvls", "nvls_tree", "pairwise", "p2p", "none"
+  std::string algorithm;  ///< "ring", "tree", "nvls", "nvls_tree", "pairwise", "tokens", "p2p", "none"
   std::string protocol;   ///< "LL", "LL128", "Simple"; empty for "none"
   std::vector<PlannedFlow> flows;
   Seconds latency;   ///< paid once before the flows move: launch, base, hops, wire

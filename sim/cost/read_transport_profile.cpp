@@ -139,6 +139,39 @@ void read_sms_and_memory(MapReader& root, TransportProfile& profile, Diagnostics
   }
 }
 
+TokenKernelBehaviour read_token_kernel(MapReader& section, const char* key,
+                                       Diagnostics& diagnostics) {
+  TokenKernelBehaviour behaviour;
+  if (const auto value = section.require(key)) {
+    MapReader reader(*value, key, diagnostics);
+    behaviour.base = reader.seconds("base");
+    behaviour.base_network = reader.seconds("base_network");
+    behaviour.own = reader.bytes_per_second("own");
+    behaviour.sent = reader.bytes_per_second("sent");
+    behaviour.network = reader.bytes_per_second("network");
+    reader.finish();
+  }
+  return behaviour;
+}
+
+void read_token_kernels(MapReader& root, TransportProfile& profile, Diagnostics& diagnostics) {
+  const auto value = root.child("token_kernels");
+  if (!value) {
+    return;
+  }
+  MapReader reader(*value, "token_kernels", diagnostics);
+  TokenKernels kernels;
+  kernels.architecture = reader.text("architecture");
+  kernels.nvlink = reader.number("nvlink", 0.01, 1.0);
+  kernels.network = reader.number("network", 0.01, 1.0);
+  kernels.spread = reader.number("spread", 0.0, 1.0);
+  kernels.dispatch = read_token_kernel(reader, "dispatch", diagnostics);
+  kernels.combine = read_token_kernel(reader, "combine", diagnostics);
+  reader.text("source");
+  reader.finish();
+  profile.token_kernels = kernels;
+}
+
 PerScale<double> read_spread(MapReader& reader, const std::string& key) {
   PerScale<double> spread{};
   const std::vector<std::string> texts = reader.texts(key);
@@ -193,6 +226,7 @@ std::optional<TransportProfile> read_transport_profile(const SourcePtr& source,
   read_host(root, profile, diagnostics);
   read_media(root, profile, diagnostics);
   read_sms_and_memory(root, profile, diagnostics);
+  read_token_kernels(root, profile, diagnostics);
   profile.origins.push_back(source->name + " sha256:" + sha256_hex(source->text).substr(0, 16));
   read_collective_tables(root, source, profile, diagnostics);
   root.finish();

@@ -69,6 +69,25 @@ struct HostBehaviour {
   double pageable_spread = 0.0;  ///< relative, of theirs
 };
 
+/// A kernel for tokens: start, and what one SM handles of each kind of bytes (TokenKernel).
+struct TokenKernelBehaviour {
+  Seconds base;          ///< within a node
+  Seconds base_network;  ///< over several, exchange of counts included
+  BytesPerSecond own;
+  BytesPerSecond sent;
+  BytesPerSecond network;
+};
+
+/// Those of DeepEP. Shares of nominal bandwidth that they reach at most.
+struct TokenKernels {
+  std::string architecture;  ///< they were measured on
+  double nvlink = 1.0;
+  double network = 1.0;
+  double spread = 0.0;  ///< relative
+  TokenKernelBehaviour dispatch;
+  TokenKernelBehaviour combine;
+};
+
 /// One measured size of a collective; `bytes` as CollectiveRequest counts them.
 struct TablePoint {
   Bytes bytes;
@@ -111,6 +130,7 @@ struct TransportProfile {
   PerScale<double> spread_many_nodes;
   std::optional<NcclAlgorithm> algorithm;  ///< pins for all requests, as NCCL_ALGO and NCCL_PROTO
   std::optional<NcclProtocol> protocol;
+  std::optional<TokenKernels> token_kernels;  ///< without: they take what an all-to-all takes
   std::vector<CollectiveTable> tables;  ///< in the order of the file; the first that fits is used
   /// Ids of published sweeps of the machines it was fitted on. Nothing is predicted by it;
   /// validation scores these sweeps apart.

@@ -133,6 +133,10 @@ class Lowering {
       wanted.node_bytes += row_bytes * static_cast<double>(route.node_rows);
       wanted.rank_bytes += row_bytes * rows / members * nodes;
     }
+    wanted.combines = !dispatches;
+    for (const TensorRef& ref : dispatches ? instruction.reads : instruction.writes) {
+      wanted.own_bytes += bytes_of(program_, ref).value();
+    }
     wanted.bytes = wanted.node_bytes * nodes +
                    wanted.rank_bytes * static_cast<double>(route.node_ranks);
   }
@@ -155,6 +159,7 @@ class Lowering {
              known.shift == wanted.shift && known.largest == wanted.largest &&
              known.copied == wanted.copied && known.node_ranks == wanted.node_ranks &&
              known.node_bytes == wanted.node_bytes && known.rank_bytes == wanted.rank_bytes &&
+             known.own_bytes == wanted.own_bytes && known.combines == wanted.combines &&
              known.sms == wanted.sms;
     });
     if (found == all.end()) {
@@ -226,11 +231,21 @@ class Lowering {
     }
     const std::vector<Bytes> pieces = pieces_of(exchange, gpus.size());
     request.pieces = pieces;
-    CollectivePlan plan = transport_.lower(request);
     if (exchange.node_ranks > 0) {
-      plan.sms_held = exchange.sms;
+      request.tokens = token_kernel(exchange, static_cast<std::int64_t>(gpus.size()));
     }
-    return plan;
+    return transport_.lower(request);
+  }
+
+  static TokenKernel token_kernel(const Exchange& exchange, std::int64_t members) {
+    const auto others = static_cast<double>(members / exchange.node_ranks - 1);
+    TokenKernel kernel;
+    kernel.combines = exchange.combines;
+    kernel.sms = exchange.sms;
+    kernel.own = Bytes::of(exchange.own_bytes);
+    kernel.sent = Bytes::of(exchange.rank_bytes * static_cast<double>(exchange.node_ranks));
+    kernel.network = Bytes::of(exchange.node_bytes * others);
+    return kernel;
   }
 
   // Of an exchange by node: what member i sends to member j. Members of a node are neighbours.

@@ -33,7 +33,9 @@ struct Exchange {
   std::int64_t node_ranks = 0;
   double node_bytes = 0.0;
   double rank_bytes = 0.0;
-  int sms = 0;  ///< that its kernel holds
+  double own_bytes = 0.0;  ///< of a member's own tokens
+  bool combines = false;   ///< back to them
+  int sms = 0;             ///< that its kernel holds
   [[nodiscard]] bool pairwise() const { return !host && kind == CollectiveKind::send; }
   std::uint32_t first_transfer = 0;      ///< of its first communicator
   std::uint32_t first_communicator = 0;  ///< the communicators of its group are contiguous
