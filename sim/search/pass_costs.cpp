@@ -56,21 +56,29 @@ std::int64_t time_of_message(const Program& program, const Cluster& cluster,
     tensor.persistent = true;
     alone.tensors.push_back(tensor);
   }
-  Instruction message;
-  message.op = Op::exchange;
-  message.stream = sends->stream;
-  message.group = sends->group;
+  // Stages between the ends send and receive in one call: call after call, each would wait for the next.
   const std::int64_t last = program.mesh.size(Axis::pipeline) - 1;
-  message.reads = {{TensorId(0), Index::of(0), std::nullopt, Index::of(0), 0}};
-  message.to = {1};
-  message.when = {{Index::coordinate(Axis::pipeline), 0, last - 1}};
-  alone.code.push_back(message);
-  message.reads.clear();
-  message.to.clear();
-  message.writes = {{TensorId(1), Index::of(0), std::nullopt, Index::of(0), 0}};
-  message.from = {1};
-  message.when = {{Index::coordinate(Axis::pipeline), 1, last}};
-  alone.code.push_back(message);
+  const auto add_calls = [&](std::int64_t from, std::int64_t to, bool send, bool receive) {
+    Instruction call;
+    call.op = Op::exchange;
+    call.stream = sends->stream;
+    call.group = sends->group;
+    call.when = {{Index::coordinate(Axis::pipeline), from, to}};
+    if (send) {
+      call.reads = {{TensorId(0), Index::of(0), std::nullopt, Index::of(0), 0}};
+      call.to = {1};
+    }
+    if (receive) {
+      call.writes = {{TensorId(1), Index::of(0), std::nullopt, Index::of(0), 0}};
+      call.from = {1};
+    }
+    alone.code.push_back(call);
+  };
+  add_calls(0, 0, true, false);
+  if (last > 1) {
+    add_calls(1, last - 1, true, true);
+  }
+  add_calls(last, last, false, true);
   return simulate(alone, cluster, kernels, transport).end.ticks();
 }
 

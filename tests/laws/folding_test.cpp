@@ -294,6 +294,37 @@ TEST_CASE("stages that split their backward passes are skipped, folded and accou
 // Equal layers, the model's ends next to nothing, messages small: a step is as long as its lists are with
 // the lengths of F, B and W that the engine itself gives (calls that wait hold SMs: within 3 %), and ZB-H1 stands still for some third of what
 // 1F1B does (arXiv 2401.10241: exactly that, if F, B and W are alike and messages free).
+TEST_CASE("planned pipelines count with messages that all stages send at once, not one after another") {
+  const auto measured = [](const std::string& cluster, std::int64_t stages) {
+    Diagnostics diagnostics;
+    const Scenario scenario = checked(
+        "model: {name: equal, layers: 16, hidden: 4096, heads: 32, kv_heads: 32, head_dim: 128,"
+        " ffn: 16384, gated_mlp: false, vocab: 128, tied_embeddings: false}\ncluster: " + cluster +
+        "\ngpus: " + std::to_string(stages) +
+        "\nworkload: {phase: train, sequence_length: 4k, global_batch: 32}\n"
+        "plan: {zero: 0, schedule: zb_1p, pipeline: " + std::to_string(stages) + "}\n");
+    const KernelCosts kernels = find_kernel_costs(scenario.cluster.device(), "", diagnostics);
+    const TransportCosts transport = find_transport_costs(scenario.cluster, diagnostics);
+    const auto timed = with_pass_costs(scenario, kernels, transport);
+    REQUIRE(timed);
+    std::vector<GpuId> all;
+    for (std::int64_t gpu = 0; gpu < stages; ++gpu) {
+      all.emplace_back(static_cast<std::size_t>(gpu));
+    }
+    // The slowest neighbours: those of different nodes, if there are several.
+    const std::size_t sender = stages > 8 ? 7 : 0;
+    CollectiveRequest message{CollectiveKind::send, std::span(all).subspan(sender, 2),
+                              Bytes::of(4096.0 * 4096.0 * 2.0)};
+    message.communicator = all;
+    return SimTime::of_ticks(timed->pass_costs->message).seconds().value() /
+           transport.alone(message).value();
+  };
+  for (const std::int64_t stages : {2, 4, 8, 16}) {
+    INFO(stages);
+    CHECK_THAT(measured("dgx-h100", stages), Catch::Matchers::WithinRel(1.0, 0.05));
+  }
+}
+
 TEST_CASE("zero-bubble pipelines take as long as their lists say") {
   const auto equal = [](const std::string& schedule) {
     return checked(
