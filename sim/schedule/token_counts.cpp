@@ -78,7 +78,11 @@ double share_of_tokens(const Experts& experts, std::int64_t first, std::int64_t 
   for (std::int64_t group = first / size; group * size < first + count; ++group) {
     const std::int64_t begin = std::max(first, group * size);
     const std::int64_t held = std::min(first + count, (group + 1) * size) - begin;
-    held == size ? ++whole : parts[cut++] = held;
+    if (held == size) {
+      ++whole;
+    } else {
+      parts[cut++] = held;
+    }
   }
   double none = 0.0;
   for (std::int64_t hit_parts = 0; hit_parts < (1 << cut); ++hit_parts) {
