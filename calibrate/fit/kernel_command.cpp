@@ -26,7 +26,7 @@ struct Session {
   KernelFits fits;
   double memory_share = 0.0;
   Seconds memory_launch;
-  std::map<std::string, std::vector<double>> held_out;  // predicted / measured of all fits of a kind
+  std::map<std::string, std::vector<double>> held_out = {};  // predicted / measured of all fits of a kind
 };
 
 std::string file_part(const std::string& path) { return path.substr(path.rfind('/') + 1); }
